@@ -1,0 +1,105 @@
+"""How well flow carries labels: labels of frame t - k are pulled to t and compared with the labels of t. Prints JSON.
+
+    python benchmarks/label_carry.py --images DIR --labels DIR --gaps 1 2 4 --flow dis-medium --classes 11
+
+Both folders hold files of equal stems, in the order of time. Ids from --classes on are ignored. `mIoU` is over the
+pixels whose point lies inside frame t - k, `mIoU_outside_wrong` counts the others as errors, `mIoU_where_valid` is
+over those that pass the forward-backward check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from blda.data.files import read_ids, read_image
+from blda.data.sample import IGNORE
+from blda_video.flow.estimate import DIS
+from blda_video.flow.geometry import consistent, pull_labels
+
+Estimator = Callable[[Tensor, Tensor], Tensor]
+ESTIMATORS: dict[str, Callable[[], Estimator]] = {
+    "none": lambda: lambda image, neighbour: torch.zeros_like(image[:, :2]),
+    "dis-ultrafast": lambda: DIS("ultrafast"),
+    "dis-fast": lambda: DIS("fast"),
+    "dis-medium": lambda: DIS("medium"),
+    "dis": lambda: DIS(),
+}
+
+
+def image_of(path: Path) -> Tensor:
+    """(1, 3, H, W) float in [0, 1], RGB."""
+    return torch.from_numpy(read_image(path)).permute(2, 0, 1)[None].float() / 255
+
+
+def ids_of(path: Path) -> Tensor:
+    """(1, H, W) int64."""
+    return torch.from_numpy(read_ids(path).astype("int64"))[None]
+
+
+def confusion(truth: Tensor, carried: Tensor, classes: int) -> Tensor:
+    """(classes, classes + 1) pixels: truth x carried, the last column for what is no class."""
+    counted = truth < classes
+    cell = truth * (classes + 1) + carried.clamp(max=classes)
+    return torch.bincount(cell[counted], minlength=classes * (classes + 1)).view(classes, classes + 1)
+
+
+def mean_iou(counts: Tensor) -> float:
+    """Percent, over the classes that occur; carried pixels of no class are misses of their true class."""
+    hit = counts.diagonal()
+    union = counts.sum(1) + counts[:, :-1].sum(0) - hit
+    return 100 * float((hit / union)[union > 0].double().mean())
+
+
+def carry(images: list[Path], labels: dict[str, Path], gap: int, estimator: Estimator, classes: int) -> dict:
+    """Numbers of one gap."""
+    inner, every, trusted = torch.zeros(3, classes, classes + 1, dtype=torch.int64)
+    seconds, share = 0.0, []
+    for past, now in zip(images, images[gap:], strict=False):
+        image, neighbour = image_of(now), image_of(past)
+        start = time.perf_counter()
+        flow = estimator(image, neighbour)
+        seconds += time.perf_counter() - start
+        valid = consistent(flow, estimator(neighbour, image))
+        truth, carried = ids_of(labels[now.stem]), pull_labels(ids_of(labels[past.stem]), flow, IGNORE)
+        every += confusion(truth, carried, classes)
+        inner += confusion(torch.where(carried == IGNORE, IGNORE, truth), carried, classes)
+        trusted += confusion(torch.where(valid, truth, IGNORE), carried, classes)
+        share.append(valid.float().mean())
+    if not share:
+        raise SystemExit(f"gap {gap} needs more than {len(images)} frames; give a longer sequence")
+    return {
+        "mIoU": round(mean_iou(inner), 2),
+        "mIoU_outside_wrong": round(mean_iou(every), 2),
+        "mIoU_where_valid": round(mean_iou(trusted), 2),
+        "valid_share": round(float(torch.stack(share).mean()), 4),
+        "pairs": len(share),
+        "milliseconds_per_flow": round(1000 * seconds / len(share), 1),
+    }
+
+
+def main() -> None:
+    """Read the arguments, measure every gap, print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True, help="folder of consecutive frames")
+    parser.add_argument("--labels", type=Path, required=True, help="folder of label pictures of the same stems")
+    parser.add_argument("--gaps", type=int, nargs="+", default=[1, 2, 4], help="distances in frames")
+    parser.add_argument("--flow", choices=ESTIMATORS, default="dis", help="estimator; none copies without motion")
+    parser.add_argument("--classes", type=int, required=True, help="number of classes; ids from it on are ignored")
+    parser.add_argument("--frames", type=int, default=None, help="use only the first N frames")
+    options = parser.parse_args()
+    labels = {path.stem: path for path in sorted(options.labels.iterdir())}
+    images = [path for path in sorted(options.images.iterdir()) if path.stem in labels][: options.frames]
+    estimator = ESTIMATORS[options.flow]()
+    gaps = {str(gap): carry(images, labels, gap, estimator, options.classes) for gap in options.gaps}
+    print(json.dumps({"benchmark": "label_carry", "flow": options.flow, "gaps": gaps}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""A run, described by frozen dataclasses; nothing below `build` reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Part = dict[str, Any]
+"""A part by name with its keywords, for example {name: dis, preset: medium}; `build` calls its constructor."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where images come from and how a training crop is cut from them.
+
+    reader: {name, root, ...}. rename: its class names -> the run's. resize, crop: (height, width), first the whole
+    image to `resize`, then a random window; null keeps the image as it is. max_share: windows with more of one class
+    are drawn again. rare: rare-class sampling, null for uniform.
+    """
+
+    reader: Part
+    rename: dict[str, str] = field(default_factory=dict)
+    resize: tuple[int, int] | None = None
+    crop: tuple[int, int] | None = None
+    flip: bool = True
+    max_share: float = 0.75
+    rare: Rare | None = None
+
+
+@dataclass(frozen=True)
+class Rare:
+    """Rare-class sampling (METHOD 6)."""
+
+    temperature: float = 0.01
+    min_pixels: int = 3000
+    min_crop_ratio: float = 0.5
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Labelled images to measure on. size: (height, width) the network sees, null for the image's own."""
+
+    reader: Part
+    rename: dict[str, str] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+    every: int = 2000
+    protocols: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Model:
+    """encoder: {name, ...}; head: {name, ...}; see blda/models."""
+
+    encoder: Part
+    head: Part
+
+
+@dataclass(frozen=True)
+class SelfTraining:
+    """METHOD 6. momentum: of the teacher. ignore_top, ignore_bottom: rows of the target crop without pseudo-label."""
+
+    momentum: float = 0.999
+    threshold: float = 0.968
+    ignore_top: int = 0
+    ignore_bottom: int = 0
+    strength: float = 0.2
+    jitter: float = 0.8
+    blur: float = 0.5
+
+
+@dataclass(frozen=True)
+class Blda:
+    """METHOD 3 and 4. warmup: updates until the statistics' momentum is reached."""
+
+    tau: float = 0.1
+    components: int = 5
+    momentum: float = 0.99
+    warmup: int = 1500
+    min_pixels: int = 100
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW with a linear warm-up, then linear decay to zero. clip: largest gradient norm, null for none."""
+
+    lr: float = 6e-5
+    head_factor: float = 10.0
+    weight_decay: float = 0.01
+    warmup: int = 1500
+    clip: float | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """batch: images of each domain per process and pass. accumulate: passes per step. precision: no, bf16 or fp16.
+
+    checkpoint_every: steps between checkpoints; the last `keep` are kept. workers: loader processes per domain.
+    """
+
+    steps: int = 40000
+    batch: int = 2
+    accumulate: int = 1
+    precision: str = "no"
+    workers: int = 4
+    checkpoint_every: int = 2000
+    keep: int = 2
+
+
+@dataclass(frozen=True)
+class Log:
+    """every: steps between lines of numbers. pictures: steps between pictures. bar: show the progress bar."""
+
+    every: int = 50
+    pictures: int = 1000
+    bar: bool = True
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run of image adaptation. run: its folder. classes: a named list or the names. method: source_only,
+    self_training or blda. compare: methods that are trained first, alike, for the closing table."""
+
+    run: str
+    model: Model
+    source: Data
+    target: Data
+    evaluation: Evaluation
+    classes: Any = "cityscapes19"
+    method: str = "blda"
+    compare: tuple[str, ...] = ()
+    seed: int = 0
+    self_training: SelfTraining = SelfTraining()
+    blda: Blda = Blda()
+    optimizer: Optimizer = Optimizer()
+    training: Training = Training()
+    log: Log = Log()

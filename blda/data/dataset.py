@@ -1,0 +1,110 @@
+"""Frames as samples: cut at random for training, whole for evaluation."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from blda import rng
+from blda.data.draws import Draw
+from blda.data.files import read_image
+from blda.data.frames import Frame, Reader
+from blda.data.label_space import LabelTable
+from blda.data.sample import Sample
+from blda.data.transforms import Geometry, RandomCrop, Size, whole
+
+
+def image_tensor(image: np.ndarray) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, H, W) float32 in [0, 1]."""
+    planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return planes[None].float().div_(255)
+
+
+def label_tensor(label: np.ndarray) -> Tensor:
+    """(H, W) uint8 -> (1, H, W) int64."""
+    return torch.from_numpy(np.ascontiguousarray(label))[None].long()
+
+
+def read_frame(reader: Reader, table: LabelTable | None, frame: Frame) -> tuple[np.ndarray, np.ndarray | None]:
+    """Image (H, W, 3) uint8 and class indices (H, W) uint8, None without a label file.
+
+    ValueError naming the file that cannot be read, or both files when their sizes differ.
+    """
+    image = read_image(frame.image)
+    if frame.label is None:
+        return image, None
+    if table is None:
+        raise ValueError(f"frame {frame.name} has a label but the data set no label table; pass one or labelled=False")
+    label = table(reader.read_label(frame.label), frame.label)
+    if label.shape != image.shape[:2]:
+        raise ValueError(
+            f"image {frame.image} is {image.shape[:2]} but its label {frame.label} is {label.shape} (height, width); "
+            "replace one or leave the frame out"
+        )
+    return image, label
+
+
+class SegmentationDataset(Dataset):
+    """Training crops; what is random is a function of (seed, draw number).
+
+    reader: where the frames come from. table: raw ids -> class indices, None for unlabelled data.
+    seed: give source and target different ones, or the same draw number cuts both at the same place.
+    """
+
+    def __init__(self, reader: Reader, table: LabelTable | None, transform: RandomCrop, seed: int) -> None:
+        self.reader = reader
+        self.table = table
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.reader.frames)
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        """One sample (B = 1) for a draw."""
+        return self.cut(draw)[0]
+
+    def cut(self, draw: Draw) -> tuple[Sample, Geometry, Size]:
+        """The sample, the geometry it was cut with and the (H, W) of the whole frame before it."""
+        frame = self.reader.frames[draw.index]
+        image, label = read_frame(self.reader, self.table, frame)
+        generator = rng.generator(self.seed, "crop", draw.number)
+        geometry = self.transform.draw(generator, image.shape[:2], label, draw.wanted)
+        sample = Sample(
+            image=image_tensor(geometry.image(image)),
+            label=None if label is None else label_tensor(geometry.label(label)),
+            name=(frame.name,),
+            draw=(draw.number,),
+        )
+        return sample, geometry, image.shape[:2]
+
+
+class EvaluationDataset(Dataset):
+    """Whole frames in order: the image resized to `size` (H, W) or as it is, the label at its own size."""
+
+    def __init__(self, reader: Reader, table: LabelTable | None, size: Size | None = None) -> None:
+        self.reader = reader
+        self.table = table
+        self.size = None if size is None else tuple(size)
+
+    def __len__(self) -> int:
+        return len(self.reader.frames)
+
+    def __getitem__(self, i: int) -> Sample:
+        """Frame i as a sample (B = 1) of draw number i."""
+        return self.cut(i)[0]
+
+    def cut(self, i: int) -> tuple[Sample, Geometry, Size]:
+        """The sample, the geometry of its image and the (H, W) of the whole frame before it."""
+        frame = self.reader.frames[i]
+        image, label = read_frame(self.reader, self.table, frame)
+        geometry = whole(self.size or image.shape[:2])
+        sample = Sample(
+            image=image_tensor(geometry.image(image)),
+            label=None if label is None else label_tensor(label),
+            name=(frame.name,),
+            draw=(i,),
+        )
+        return sample, geometry, image.shape[:2]

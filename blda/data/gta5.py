@@ -1,0 +1,35 @@
+"""GTA5 (Playing for Data) as downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from blda.data.cityscapes import LABEL_IDS
+from blda.data.files import read_ids
+from blda.data.frames import Frame, read_split, require, scan
+
+
+class GTA5:
+    """`<root>/images/00001.png` with `<root>/labels/00001.png`: indexed PNG, the indices are Cityscapes ids.
+
+    split: 'train' is every frame, as published; another word `w` takes the names listed in `<root>/w.txt`.
+    """
+
+    ids: Mapping[int, str] = LABEL_IDS
+    ignored: Collection[int] = tuple(i for i in range(35) if i not in LABEL_IDS)
+
+    def __init__(self, root: str | Path, split: str = "train", labelled: bool = True) -> None:
+        root = Path(root)
+        names = scan(root / "images", ".png") if split == "train" else read_split(root / f"{split}.txt")
+        frames = (
+            Frame(name, root / "images" / f"{name}.png", root / "labels" / f"{name}.png" if labelled else None)
+            for name in names
+        )
+        self.frames = require(frames, "extract all parts of the download")
+
+    def read_label(self, path: Path) -> np.ndarray:
+        """Raw ids (H, W)."""
+        return read_ids(path)

@@ -1,0 +1,60 @@
+"""DataLoaders that draw nothing at random themselves."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from blda.data.sample import collate
+from blda.data.sampler import DrawSampler
+
+GRACE = 60
+"""Seconds that a worker outlives a signal to stop, while the main process saves."""
+
+
+def start_worker(_: int) -> None:
+    """One thread a worker: OpenCV's own pool in each would fight over the cores.
+
+    A signal that reaches the whole group (Ctrl-C, a cluster's SIGTERM) must not take the data away from the step under
+    way: the main process decides, and a worker follows it or ends after `GRACE` seconds.
+    """
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_later)
+
+
+def _end_later(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, GRACE)
+
+
+def _loader(dataset: Dataset, workers: int, pin: bool, **batches: object) -> DataLoader:
+    return DataLoader(
+        dataset,
+        num_workers=workers,
+        pin_memory=pin,
+        collate_fn=collate,
+        worker_init_fn=start_worker,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),  # its own, so that no number of the global generator is used up
+        **batches,
+    )
+
+
+def endless_loader(dataset: Dataset, sampler: DrawSampler, workers: int = 0, pin: bool = False) -> DataLoader:
+    """Training batches without end, from the sampler's first step on. Not to be passed to `accelerator.prepare`.
+
+    workers: processes that read; 0 reads in this one. pin: page-locked memory, for a GPU.
+    """
+    return _loader(dataset, workers, pin, batch_sampler=sampler)
+
+
+def evaluation_loader(
+    dataset: Dataset, workers: int = 0, pin: bool = False, rank: int = 0, world: int = 1
+) -> DataLoader:
+    """This rank's share of the data set, one frame a batch (sizes may differ), each frame on exactly one rank."""
+    return _loader(Subset(dataset, range(rank, len(dataset), world)), workers, pin, batch_size=1)

@@ -1,0 +1,71 @@
+"""The batch of images that every part of the library passes around."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+IGNORE = 255
+"""Label of a pixel without a class; it takes part in no loss, statistic or metric."""
+
+S = TypeVar("S", bound="Sample")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """B images with their labels; a data set returns B = 1, `collate` joins them.
+
+    image: (B, 3, H, W) float32 in [0, 1].
+    label: (B, H, W) int64, IGNORE where unknown; None for unlabelled data. In evaluation its H and W
+        are those of the label file and may differ from the image's.
+    name: B frame names, for messages and pictures.
+    draw: B numbers, one a draw; they seed everything random that is done to that sample, so
+        results do not depend on how a batch is split over processes.
+    """
+
+    image: Tensor
+    label: Tensor | None
+    name: tuple[str, ...]
+    draw: tuple[int, ...]
+
+    def to(self: S, device: torch.device | str) -> S:
+        """The same batch on `device`."""
+        tensors = {
+            f.name: getattr(self, f.name).to(device, non_blocking=True)
+            for f in fields(self)
+            if isinstance(getattr(self, f.name), Tensor)
+        }
+        return replace(self, **tensors)
+
+    def pin_memory(self: S) -> S:
+        """The same batch in page-locked memory (called by DataLoader)."""
+        tensors = {
+            f.name: getattr(self, f.name).pin_memory()
+            for f in fields(self)
+            if isinstance(getattr(self, f.name), Tensor)
+        }
+        return replace(self, **tensors)
+
+
+def collate(samples: Sequence[S]) -> S:
+    """Join samples of one type along the batch axis.
+
+    Raises ValueError naming the field and the frames when shapes differ.
+    """
+    first = samples[0]
+    joined = {}
+    for field in fields(first):
+        values = [getattr(sample, field.name) for sample in samples]
+        if isinstance(values[0], Tensor):
+            try:
+                joined[field.name] = torch.cat(values)
+            except RuntimeError as error:
+                shapes = ", ".join(f"{s.name[0]}: {tuple(v.shape)}" for s, v in zip(samples, values, strict=True))
+                raise ValueError(f"cannot batch '{field.name}' of different shapes ({shapes}); set a crop") from error
+    names = tuple(name for sample in samples for name in sample.name)
+    draws = tuple(draw for sample in samples for draw in sample.draw)
+    return replace(first, name=names, draw=draws, **joined)

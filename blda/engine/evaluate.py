@@ -1,0 +1,58 @@
+"""Measuring a model on a labelled data set, shared out over all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from blda.data.loader import evaluation_loader
+from blda.data.sample import Sample
+from blda.engine.inference import Predictor
+from blda.engine.metrics import Metric
+
+
+@dataclass(frozen=True)
+class Result:
+    """scores: numbers by name. first: the first image of this process with its logits, for pictures."""
+
+    scores: dict[str, float]
+    first: tuple[Sample, Tensor] | None
+
+
+class Evaluator:
+    """A data set and what is measured on it.
+
+    metrics: makes fresh metrics for one evaluation, in a fixed order. accelerator: of this process. workers: that read.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Sample],
+        metrics: Callable[[], Sequence[Metric]],
+        accelerator: Accelerator,
+        workers: int = 0,
+    ) -> None:
+        self.metrics, self.accelerator = metrics, accelerator
+        rank, world = accelerator.process_index, accelerator.num_processes
+        self.loader = evaluation_loader(dataset, workers, accelerator.device.type == "cuda", rank, world)
+
+    def __call__(self, predict: Predictor) -> Result:
+        """Measure; every process returns the numbers of the whole data set."""
+        metrics, first = self.metrics(), None
+        for sample in tqdm(self.loader, desc="evaluate", disable=not self.accelerator.is_main_process, leave=False):
+            sample = sample.to(self.accelerator.device)
+            logits = predict(sample.image)
+            first = first or (sample, logits)
+            for metric in metrics:
+                metric.update(sample, logits, predict)
+        scores: dict[str, float] = {}
+        for metric in metrics:
+            # A process without an image has not met the device yet.
+            metric.counts = self.accelerator.reduce(metric.counts.to(self.accelerator.device), "sum")
+            scores.update(metric.compute())
+        return Result(scores, first)

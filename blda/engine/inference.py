@@ -1,0 +1,30 @@
+"""Predicting an image of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+
+class Predictor:
+    """Whole images through a model without gradient.
+
+    model: image (B, 3, H, W) -> logits. autocast: makes the context of mixed precision.
+    """
+
+    def __init__(self, model: nn.Module, autocast: Callable[[], AbstractContextManager] = nullcontext) -> None:
+        self.model, self.autocast = model, autocast
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor) -> Tensor:
+        """image (B, 3, H, W) in [0, 1] -> logits (B, C, H, W) float32; the model's mode is restored."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            with self.autocast():
+                return self.model(image).float()
+        finally:
+            self.model.train(training)

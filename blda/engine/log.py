@@ -1,0 +1,102 @@
+"""What a run says of itself: TensorBoard, metrics.jsonl and a progress bar, from the main process only."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.tensorboard import SummaryWriter
+
+from blda.data.sample import Sample
+from blda.engine import pictures
+
+
+class RunLog:
+    """Numbers and pictures of a run, by step.
+
+    folder: holds metrics.jsonl and the TensorBoard files. classes: names for values per class. main: of the main
+    process; others write nothing. bar: whether a progress bar is wanted.
+    """
+
+    def __init__(self, folder: Path, classes: Sequence[str], main: bool = True, bar: bool = True) -> None:
+        self.folder, self.classes, self.main, self.bar = folder, tuple(classes), main, bar and main
+        self._writer: SummaryWriter | None = None
+
+    def resume(self, step: int) -> None:
+        """Forget what was logged after `step`: the run continues from there."""
+        if not self.main:
+            return
+        path = self.folder / "metrics.jsonl"
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            path.write_text("".join(line for line in lines if _step(line) <= step), encoding="utf-8")
+        self._writer = SummaryWriter(str(self.folder), purge_step=step + 1)
+
+    def numbers(self, step: int, scalars: Mapping[str, float], tensors: Mapping[str, Tensor]) -> None:
+        """Numbers of training; a tensor (C,) becomes one number per class."""
+        values = dict(scalars)
+        for name, tensor in tensors.items():
+            if tensor.ndim:
+                values.update({f"{name}/{c}": v for c, v in zip(self.classes, tensor.tolist(), strict=True)})
+            else:
+                values[name] = tensor.item()
+        self._write(step, "train", values)
+
+    def scores(self, step: int, scores: Mapping[str, float]) -> None:
+        """Numbers of an evaluation."""
+        self._write(step, "target", scores)
+
+    def pictures(self, step: int, items: Mapping[str, Tensor]) -> None:
+        """Images (3, H, W), label maps (H, W) int64 in class colours, weights (H, W) in grey."""
+        for name, item in items.items():
+            if self.main:
+                self._tensorboard().add_image(f"train/{name}", pictures.draw(item.cpu(), len(self.classes)), step)
+
+    def prediction(self, step: int, sample: Sample, logits: Tensor) -> None:
+        """The first evaluated image, its truth and its prediction side by side."""
+        if not self.main:
+            return
+        panels = [sample.image[0], logits[0].argmax(0)]
+        if sample.label is not None:
+            panels.append(_nearest(sample.label[0], logits.shape[-2:]))
+        drawn = [pictures.draw(panel.cpu(), len(self.classes)) for panel in panels]
+        self._tensorboard().add_image("target/image_prediction_truth", torch.cat(drawn, 2), step)
+
+    def close(self) -> None:
+        """Flush everything to disk."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _write(self, step: int, group: str, values: Mapping[str, float]) -> None:
+        if not self.main:
+            return
+        writer = self._tensorboard()
+        for name, value in values.items():
+            if not math.isnan(value):
+                writer.add_scalar(f"{group}/{name}", value, step)
+        # JSON knows no NaN; a class without a number has none.
+        line = {f"{group}/{name}": None if math.isnan(value) else value for name, value in values.items()}
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **line}) + "\n")
+
+    def _tensorboard(self) -> SummaryWriter:
+        if self._writer is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._writer = SummaryWriter(str(self.folder))
+        return self._writer
+
+
+def _step(line: str) -> int:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError):
+        return 1 << 62  # half a line, left by a kill: later than any step
+
+
+def _nearest(label: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(label[None, None].double(), size, mode="nearest")[0, 0].long()

@@ -1,0 +1,56 @@
+"""Numbers measured on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol as Contract
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from blda.data.protocols import Protocol
+from blda.data.sample import IGNORE, Sample
+
+
+class Metric(Contract):
+    """A sum over images: `counts` add over processes, `compute` turns the sum into named numbers."""
+
+    counts: Tensor
+
+    def update(self, sample: Sample, logits: Tensor, predict: Callable[[Tensor], Tensor]) -> None:
+        """Add a batch; predict gives the logits of further images of the sample, such as its context."""
+
+    def compute(self) -> dict[str, float]: ...
+
+
+class MeanIoU:
+    """IoU and accuracy per class and their means, by one or several named protocols.
+
+    Several names mark their numbers with the protocol's; the first one's also stand without, as the run's own.
+    """
+
+    def __init__(self, classes: Sequence[str], protocols: Sequence[Protocol]) -> None:
+        self.classes, self.protocols = tuple(classes), tuple(protocols)
+        self.counts = torch.zeros(len(self.classes), len(self.classes), dtype=torch.float64)
+
+    def update(self, sample: Sample, logits: Tensor, predict: Callable[[Tensor], Tensor]) -> None:
+        """logits (B, C, h, w) are brought to the size of the label before the largest is taken."""
+        label = sample.label
+        if label is None:
+            raise ValueError(f"{sample.name[0]} has no label; evaluate on a labelled data set")
+        if logits.shape[-2:] != label.shape[-2:]:
+            logits = F.interpolate(logits, label.shape[-2:], mode="bilinear", align_corners=False)
+        counted = label != IGNORE
+        pair = label[counted] * len(self.classes) + logits.argmax(1)[counted]
+        self.counts = self.counts.to(label.device)
+        self.counts += torch.bincount(pair, minlength=len(self.classes) ** 2).view_as(self.counts)
+
+    def compute(self) -> dict[str, float]:
+        """mIoU, mAcc, iou/CLASS, acc/CLASS, ... of the first protocol, then those of all under PROTOCOL/."""
+        scores: dict[str, float] = {}
+        for index, protocol in enumerate(self.protocols):
+            numbers = protocol.scores(self.counts.cpu(), self.classes)
+            scores.update(numbers if index == 0 else {})
+            scores.update({f"{protocol.name}/{key}": value for key, value in numbers.items()})
+        return scores

@@ -1,0 +1,42 @@
+"""AdamW, its parameter groups and the learning rate as a function of the step."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+
+def adamw(model: nn.Module, lr: float, head_factor: float, weight_decay: float) -> AdamW:
+    """AdamW over four groups: the head learns `head_factor` times faster; norms, biases and positions do not decay.
+
+    Every group keeps its own peak rate under `peak`.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decays = parameter.ndim > 1 and "pos" not in name.rsplit(".", 1)[-1]
+            groups.setdefault((name.startswith("head."), decays), []).append(parameter)
+    return AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": lr * (head_factor if head else 1),
+                "peak": lr * (head_factor if head else 1),
+                "weight_decay": weight_decay if decays else 0.0,
+            }
+            for (head, decays), parameters in sorted(groups.items())
+        ],
+        fused=all(parameter.is_cuda for parameter in model.parameters()),
+    )
+
+
+def rate(step: int, warmup: int, steps: int) -> float:
+    """Share of the peak rate at a step: linear warm-up from 1e-6 of it, on a linear decay to zero at `steps`."""
+    decay = 1 - step / steps
+    return decay * (1e-6 + (1 - 1e-6) * step / warmup) if step < warmup else decay
+
+
+def set_rate(optimizer: Optimizer, share: float) -> None:
+    """Give every group this share of its peak rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * share

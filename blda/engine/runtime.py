@@ -1,0 +1,53 @@
+"""The process a run lives in: threads, signals, agreement between ranks."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from blda import rng
+
+
+def start(precision: str) -> Accelerator:
+    """The accelerator of this process.
+
+    `accelerate launch` sets OMP_NUM_THREADS=1; a single process on the CPU takes all its cores back.
+    """
+    # Each forward is followed by its own backward and buffers hold no gradient: no search for unused parameters, and
+    # BatchNorm's running means are taken from rank 0.
+    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[DistributedDataParallelKwargs()])
+    if accelerator.device.type == "cpu" and accelerator.num_processes == 1:
+        torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return accelerator
+
+
+def seed_step(seed: int, rank: int, step: int) -> None:
+    """Make all that a step draws from the global generators (dropout, drop-path) a function of these three."""
+    torch.manual_seed(rng.seed_of(seed, "step", rank, step))
+
+
+class StopSignal:
+    """Remembers SIGTERM and SIGINT, so that the step under way is finished and saved; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self._previous: dict[int, signal.Handlers] = {}
+
+    def __enter__(self) -> StopSignal:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name

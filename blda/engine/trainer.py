@@ -1,0 +1,221 @@
+"""The loop that every method shares: backward, optimizer, clock, checkpoint and log."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from blda.data.sample import Sample
+from blda.engine import checkpoint, optim, runtime
+from blda.engine.evaluate import Evaluator
+from blda.engine.inference import Predictor
+from blda.engine.log import RunLog
+
+Batches = Callable[[int], Iterator[tuple[Sample, Sample | None]]]
+
+
+class Method(Protocol):
+    """What is trained for; see blda/selftrain.py."""
+
+    def losses(self, source: Sample, target: Sample | None) -> Iterator[tuple[str, Tensor]]: ...
+
+    def after_step(self, student: nn.Module) -> None: ...
+
+    def state(self) -> dict[str, nn.Module]: ...
+
+    def numbers(self) -> dict[str, Tensor]: ...
+
+    def pictures(self) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When things happen, in steps; `steps` is also the end of the learning rate's decay."""
+
+    steps: int
+    warmup: int
+    accumulate: int
+    clip: float | None
+    evaluate_every: int
+    checkpoint_every: int
+    log_every: int
+    pictures_every: int
+    keep: int
+    seed: int
+
+
+class TrainingStopped(RuntimeError):
+    """The loss is no number; the message names the step and the last good checkpoint."""
+
+
+class Trainer:
+    """Trains one method and owns all that survives a restart.
+
+    student: the bare model; the method calls it through Accelerate's wrapper. batches: from a number of passes already
+    done to the endless stream of (source, target) on the device. folder: of this run; checkpoints go there.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        method: Method,
+        student: nn.Module,
+        optimizer: Optimizer,
+        batches: Batches,
+        evaluator: Evaluator,
+        log: RunLog,
+        folder: Path,
+        plan: Plan,
+    ) -> None:
+        self.accelerator, self.method, self.student, self.optimizer = accelerator, method, student, optimizer
+        self.batches, self.evaluator, self.log, self.folder, self.plan = batches, evaluator, log, folder, plan
+        self.step, self.best = 0, (-math.inf, 0)
+        self._finite = torch.ones((), dtype=torch.bool, device=accelerator.device)
+        self._verdict: Tensor | None = None
+        self._sums: dict[str, Tensor] = {}
+        self._since, self._began = 0, time.perf_counter()
+
+    def fit(self, until: int | None = None) -> dict[str, float]:
+        """Train to the end, or to step `until`, then measure; returns the last scores, empty if stopped by a signal.
+
+        Raises TrainingStopped when a loss is no number.
+        """
+        end = min(until or self.plan.steps, self.plan.steps)
+        scores: dict[str, float] = {}
+        batches = self.batches(self.step * self.plan.accumulate)
+        with runtime.StopSignal() as stop, self._bar() as bar:
+            while self.step < end and not self._stopped(stop):
+                self.train_step(batches)
+                scores = self._after_step(bar)
+            if self._stopped(stop, wait=True):
+                self.save()
+                if self.accelerator.is_main_process:
+                    tqdm.write(f"stopped by a signal at step {self.step}: saved, continue with --resume", sys.stderr)
+                return {}
+        if end == self.plan.steps and not scores:
+            scores = self.evaluate()
+        self.save()
+        return scores
+
+    def train_step(self, batches: Iterator[tuple[Sample, Sample | None]]) -> None:
+        """One optimizer step: every loss of the method, each followed by its own backward."""
+        plan = self.plan
+        runtime.seed_step(plan.seed, self.accelerator.process_index, self.step)
+        optim.set_rate(self.optimizer, optim.rate(self.step, plan.warmup, plan.steps))
+        for _ in range(plan.accumulate):
+            source, target = next(batches)
+            for name, loss in self.method.losses(source, target):
+                self.accelerator.backward(loss / plan.accumulate)
+                self._finite = self._finite & loss.detach().isfinite()
+                self._add(name, loss.detach() / plan.accumulate)
+        if plan.clip is not None:
+            self._add("gradient_norm", self.accelerator.clip_grad_norm_(self.student.parameters(), plan.clip))
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.method.after_step(self.student)
+        self.step += 1
+        self._since += 1
+
+    def evaluate(self) -> dict[str, float]:
+        """Measure the student, log it, and remember the best mIoU with its step."""
+        autocast = self.accelerator.autocast
+        result = self.evaluator(Predictor(self.student, autocast))
+        if result.scores.get("mIoU", -math.inf) > self.best[0]:
+            self.best = (result.scores["mIoU"], self.step)
+        best = {"best_on_validation/mIoU": self.best[0], "best_on_validation/step": self.best[1]}
+        self.log.scores(self.step, {**result.scores, **best})
+        if result.first is not None:
+            self.log.prediction(self.step, *result.first)
+        return result.scores
+
+    def save(self) -> None:
+        """Write the checkpoint of this step, unless a loss was not finite: then raise TrainingStopped."""
+        self._agree(False, wait=True)
+        if self.accelerator.is_main_process:
+            checkpoint.save(checkpoint.path_of(self.folder, self.step), self.state())
+            checkpoint.keep_last(self.folder, self.plan.keep)
+        self.accelerator.wait_for_everyone()
+
+    def resume(self) -> None:
+        """Continue the newest checkpoint of the folder."""
+        newest = checkpoint.latest(self.folder)
+        if newest is None:
+            raise FileNotFoundError(f"nothing to resume: no step_*.pt in {self.folder}; start without --resume")
+        checkpoint.load(newest, self.state())
+
+    def state(self) -> dict[str, checkpoint.Stateful]:
+        """Everything that survives a restart, by name."""
+        scaler = {"scaler": self.accelerator.scaler} if self.accelerator.scaler is not None else {}
+        return {"trainer": self, "student": self.student, "optimizer": self.optimizer, **scaler, **self.method.state()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The clock and the best validation score."""
+        return {"step": self.step, "best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set the clock."""
+        self.step, self.best = state["step"], tuple(state["best"])
+
+    def _after_step(self, bar: tqdm) -> dict[str, float]:
+        plan, scores = self.plan, {}
+        bar.update()
+        if self.step % plan.log_every == 0:
+            self._log_numbers(bar)
+        if self.step % plan.pictures_every == 0:
+            self.log.pictures(self.step, self.method.pictures())
+        if self.step % plan.evaluate_every == 0 or self.step == plan.steps:
+            scores = self.evaluate()
+        if self.step % plan.checkpoint_every == 0 and self.step < plan.steps:
+            self.save()
+        return scores
+
+    def _stopped(self, stop: runtime.StopSignal, wait: bool = False) -> bool:
+        return self._agree(stop.received is not None, wait)
+
+    def _agree(self, stop: bool, wait: bool = False) -> bool:
+        """Whether any process was asked to stop; raises on all when any had a loss that is no number.
+
+        Unless told to wait, this looks at the verdict of the call before, which the device has reached by now.
+        """
+        mine = torch.stack((~self._finite, torch.full_like(self._finite, stop))).float()
+        latest = self.accelerator.reduce(mine, "sum")
+        verdict, self._verdict = (latest if wait or self._verdict is None else self._verdict), latest
+        unfinite, stopped = verdict.tolist()
+        if unfinite:
+            good = checkpoint.latest(self.folder)
+            raise TrainingStopped(
+                f"a loss is not finite at step {self.step}; last good checkpoint: {good or 'none'}. "
+                "Lower optimizer.lr, set optimizer.clip, or use training.precision=no"
+            )
+        return bool(stopped)
+
+    def _add(self, name: str, value: Tensor) -> None:
+        self._sums[name] = self._sums.get(name, 0) + value
+
+    def _log_numbers(self, bar: tqdm) -> None:
+        names = sorted(self._sums)
+        sums = self.accelerator.reduce(torch.stack([self._sums[name].float() for name in names]), "mean")
+        means = dict(zip(names, (sums / self._since).tolist(), strict=True))
+        now = time.perf_counter()
+        bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()})
+        losses = {f"loss/{name}" if name != "gradient_norm" else name: value for name, value in means.items()}
+        pace = {
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "seconds_per_step": (now - self._began) / self._since,
+        }
+        self.log.numbers(self.step, {**losses, **pace}, self.method.numbers())
+        self._sums, self._since, self._began = {}, 0, time.perf_counter()
+
+    def _bar(self) -> tqdm:
+        return tqdm(initial=self.step, total=self.plan.steps, desc=self.folder.name, disable=not self.log.bar)

@@ -1,0 +1,57 @@
+"""ClassMix: half of the classes of a source image pasted onto a target image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from blda import rng
+from blda.data.sample import IGNORE, Sample
+from blda.labels import PseudoLabels
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """B images of two domains.
+
+    image: (B, 3, H, W). label: (B, H, W) int64, true or pseudo. weight: (B, H, W) float32, of each pixel in the loss.
+    from_source: (B, H, W) bool, the only thing that says which domain a pixel is from.
+    """
+
+    image: Tensor
+    label: Tensor
+    weight: Tensor
+    from_source: Tensor
+
+
+def chosen_classes(label: Tensor, classes: int, draw: tuple[int, ...], seed: int) -> Tensor:
+    """Half of the classes present in each label map, rounded up: (B, classes) bool.
+
+    label: (B, H, W). The choice for row b is a function of (seed, draw[b]) and of the classes present.
+    """
+    one_each = torch.where(label == IGNORE, classes, label).flatten(1)
+    present = torch.zeros(len(label), classes + 1, dtype=torch.bool, device=label.device)
+    present = present.scatter_(1, one_each, True)[:, :classes]
+    score = rng.uniform(seed, "classmix", draw, classes).to(label.device, non_blocking=True)
+    rank = torch.where(present, score, 2.0).argsort(1).argsort(1)
+    return present & (rank < (present.sum(1, keepdim=True) + 1) // 2)
+
+
+def mix(source: Sample, target: Sample, pseudo: PseudoLabels, classes: int, seed: int) -> Mixed:
+    """Paste half of each source image's classes onto the target image of the same row (METHOD 6).
+
+    The choice is a function of (seed, the target's draw). Source pixels weigh 1.
+    """
+    chosen = chosen_classes(source.label, classes, target.draw, seed)
+    spare = torch.zeros_like(chosen[:, :1])
+    lookup = torch.cat((chosen, spare), 1)
+    index = torch.where(source.label == IGNORE, classes, source.label)
+    from_source = lookup.gather(1, index.flatten(1)).view_as(index)
+    return Mixed(
+        torch.where(from_source[:, None], source.image, target.image),
+        torch.where(from_source, source.label, pseudo.label),
+        torch.where(from_source, 1.0, pseudo.weight),
+        from_source,
+    )

@@ -1,0 +1,64 @@
+"""The DAFormer head: context-aware fusion of a feature pyramid (Hoyer et al., CVPR 2022, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blda.models.layers import conv_norm_act
+
+
+class SeparableASPP(nn.Module):
+    """Parallel 1x1 and dilated depthwise-separable 3x3 convolutions, joined by a 3x3 bottleneck.
+
+    (B, inputs, H, W) -> (B, outputs, H, W). A dilation of 1 stands for the 1x1 branch.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, dilations: Sequence[int] = (1, 6, 12, 18), norm: str = "batch"
+    ) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(self._branch(inputs, outputs, dilation, norm) for dilation in dilations)
+        self.bottleneck = conv_norm_act(len(dilations) * outputs, outputs, 3, norm=norm)
+
+    @staticmethod
+    def _branch(inputs: int, outputs: int, dilation: int, norm: str) -> nn.Module:
+        pointwise = conv_norm_act(inputs, outputs, 1, norm=norm)
+        if dilation == 1:
+            return pointwise
+        depthwise = conv_norm_act(inputs, inputs, 3, dilation=dilation, groups=inputs, norm=norm)
+        return nn.Sequential(depthwise, pointwise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bottleneck(torch.cat([branch(x) for branch in self.branches], dim=1))
+
+
+class DAFormerHead(nn.Module):
+    """Embed every level with a 1x1, bring all to the finest level's size, fuse with a separable ASPP, classify.
+
+    channels: of the encoder's levels, fine to coarse. embed: width of each embedding and of the fusion (256 in the
+    paper). dropout: share of feature channels dropped before the classifier, in training only. norm: 'batch' or
+    'group'. features: list of (B, channels[i], h_i, w_i) -> logits (B, classes, h_0, w_0).
+    """
+
+    def __init__(
+        self, channels: Sequence[int], classes: int, embed: int = 256, dropout: float = 0.1, norm: str = "batch"
+    ) -> None:
+        super().__init__()
+        self.embed = nn.ModuleList(nn.Conv2d(level, embed, 1) for level in channels)
+        self.fuse = SeparableASPP(embed * len(channels), embed, norm=norm)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(embed, classes, 1)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        size = features[0].shape[-2:]
+        embedded = [embed(level) for embed, level in zip(self.embed, features, strict=True)]
+        same_size = [embedded[0]] + [
+            F.interpolate(level, size=size, mode="bilinear", align_corners=False) for level in embedded[1:]
+        ]
+        return self.classifier(self.dropout(self.fuse(torch.cat(same_size, dim=1))))

@@ -1,0 +1,33 @@
+"""The small pieces that several networks are made of."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+
+def make_norm(kind: str, channels: int) -> nn.Module:
+    """'batch': BatchNorm2d. 'group': GroupNorm of up to 8 groups, which sees one image at a time."""
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    if kind == "group":
+        return nn.GroupNorm(math.gcd(channels, 8), channels)
+    raise ValueError(f"norm is '{kind}'; choose 'batch' or 'group'")
+
+
+def conv_norm_act(
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    norm: str = "batch",
+) -> nn.Sequential:
+    """Convolution without bias, normalisation, ReLU; (B, inputs, H, W) -> (B, outputs, ceil(H / stride), ...)."""
+    padding = dilation * (kernel - 1) // 2
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out" if groups == 1 else "fan_in", nonlinearity="relu")
+    return nn.Sequential(conv, make_norm(norm, outputs), nn.ReLU(inplace=True))

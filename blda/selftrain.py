@@ -1,0 +1,88 @@
+"""Self-training on mixed images, the method of the paper on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from blda.augment import ColourAndBlur
+from blda.data.sample import Sample
+from blda.labels import PseudoLabels
+from blda.losses import BalancedLoss, PlainLoss
+from blda.mixing import Mixed, mix
+from blda.teacher import Teacher
+
+Labeller = Callable[[Teacher, Sample], PseudoLabels]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the last step saw; kept for pictures and shares in the log."""
+
+    target: Sample
+    pseudo: PseudoLabels
+    mixed: Mixed
+
+
+class SelfTraining:
+    """EMA teacher, pseudo-labels, ClassMix, source and mixed loss (METHOD 6); balanced if `criterion` is.
+
+    student: the wrapped model, so that gradients are averaged over processes. labeller: makes pseudo-labels of the
+    clean target. classes: C. seed: of everything drawn.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher,
+        labeller: Labeller,
+        criterion: PlainLoss | BalancedLoss,
+        augment: ColourAndBlur,
+        classes: int,
+        seed: int,
+    ) -> None:
+        self.student, self.teacher, self.labeller, self.criterion = student, teacher, labeller, criterion
+        self.augment, self.classes, self.seed = augment, classes, seed
+        self.snapshot: Snapshot | None = None
+
+    def losses(self, source: Sample, target: Sample) -> Iterator[tuple[str, Tensor]]:
+        """Yield each named loss when its forward is done; the caller runs backward before asking for the next."""
+        yield "source", self.criterion.source(self.student(source.image), source)
+
+        pseudo = self.labeller(self.teacher, target)
+        mixed = mix(source, target, pseudo, self.classes, self.seed)
+        self.snapshot = Snapshot(target, pseudo, mixed)
+        logits = self.student(self.augment(mixed.image, target.draw))
+        yield "mixed", self.criterion.mixed(logits, mixed, pseudo)
+
+    def after_step(self, student: nn.Module) -> None:
+        """Move the teacher; student: the bare model, after the optimizer's step."""
+        self.teacher.update(student)
+
+    def numbers(self) -> dict[str, Tensor]:
+        """What to log of the last step, scalars and values per class (C,)."""
+        if self.snapshot is None:
+            return {}
+        pseudo = self.snapshot.pseudo
+        share = torch.bincount(pseudo.label.flatten(), minlength=self.classes) / pseudo.label.numel()
+        return {"pseudo_label/share": share, "pseudo_label/weight": pseudo.weight.mean(), **self.criterion.numbers()}
+
+    def pictures(self) -> dict[str, Tensor]:
+        """The first image of the last step: images (3, H, W), label maps (H, W) int64, weights (H, W) float."""
+        if self.snapshot is None:
+            return {}
+        target, pseudo, mixed = self.snapshot.target, self.snapshot.pseudo, self.snapshot.mixed
+        return {
+            "target": target.image[0],
+            "pseudo_label": pseudo.label[0],
+            "weight": pseudo.weight[0],
+            "mixed": mixed.image[0],
+            "mixed_label": mixed.label[0],
+        }
+
+    def state(self) -> dict[str, nn.Module]:
+        """What must survive a restart, by name."""
+        return {"teacher": self.teacher, **self.criterion.state()}

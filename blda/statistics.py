@@ -1,0 +1,148 @@
+"""Per-class distributions of logits, estimated while training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from blda import grid
+from blda.data.sample import IGNORE
+from blda.gmm import Mixture, cdf, em_step
+from blda.labels import PseudoLabels
+
+EM_ITERATIONS = 3
+ANCHORS = 2  # row 0: all positive logits, row 1: all negative ones
+
+_UNIT = 2.0**-16
+"""Evidence is counted in whole multiples of this weight: such sums are exact, in any order, on any device."""
+
+
+class LogitStatistics(nn.Module):
+    """C x C mixtures of K Gaussians and the two anchors of one domain (METHOD 3).
+
+    Cell (c, l) describes logit channel l over the pixels labelled c. Everything is a buffer: it is saved, restored
+    and moved with the module. All processes hold the same values, for evidence is summed over them.
+
+    classes: C. components: K. momentum: largest share of the past. warmup: updates until it is reached.
+    min_pixels: fewer pixels of a class leave its row as it is. seed: of the random initial means.
+    """
+
+    weights: Tensor
+    means: Tensor
+    variances: Tensor
+    anchor_weights: Tensor
+    anchor_means: Tensor
+    anchor_variances: Tensor
+    estimated: Tensor
+    absent: Tensor
+    updates: Tensor
+
+    def __init__(
+        self,
+        classes: int,
+        components: int = 5,
+        momentum: float = 0.99,
+        warmup: int = 1500,
+        min_pixels: int = 100,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.classes, self.momentum, self.warmup, self.min_pixels = classes, momentum, warmup, min_pixels
+        generator = torch.Generator().manual_seed(seed)
+        for prefix, shape in (("", (classes, classes, components)), ("anchor_", (ANCHORS, components))):
+            self.register_buffer(f"{prefix}weights", torch.full(shape, 1 / components))
+            self.register_buffer(f"{prefix}means", torch.randn(shape, generator=generator))
+            self.register_buffer(f"{prefix}variances", torch.ones(shape))
+        # One entry a row, then one each for the anchors: has it been estimated, and steps since it was last fed.
+        self.register_buffer("estimated", torch.zeros(classes + ANCHORS, dtype=torch.bool))
+        self.register_buffer("absent", torch.ones(classes + ANCHORS, dtype=torch.int64))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def mixture(self) -> Mixture:
+        """The class mixtures (C, C, K)."""
+        return Mixture(self.weights, self.means, self.variances)
+
+    @property
+    def anchors(self) -> Mixture:
+        """The anchors (2, K): row 0 of positive, row 1 of negative logits."""
+        return Mixture(self.anchor_weights, self.anchor_means, self.anchor_variances)
+
+    def evidence(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Histograms of the logits per cell: counts (C, C, BINS) float64, additive over images, frames and processes.
+
+        logits: (B, C, H, W) of any float type; labels: (B, H, W), IGNORE counts nothing; weight: (B, H, W) or None
+        for 1. Pixels with a logit that is not a number count nothing.
+        """
+        channels = self.classes
+        if logits.shape[1] != channels:
+            raise ValueError(f"logits have {logits.shape[1]} channels, the statistics {channels} classes")
+        counted = (labels != IGNORE) & ~logits.isnan().any(1)
+        # Uncounted pixels go to a spare row: a mask would make the size depend on the data and wait for the device.
+        row = torch.where(counted, labels, channels)
+        column = torch.arange(channels, device=logits.device)[:, None, None]
+        cell = (row[:, None] * channels + column) * grid.BINS + grid.position(logits.detach()).round().long()
+        size = (channels + 1) * channels * grid.BINS
+        if weight is None:
+            counts = torch.bincount(cell.flatten(), minlength=size).double()
+        else:
+            units = (weight.double() / _UNIT).round()[:, None].expand(cell.shape)
+            counts = torch.bincount(cell.flatten(), units.flatten(), minlength=size) * _UNIT
+        return counts.view(channels + 1, channels, grid.BINS)[:channels]
+
+    @torch.no_grad()
+    def update(self, logits: Tensor, labels: Tensor, pseudo: PseudoLabels | None = None) -> None:
+        """Gather the evidence of this step over all processes, fit the mixtures to it, and average with the past.
+
+        logits: (B, C, H, W); labels: (B, H, W), IGNORE where a pixel is of the other domain or has no label.
+        pseudo: what the labels came from; only statistics over clips read it.
+        """
+        counts = self._gather(logits, labels, pseudo)
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(counts)
+        self._fit(counts)
+
+    @torch.no_grad()
+    def bias(self) -> Tensor:
+        """Bias(l) = 1/C sum_c P(argmax = l | y = c) - 1/C, without labels: (C,) (METHOD 1, paper 3.3.2).
+
+        The C logits of a row are taken as independent, so P(argmax = l | c) integrates the density of cell (c, l) times
+        the distribution functions of the row's other cells. Classes never estimated do not enter the mean.
+        """
+        height = cdf(self.mixture, grid.nodes(self.means.device)).clamp_min(1e-12)
+        middle = (height[..., 1:] + height[..., :-1]) / 2
+        others = (middle.log().sum(1, keepdim=True) - middle.log()).exp()
+        winner = (others * height.diff(dim=-1)).sum(-1)
+        rows = self.estimated[: self.classes, None]
+        winner = torch.where(rows, winner / winner.sum(1, keepdim=True).clamp_min(1e-12), 0.0)
+        return winner.sum(0) / rows.sum().clamp_min(1) - 1 / self.classes
+
+    def _gather(self, logits: Tensor, labels: Tensor, pseudo: PseudoLabels | None) -> Tensor:
+        return self.evidence(logits, labels)
+
+    def _fit(self, counts: Tensor) -> None:
+        values = grid.nodes(counts.device)
+        positive = torch.diagonal(counts).sum(-1)
+        anchors = torch.stack((positive, counts.sum((0, 1)) - positive))
+        pixels = torch.cat((counts[:, 0].sum(-1), anchors.sum(-1)))
+        fed = pixels >= self.min_pixels
+        ceiling = self.momentum * (self.updates / self.warmup).clamp(max=1) if self.warmup else self.momentum
+        past = torch.where(self.estimated, torch.as_tensor(ceiling, device=fed.device) ** self.absent, 0.0).float()
+        row, anchor = past[: self.classes, None, None], past[self.classes :, None]
+        self._average(self.mixture, _fit_mixture(self.mixture, values, counts), row, fed[: self.classes, None, None])
+        self._average(self.anchors, _fit_mixture(self.anchors, values, anchors), anchor, fed[self.classes :, None])
+        self.estimated |= fed
+        self.absent.copy_(torch.where(fed, 1, self.absent + 1))
+        self.updates += 1
+
+    @staticmethod
+    def _average(old: Mixture, new: Mixture, past: Tensor, fed: Tensor) -> None:
+        for kept, fresh in zip(old, new, strict=True):
+            kept.copy_(torch.where(fed, torch.lerp(fresh, kept, past), kept))
+
+
+def _fit_mixture(mixture: Mixture, values: Tensor, counts: Tensor) -> Mixture:
+    for _ in range(EM_ITERATIONS):
+        mixture = em_step(mixture, values, counts)
+    return mixture

@@ -1,0 +1,100 @@
+"""From a config to a trainer with time: what differs from the image run, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import ClassVar
+
+from accelerate import Accelerator
+
+from blda.build import Build, Constructors, construct
+from blda.configfile import nearest
+from blda.engine.metrics import Metric
+from blda_video import rules
+from blda_video.config import VideoConfig
+from blda_video.data.bdd import BDDVid
+from blda_video.data.cityscapes_seq import CityscapesSequence
+from blda_video.data.clip import ClipDataset, Estimator, EvaluationClips, VideoReader
+from blda_video.data.folder import FolderSequence
+from blda_video.data.viper import ViperSequence
+from blda_video.data.world.writer import ensure
+from blda_video.flow.estimate import DIS
+from blda_video.flow.store import FlowStore
+from blda_video.metrics import TemporalConsistency
+from blda_video.propagate import PropagatedLabels
+from blda_video.smoothing import SmoothedStatistics
+
+ESTIMATORS: Constructors = {"dis": DIS}
+RULES = {"none": rules.none, "trajectory": rules.trajectory}
+
+
+class VideoBuild(Build):
+    """The parts of a video run: target clips, propagated labels, smoothed statistics, temporal metrics.
+
+    The street worlds that the config names are made first, by one process.
+    """
+
+    readers: ClassVar[Constructors] = {
+        **Build.readers,
+        "bdd_vid": BDDVid,
+        "cityscapes_seq": CityscapesSequence,
+        "folder": FolderSequence,
+        "viper": ViperSequence,
+    }
+    config: VideoConfig
+
+    def __init__(self, config: VideoConfig, accelerator: Accelerator) -> None:
+        super().__init__(config, accelerator)
+        with accelerator.main_process_first():
+            for world in config.worlds:
+                ensure(world, workers=os.cpu_count() or 1)
+
+    def flow(self) -> Estimator | FlowStore:
+        """Where flow comes from: estimated on the crop, or stored before by tools/compute_flow.py."""
+        part = self.config.flow
+        if part.get("name") == "store":
+            return construct("flow", part, {"store": FlowStore})
+        return construct("flow", part, ESTIMATORS)
+
+    def estimator(self) -> Estimator:
+        """What a flow store is computed with, by the name in its manifest, for example dis-medium."""
+        name, _, preset = str(self.config.flow.get("estimator")).partition("-")
+        return construct("flow.estimator", {"name": name, "preset": preset}, ESTIMATORS)
+
+    def flow_pairs(self) -> list[tuple[VideoReader, tuple[int, ...]]]:
+        """The readers and offsets that a run needs flow for."""
+        config = self.config
+        target = self.reader("target.reader", config.target.reader, labelled=False)
+        evaluated = self.reader("evaluation.reader", config.evaluation.reader, labelled=True)
+        return [(target, config.offsets), (evaluated, config.consistency)]
+
+    def target_data(self) -> ClipDataset:
+        """Unlabelled clips."""
+        data = self.config.target
+        reader = self.reader("target.reader", data.reader, labelled=False)
+        return ClipDataset(reader, None, self.transform(data), self.seed("target"), self.config.offsets, self.flow())
+
+    def labeller(self) -> PropagatedLabels:
+        """Pseudo-labels from all frames of a clip."""
+        rule, settings = self.config.rule, self.config.self_training
+        if rule not in RULES:
+            raise ValueError(f"rule: unknown '{rule}'; {nearest(rule, list(RULES))}")
+        return PropagatedLabels(RULES[rule], settings.threshold, settings.ignore_top, settings.ignore_bottom)
+
+    def target_statistics(self) -> SmoothedStatistics:
+        """Statistics pooled over each clip, unless smoothing is off."""
+        if self.config.smoothing is None:
+            return super().target_statistics()
+        return SmoothedStatistics(**self.statistics_settings("target"), scale=self.config.smoothing.scale)
+
+    def evaluation_data(self) -> EvaluationClips:
+        """Labelled whole images with the neighbours that temporal consistency compares."""
+        data = self.config.evaluation
+        reader = self.reader("evaluation.reader", data.reader, labelled=True)
+        table, offsets = self.evaluation_table(reader), self.config.consistency
+        return EvaluationClips(reader, table, data.size, offsets, self.flow() if offsets else None)
+
+    def metrics(self) -> Sequence[Metric]:
+        """Accuracy, and consistency along the flow."""
+        return [*super().metrics(), TemporalConsistency(self.classes)]

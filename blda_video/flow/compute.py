@@ -1,0 +1,62 @@
+"""Fill a flow store for the clips of a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from blda.data.files import read_image
+from blda.data.frames import Frame, Reader
+from blda_video.flow.store import FlowStore
+
+
+def pairs(reader: Reader, offsets: Sequence[int]) -> list[tuple[Frame, Frame]]:
+    """The pairs of frames that clips of `reader` at signed `offsets` need, each unordered pair once."""
+    wanted: dict[frozenset[str], tuple[Frame, Frame]] = {}
+    for frame in reader.frames:
+        for offset in offsets:
+            other = reader.neighbour(frame, offset)
+            if other is not None and other.name != frame.name:
+                wanted.setdefault(frozenset((frame.name, other.name)), (frame, other))
+    return list(wanted.values())
+
+
+def compute(
+    reader: Reader,
+    offsets: Sequence[int],
+    estimator: Callable[[Tensor, Tensor], Tensor],
+    store: FlowStore,
+    rank: int = 0,
+    world: int = 1,
+    progress: bool = True,
+) -> int:
+    """Estimate and store the flow of all `pairs`, in both directions; returns how many were missing.
+
+    What is stored already is skipped, so a killed run continues where it stopped. Process `rank` of `world` takes
+    every world-th pair. progress: a bar with the rate and the time left.
+    Raises FileNotFoundError for a missing frame, ValueError for an unreadable one or for two frames of different size.
+    """
+    # Dealt out before what is done is skipped: a share must not depend on what other processes have written meanwhile.
+    missing = [
+        (first, second, todo)
+        for first, second in pairs(reader, offsets)[rank::world]
+        if (todo := [not store.has(a.name, b.name) for a, b in ((first, second), (second, first))]) != [False, False]
+    ]
+    for first, second, (forward, backward) in tqdm(missing, desc="flow", unit="pair", disable=not progress):
+        image, neighbour = _image(first.image), _image(second.image)
+        if image.shape != neighbour.shape:
+            raise ValueError(f"{first.image} and {second.image} differ in size; a sequence needs frames of one size")
+        if forward:
+            store.write(first.name, second.name, estimator(image, neighbour))
+        if backward:
+            store.write(second.name, first.name, estimator(neighbour, image))
+    return sum(sum(todo) for _, _, todo in missing)
+
+
+def _image(path: Path) -> Tensor:
+    """(1, 3, H, W) float32 in [0, 1], RGB."""
+    return torch.from_numpy(read_image(path)).permute(2, 0, 1)[None].float() / 255

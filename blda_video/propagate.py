@@ -1,0 +1,63 @@
+"""Pseudo-labels from a clip: the teacher sees every frame, and its beliefs meet in the key frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from blda.labels import PseudoLabels, pseudo_labels
+from blda_video.data.sample import Clip
+from blda_video.flow.geometry import warp
+from blda_video.rules import Rule
+
+
+@dataclass(frozen=True)
+class ClipLabels(PseudoLabels):
+    """Pseudo-labels of B key frames, with what the teacher saw in the context.
+
+    context_logits: (B, K, C, H, W), the teacher's logits of the context frames, pulled to the key frame.
+    context_weight: (B, K, H, W) float32, validity of each observation: 1 where the flow is valid, else 0.
+    offset: K signed frame distances.
+    """
+
+    context_logits: Tensor
+    context_weight: Tensor
+    offset: tuple[int, ...]
+
+
+class PropagatedLabels:
+    """Pseudo-labels from clips (METHOD 7); with K = 0 bit for bit `blda.labels.TeacherLabels`.
+
+    rule: how beliefs combine, see `blda_video.rules`. threshold, ignore_top, ignore_bottom: of the image rule, which
+    is applied to the combined belief: where frames disagree the average is flat, and the image's weight falls with it.
+    """
+
+    def __init__(self, rule: Rule, threshold: float = 0.968, ignore_top: int = 0, ignore_bottom: int = 0) -> None:
+        self.rule, self.threshold = rule, threshold
+        self.ignore_top, self.ignore_bottom = ignore_top, ignore_bottom
+
+    def __call__(self, teacher: Callable[[Tensor], Tensor], target: Clip) -> ClipLabels:
+        """teacher: image (B, 3, H, W) -> logits (B, C, H, W). target: the clean, not augmented batch.
+
+        The teacher is called once for each frame of the clip, key first, always with B images: its BatchNorm works on
+        batch statistics, which must not depend on the context.
+        """
+        logits = teacher(target.image)
+        key = logits.softmax(1)
+        beliefs, observations = [], []
+        for k in range(len(target.offset)):
+            seen, flow = teacher(target.context[:, k]), target.flow[:, k]
+            beliefs.append(warp(seen.softmax(1), flow))
+            observations.append(warp(seen, flow))
+        combined = self.rule(key, _stack(beliefs, key), target.valid, target.offset)
+        labels = pseudo_labels(combined, self.threshold, self.ignore_top, self.ignore_bottom)
+        context_weight = target.valid.to(labels.weight.dtype)
+        return ClipLabels(labels.label, labels.weight, _stack(observations, logits), context_weight, target.offset)
+
+
+def _stack(frames: list[Tensor], like: Tensor) -> Tensor:
+    """K tensors (B, C, H, W) -> (B, K, C, H, W), also for K = 0."""
+    return torch.stack(frames, 1) if frames else like[:, None][:, :0]

@@ -1,0 +1,155 @@
+import pytest
+import torch
+
+from blda.data.sample import Sample
+from blda.labels import TeacherLabels
+from blda_video import rules
+from blda_video.data.sample import Clip
+from blda_video.propagate import ClipLabels, PropagatedLabels
+
+RULES = [rules.none, rules.trajectory]
+CLASSES = 5
+
+
+class BatchTeacher(torch.nn.Module):
+    """A network whose BatchNorm uses batch statistics: mixing frames into one batch would change its output."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        layers = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.Conv2d(8, CLASSES, 1)
+        self.net = torch.nn.Sequential(*layers).requires_grad_(False)
+
+    def forward(self, image):
+        return 4 * self.net(image)
+
+
+def clip(offset=(-1, 1), batch=2, height=24, width=32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    count = len(offset)
+    return Clip(
+        image=torch.rand(batch, 3, height, width, generator=generator),
+        label=None,
+        name=tuple("ab"[:batch]),
+        draw=torch.arange(batch),
+        context=torch.rand(batch, count, 3, height, width, generator=generator),
+        flow=2 * torch.randn(batch, count, 2, height, width, generator=generator),
+        valid=torch.rand(batch, count, height, width, generator=generator) > 0.3,
+        offset=offset,
+    )
+
+
+def changed(old, **values):
+    return Clip(**{**old.__dict__, **values})
+
+
+def beliefs(*shape, seed=0):
+    return (3 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))).softmax(-3)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_without_context_equals_the_image_rule_bit_for_bit(rule):
+    target = clip(offset=())
+    image = Sample(target.image, None, target.name, target.draw)
+    expected = TeacherLabels(0.6, 2, 3)(BatchTeacher(), image)
+    labels = PropagatedLabels(rule, 0.6, 2, 3)(BatchTeacher(), target)
+    assert torch.equal(labels.label, expected.label) and torch.equal(labels.weight, expected.weight)
+    assert labels.weight.any() and labels.context_logits.shape == (2, 0, CLASSES, 24, 32)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_without_valid_flow_equals_the_image_rule_bit_for_bit(rule):
+    target = clip()
+    target = changed(target, valid=torch.zeros_like(target.valid), flow=torch.full_like(target.flow, torch.nan))
+    expected = TeacherLabels(0.6)(BatchTeacher(), target)
+    labels = PropagatedLabels(rule, 0.6)(BatchTeacher(), target)
+    assert torch.equal(labels.label, expected.label) and torch.equal(labels.weight, expected.weight)
+    assert labels.context_logits.isfinite().all() and not labels.context_weight.any()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_standing_scene_keeps_its_labels(rule):
+    target = clip()
+    same = target.image[:, None].expand_as(target.context).clone()
+    still = changed(target, context=same, flow=torch.zeros_like(target.flow), valid=torch.ones_like(target.valid))
+    expected = TeacherLabels(0.6)(BatchTeacher(), target)
+    labels = PropagatedLabels(rule, 0.6)(BatchTeacher(), still)
+    assert torch.equal(labels.label, expected.label)
+    torch.testing.assert_close(labels.weight, expected.weight, atol=5e-3, rtol=0)
+    key = BatchTeacher()(target.image)
+    torch.testing.assert_close(labels.context_logits, torch.stack((key, key), 1), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_order_of_the_context_does_not_matter(rule):
+    key, pulled = beliefs(2, CLASSES, 9, 11), beliefs(2, 4, CLASSES, 9, 11, seed=1)
+    valid = torch.rand(2, 4, 9, 11, generator=torch.Generator().manual_seed(2)) > 0.5
+    offset, order = (-2, -1, 1, 3), [2, 0, 3, 1]
+    shuffled = rule(key, pulled[:, order], valid[:, order], tuple(offset[k] for k in order))
+    torch.testing.assert_close(rule(key, pulled, valid, offset), shuffled)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_beliefs_sum_to_one_and_ignore_what_is_invalid(rule):
+    key, pulled = beliefs(2, CLASSES, 9, 11), beliefs(2, 3, CLASSES, 9, 11, seed=1)
+    valid = torch.rand(2, 3, 9, 11, generator=torch.Generator().manual_seed(2)) > 0.5
+    combined = rule(key, pulled, valid, (-1, 1, 2))
+    torch.testing.assert_close(combined.sum(1), torch.ones(2, 9, 11))
+    other = torch.where(valid[:, :, None], pulled, beliefs(2, 3, CLASSES, 9, 11, seed=5))
+    assert torch.equal(rule(key, other, valid, (-1, 1, 2)), combined)
+    unseen = ~valid.any(1)
+    assert unseen.any() and torch.equal(combined.movedim(1, -1)[unseen], key.movedim(1, -1)[unseen])
+
+
+def test_trajectory_is_the_weighted_average():
+    key, pulled = beliefs(1, CLASSES, 4, 5), beliefs(1, 2, CLASSES, 4, 5, seed=1)
+    valid = torch.ones(1, 2, 4, 5, dtype=torch.bool)
+    every = torch.cat((key[:, None], pulled), 1)[0].double()
+    expected = torch.zeros(CLASSES, 4, 5, dtype=torch.float64)
+    for i in range(4):
+        for j in range(5):
+            weight = every[:, :, i, j].max(1).values
+            expected[:, i, j] = (weight[:, None] * every[:, :, i, j]).sum(0) / weight.sum()
+    torch.testing.assert_close(rules.trajectory(key, pulled, valid, (-1, 1))[0].double(), expected)
+
+
+def test_context_is_pulled_along_the_flow():
+    target = clip(offset=(1,), batch=1)
+    moved = torch.roll(target.image, shifts=(-2, 3), dims=(2, 3))  # a point at (i, j) lies at (i - 2, j + 3)
+    flow = torch.tensor([3.0, -2.0])[None, None, :, None, None].expand_as(target.flow).clone()
+    target = changed(target, context=moved[:, None], flow=flow, valid=torch.ones_like(target.valid))
+
+    def pixelwise(image):
+        return image[:, [0, 1, 2, 0, 1]] * 5
+
+    labels = PropagatedLabels(rules.trajectory)(pixelwise, target)
+    seen = labels.context_logits[0, 0, :, 2:, :-3]
+    torch.testing.assert_close(seen, pixelwise(target.image)[0, :, 2:, :-3], atol=1e-3, rtol=1e-3)
+
+
+def test_frames_that_err_independently_correct_each_other():
+    truth = torch.randint(0, CLASSES, (1, 60, 80), generator=torch.Generator().manual_seed(0))
+    hot = torch.nn.functional.one_hot(truth, CLASSES).movedim(-1, 1).float()
+    noisy = [(2 * hot + 1.5 * torch.randn(hot.shape, generator=torch.Generator().manual_seed(s))) for s in range(5)]
+    key, pulled = noisy[0].softmax(1), torch.stack(noisy[1:], 1).softmax(2)
+    valid = torch.ones(1, 4, 60, 80, dtype=torch.bool)
+
+    def right(rule):
+        return (rule(key, pulled, valid, (-2, -1, 1, 2)).argmax(1) == truth).float().mean()
+
+    assert right(rules.trajectory) > right(rules.none) + 0.1
+
+
+def test_the_teacher_sees_each_frame_alone_key_first():
+    target, calls = clip(offset=(-1, 1, 2)), []
+    teacher = BatchTeacher()
+
+    def watched(image):
+        calls.append(image)
+        return teacher(image)
+
+    labels = PropagatedLabels(rules.trajectory)(watched, target)
+    assert isinstance(labels, ClipLabels) and labels.offset == (-1, 1, 2)
+    expected = [target.image, *target.context.unbind(1)]
+    assert len(calls) == 4 and all(torch.equal(a, b) for a, b in zip(calls, expected, strict=True))
+    assert torch.equal(labels.context_weight, target.valid.float())

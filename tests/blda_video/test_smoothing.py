@@ -1,0 +1,124 @@
+import math
+
+import pytest
+import torch
+
+from blda.data.sample import IGNORE
+from blda.labels import PseudoLabels
+from blda.statistics import LogitStatistics
+from blda_video.propagate import ClipLabels
+from blda_video.smoothing import SmoothedStatistics
+
+CLASSES = 4
+
+
+def observation(offset=(-1, 2), batch=2, height=16, width=20, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(batch, CLASSES, height, width, generator=generator)
+    labels = torch.randint(0, CLASSES, (batch, height, width), generator=generator)
+    labels[:, :2] = IGNORE
+    shape = batch, len(offset), CLASSES, height, width
+    context = 3 * torch.randn(shape, generator=generator) + 1
+    valid = (torch.rand(batch, len(offset), height, width, generator=generator) > 0.4).float()
+    weight = torch.rand(batch, height, width, generator=generator)
+    return logits, labels, ClipLabels(labels, weight, context, valid, offset)
+
+
+def state(statistics):
+    return {name: value.clone() for name, value in statistics.state_dict().items()}
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one) and one.keys() == other.keys()
+
+
+def gather(logits, labels, pseudo, scale=2.0):
+    return SmoothedStatistics(CLASSES, scale=scale)._gather(logits, labels, pseudo)
+
+
+def test_without_context_equals_the_image_statistics_bit_for_bit():
+    logits, labels, pseudo = observation()
+    empty = ClipLabels(labels, pseudo.weight, pseudo.context_logits[:, :0], pseudo.context_weight[:, :0], ())
+    blind = ClipLabels(labels, pseudo.weight, pseudo.context_logits, torch.zeros_like(pseudo.context_weight), (-1, 2))
+    for evidence in (None, PseudoLabels(labels, pseudo.weight), empty, blind):
+        image, video = LogitStatistics(CLASSES, seed=3), SmoothedStatistics(CLASSES, seed=3)
+        for statistics in (image, video):
+            statistics.update(logits, labels, evidence)
+        assert same(state(image), state(video))
+
+
+def test_a_point_counts_once_however_often_it_is_seen():
+    logits, labels, pseudo = observation((-3, -1, 1, 2))
+    counts = gather(logits, labels, pseudo)
+    points = torch.stack([(labels == c).sum() for c in range(CLASSES)]).double()
+    torch.testing.assert_close(counts.sum(-1), points[:, None].expand(-1, CLASSES), rtol=1e-4, atol=0)
+
+
+def test_evidence_is_weighted_by_distance_and_validity():
+    logits, labels, pseudo = observation((-1, 2), batch=1, height=5, width=6)
+    image = LogitStatistics(CLASSES)
+    expected = torch.zeros_like(image.evidence(logits, labels))
+    for i in range(2, 5):
+        for j in range(6):
+            weights = [1.0] + [
+                float(pseudo.context_weight[0, k, i, j]) * math.exp(-abs(step) / 1.5) for k, step in enumerate((-1, 2))
+            ]
+            seen = [logits[0], *pseudo.context_logits[0]]
+            for weight, frame in zip(weights, seen, strict=True):
+                point = frame[:, i, j].view(1, CLASSES, 1, 1)
+                expected += image.evidence(point, labels[:, i : i + 1, j : j + 1]) * weight / sum(weights)
+    torch.testing.assert_close(gather(logits, labels, pseudo, scale=1.5), expected, atol=1e-3, rtol=0)
+
+
+def test_evidence_adds_up_over_the_batch_and_ignores_the_order_of_frames():
+    logits, labels, pseudo = observation()
+    whole = gather(logits, labels, pseudo)
+    parts = [
+        gather(
+            logits[b : b + 1],
+            labels[b : b + 1],
+            ClipLabels(
+                labels[b : b + 1],
+                pseudo.weight[b : b + 1],
+                pseudo.context_logits[b : b + 1],
+                pseudo.context_weight[b : b + 1],
+                pseudo.offset,
+            ),
+        )
+        for b in range(2)
+    ]
+    assert torch.equal(parts[0] + parts[1], whole)
+    turned = ClipLabels(
+        labels, pseudo.weight, pseudo.context_logits.flip(1), pseudo.context_weight.flip(1), pseudo.offset[::-1]
+    )
+    torch.testing.assert_close(gather(logits, labels, turned), whole, atol=1e-3, rtol=0)
+
+
+def test_frames_that_agree_change_nothing_but_rounding():
+    logits, labels, pseudo = observation()
+    context = logits[:, None].expand_as(pseudo.context_logits)
+    agree = ClipLabels(labels, pseudo.weight, context, pseudo.context_weight, pseudo.offset)
+    torch.testing.assert_close(gather(logits, labels, agree), gather(logits, labels, None), atol=1e-2, rtol=0)
+
+
+def test_observations_without_a_number_leave_the_point_to_the_others():
+    logits, labels, pseudo = observation()
+    broken = pseudo.context_logits.clone()
+    broken[:, 0] = torch.nan
+    counts = gather(logits, labels, ClipLabels(labels, pseudo.weight, broken, pseudo.context_weight, pseudo.offset))
+    rest = ClipLabels(labels, pseudo.weight, broken[:, 1:], pseudo.context_weight[:, 1:], pseudo.offset[1:])
+    torch.testing.assert_close(counts, gather(logits, labels, rest), atol=1e-3, rtol=0)
+
+
+def test_state_is_interchangeable_with_image_statistics():
+    logits, labels, pseudo = observation()
+    video = SmoothedStatistics(CLASSES)
+    video.update(logits, labels, pseudo)
+    image = LogitStatistics(CLASSES)
+    image.load_state_dict(video.state_dict(), strict=True)
+    assert same(state(image), state(video))
+
+
+def test_scale_must_be_positive():
+    with pytest.raises(ValueError, match="scale is 0"):
+        SmoothedStatistics(CLASSES, scale=0)

@@ -1,0 +1,55 @@
+"""What the tools share: arguments, and errors as one line."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch starts its threads: spinning at barriers makes two threads on two shared cores up to 100 times slower
+# than one, as soon as a loader or another program needs a core (docs/log.md).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from blda import configfile
+from blda.build import Build
+from blda.config import Config
+from blda.engine.trainer import TrainingStopped
+from blda.run import train
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    """A parser whose help is the tool's own text."""
+    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End with exit code 1 and one line for what a user can mend; a traceback only for what is our fault."""
+    try:
+        yield
+    except (ValueError, OSError, TrainingStopped) as error:
+        if os.environ.get("BLDA_TRACEBACK"):
+            raise
+        sys.exit(f"error: {_last_line(error)}")
+
+
+def _last_line(error: Exception) -> str:
+    """What a loader's worker raised comes with its traceback in front; the message is its last line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].removeprefix(f"{type(error).__name__}: ") if len(lines) > 1 else lines[0]
+
+
+def run_training(doc: str, kind: type[Config], build: type[Build]) -> None:
+    """The training tools: read the config, train, print the table of classes."""
+    arguments = parser(doc)
+    arguments.add_argument("config", help="YAML file")
+    arguments.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key of the config")
+    arguments.add_argument("--resume", action="store_true", help="continue the newest checkpoint of the run's folder")
+    given = arguments.parse_intermixed_args()
+    with one_line_errors():
+        report = train(build, configfile.load(given.config, kind, given.overrides), given.resume)
+    if report:
+        print(report)

@@ -1,0 +1,16 @@
+"""Adapt a network to unlabelled video.
+
+    accelerate launch tools/train_video.py CONFIG [key=value ...] [--resume]
+
+CONFIG: a file of configs/, for example configs/demo.yaml. key=value: any key of it, for example
+training.steps=100, method=self_training or offsets=[-2,-1]. The run's folder gets config.yaml, checkpoints,
+metrics.jsonl, result.json and TensorBoard files; watch it with `tensorboard --logdir runs`.
+"""
+
+from command import run_training
+
+from blda_video.build import VideoBuild
+from blda_video.config import VideoConfig
+
+if __name__ == "__main__":
+    run_training(__doc__, VideoConfig, VideoBuild)
