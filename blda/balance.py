@@ -49,10 +49,10 @@ def correction(logits: Tensor, labels: Tensor, domains: Sequence[Alignment], dom
     row = torch.where(known, labels, 0) + classes * domain
     column = torch.arange(classes, device=logits.device)[:, None, None]
     place = grid.position(logits)
-    left = place.floor().clamp_max_(grid.BINS - 2)
-    cell = (row[:, None] * classes + column) * grid.BINS + left.long()
-    flat = torch.cat([each.table for each in domains]).flatten()
-    moved = torch.lerp(flat[cell], flat[cell + 1], place.sub_(left))
+    left = place.long().clamp_max_(grid.BINS - 2)
+    cell = (row[:, None] * classes + column) * grid.BINS + left
+    flat = torch.cat([each.table for each in domains])
+    moved = torch.lerp(flat.take(cell), flat.take(cell + 1), place.sub_(left))
     active = known & torch.cat([each.active for each in domains])[row]
     return torch.where(active[:, None], moved.sub_(logits), 0.0)
 

@@ -135,7 +135,8 @@ class Build:
         settings, seed = self.config.self_training, self.config.seed
         criterion = self.balanced_loss() if name == "blda" else PlainLoss()
         augment = ColourAndBlur(seed, settings.strength, settings.jitter, settings.blur)
-        return SelfTraining(student, teacher, self.labeller(), criterion, augment, len(self.classes), seed)
+        classes = len(self.classes)
+        return SelfTraining(student, teacher, self.labeller(), criterion, augment, classes, seed, settings.burn_in)
 
     def balanced_loss(self) -> BalancedLoss:
         """BLDA with statistics of both domains on the device."""
@@ -173,7 +174,10 @@ class Build:
 
     def evaluator(self) -> Evaluator:
         """Evaluation of this process's share."""
-        return Evaluator(self.evaluation_data(), self.metrics, self.accelerator, self.config.training.workers)
+        config = self.config
+        return Evaluator(
+            self.evaluation_data(), self.metrics, self.accelerator, config.training.workers, config.log.bar
+        )
 
     def batches(self, adapts: bool) -> Batches:
         """The stream of (source, target) batches from a pass on; no target unless the method adapts."""
@@ -241,8 +245,8 @@ class Build:
         return iter(endless_loader(dataset, sampler, training.workers, accelerator.device.type == "cuda"))
 
     def _own_protocol(self) -> Protocol:
-        named = self.config.classes
-        return PROTOCOLS[named] if isinstance(named, str) and named in PROTOCOLS else protocol_of(self.classes)
+        named = self.config.classes if isinstance(self.config.classes, str) else "all"
+        return PROTOCOLS.get(named, protocol_of(self.classes, named))
 
     # What time replaces:
 

@@ -57,7 +57,8 @@ class Model:
 
 @dataclass(frozen=True)
 class SelfTraining:
-    """METHOD 6. momentum: of the teacher. ignore_top, ignore_bottom: rows of the target crop without pseudo-label."""
+    """METHOD 6. momentum: of the teacher. ignore_top, ignore_bottom: rows of the target crop without pseudo-label.
+    burn_in: steps on the source alone before, for networks without pretrained weights."""
 
     momentum: float = 0.999
     threshold: float = 0.968
@@ -66,6 +67,7 @@ class SelfTraining:
     strength: float = 0.2
     jitter: float = 0.8
     blur: float = 0.5
+    burn_in: int = 0
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ def nodes(device: torch.device | None = None) -> Tensor:
 
 
 def position(logits: Tensor) -> Tensor:
-    """Where logits lie on the axis: float32 in [0, BINS - 1], of the same shape; NaN maps to 0."""
-    axis = torch.asinh(logits.float()).nan_to_num(0.0, _SPAN, -_SPAN)
-    return ((axis + _SPAN) * _SCALE).clamp(0, BINS - 1)
+    """Where logits lie on the axis: float32 in [0, BINS - 1], of the same shape; NaN lies at a logit of 0."""
+    logits = logits.float().nan_to_num(0.0).clamp_(-LIMIT, LIMIT)
+    # asinh, written out: torch.asinh is ten times slower on a CPU.
+    size, square = logits.abs(), logits.square()
+    axis = (size + square / (1 + (1 + square).sqrt_())).log1p_().copysign_(logits)
+    return axis.add_(_SPAN).mul_(_SCALE).clamp_(0, BINS - 1)

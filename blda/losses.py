@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blda.balance import alignment, balanced, correction
+from blda.balance import Alignment, alignment, balanced, correction
 from blda.data.sample import IGNORE, Sample
 from blda.labels import PseudoLabels
 from blda.mixing import Mixed
@@ -53,11 +53,13 @@ class BalancedLoss:
 
     def __init__(self, source: LogitStatistics, target: LogitStatistics, tau: float = 0.1) -> None:
         self.source_statistics, self.target_statistics, self.tau = source, target, tau
+        self._source_alignment: Alignment | None = None
 
     def source(self, logits: Tensor, source: Sample) -> Tensor:
         """Update the source's statistics and anchors, then the balanced loss of the batch (METHOD 4)."""
         self.source_statistics.update(logits.detach(), source.label)
-        delta = correction(logits, source.label, [alignment(self.source_statistics, self.source_statistics.anchors)])
+        self._source_alignment = alignment(self.source_statistics, self.source_statistics.anchors)
+        delta = correction(logits, source.label, [self._source_alignment])
         return cross_entropy(balanced(logits, delta, self.tau), source.label)
 
     def mixed(self, logits: Tensor, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
@@ -65,8 +67,8 @@ class BalancedLoss:
         target_label = torch.where(mixed.from_source, IGNORE, mixed.label)
         trusted = torch.where(mixed.weight > 0, target_label, IGNORE)
         self.target_statistics.update(logits.detach(), trusted, pseudo)
-        anchors = self.source_statistics.anchors
-        domains = [alignment(self.source_statistics, anchors), alignment(self.target_statistics, anchors)]
+        own = self._source_alignment or alignment(self.source_statistics, self.source_statistics.anchors)
+        domains = [own, alignment(self.target_statistics, self.source_statistics.anchors)]
         delta = correction(logits, mixed.label, domains, (~mixed.from_source).long())
         return cross_entropy(balanced(logits, delta, self.tau), mixed.label, mixed.weight)
 

@@ -31,7 +31,8 @@ class SelfTraining:
     """EMA teacher, pseudo-labels, ClassMix, source and mixed loss (METHOD 6); balanced if `criterion` is.
 
     student: the wrapped model, so that gradients are averaged over processes. labeller: makes pseudo-labels of the
-    clean target. classes: C. seed: of everything drawn.
+    clean target. classes: C. seed: of everything drawn. burn_in: steps on the source alone first, for networks that
+    start without pretrained weights: their first pseudo-labels are noise.
     """
 
     def __init__(
@@ -43,14 +44,17 @@ class SelfTraining:
         augment: ColourAndBlur,
         classes: int,
         seed: int,
+        burn_in: int = 0,
     ) -> None:
         self.student, self.teacher, self.labeller, self.criterion = student, teacher, labeller, criterion
-        self.augment, self.classes, self.seed = augment, classes, seed
+        self.augment, self.classes, self.seed, self.burn_in = augment, classes, seed, burn_in
         self.snapshot: Snapshot | None = None
 
     def losses(self, source: Sample, target: Sample) -> Iterator[tuple[str, Tensor]]:
         """Yield each named loss when its forward is done; the caller runs backward before asking for the next."""
         yield "source", self.criterion.source(self.student(source.image), source)
+        if self.teacher.updates < self.burn_in:
+            return
 
         pseudo = self.labeller(self.teacher, target)
         mixed = mix(source, target, pseudo, self.classes, self.seed)

@@ -28,6 +28,7 @@ class Evaluator:
     """A data set and what is measured on it.
 
     metrics: makes fresh metrics for one evaluation, in a fixed order. accelerator: of this process. workers: that read.
+    bar: show progress.
     """
 
     def __init__(
@@ -36,15 +37,17 @@ class Evaluator:
         metrics: Callable[[], Sequence[Metric]],
         accelerator: Accelerator,
         workers: int = 0,
+        bar: bool = True,
     ) -> None:
         self.metrics, self.accelerator = metrics, accelerator
+        self.bar = bar and accelerator.is_main_process
         rank, world = accelerator.process_index, accelerator.num_processes
         self.loader = evaluation_loader(dataset, workers, accelerator.device.type == "cuda", rank, world)
 
     def __call__(self, predict: Predictor) -> Result:
         """Measure; every process returns the numbers of the whole data set."""
         metrics, first = self.metrics(), None
-        for sample in tqdm(self.loader, desc="evaluate", disable=not self.accelerator.is_main_process, leave=False):
+        for sample in tqdm(self.loader, desc="evaluate", disable=not self.bar, leave=False):
             sample = sample.to(self.accelerator.device)
             logits = predict(sample.image)
             first = first or (sample, logits)

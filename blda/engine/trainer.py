@@ -83,7 +83,7 @@ class Trainer:
         self.step, self.best = 0, (-math.inf, 0)
         self._finite = torch.ones((), dtype=torch.bool, device=accelerator.device)
         self._verdict: Tensor | None = None
-        self._sums: dict[str, Tensor] = {}
+        self._seen: dict[str, list[Tensor]] = {}
         self._since, self._began = 0, time.perf_counter()
 
     def fit(self, until: int | None = None) -> dict[str, float]:
@@ -118,9 +118,10 @@ class Trainer:
             for name, loss in self.method.losses(source, target):
                 self.accelerator.backward(loss / plan.accumulate)
                 self._finite = self._finite & loss.detach().isfinite()
-                self._add(name, loss.detach() / plan.accumulate)
+                self._seen.setdefault(name, []).append(loss.detach())
         if plan.clip is not None:
-            self._add("gradient_norm", self.accelerator.clip_grad_norm_(self.student.parameters(), plan.clip))
+            norm = self.accelerator.clip_grad_norm_(self.student.parameters(), plan.clip)
+            self._seen.setdefault("gradient_norm", []).append(norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.method.after_step(self.student)
@@ -200,13 +201,11 @@ class Trainer:
             )
         return bool(stopped)
 
-    def _add(self, name: str, value: Tensor) -> None:
-        self._sums[name] = self._sums.get(name, 0) + value
-
     def _log_numbers(self, bar: tqdm) -> None:
-        names = sorted(self._sums)
-        sums = self.accelerator.reduce(torch.stack([self._sums[name].float() for name in names]), "mean")
-        means = dict(zip(names, (sums / self._since).tolist(), strict=True))
+        """Means over the steps since the last line; values wait on the device until here."""
+        names = sorted(self._seen)
+        own = torch.stack([torch.stack(self._seen[name]).float().mean() for name in names])
+        means = dict(zip(names, self.accelerator.reduce(own, "mean").tolist(), strict=True))
         now = time.perf_counter()
         bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()})
         losses = {f"loss/{name}" if name != "gradient_norm" else name: value for name, value in means.items()}
@@ -215,7 +214,7 @@ class Trainer:
             "seconds_per_step": (now - self._began) / self._since,
         }
         self.log.numbers(self.step, {**losses, **pace}, self.method.numbers())
-        self._sums, self._since, self._began = {}, 0, time.perf_counter()
+        self._seen, self._since, self._began = {}, 0, time.perf_counter()
 
     def _bar(self) -> tqdm:
         return tqdm(initial=self.step, total=self.plan.steps, desc=self.folder.name, disable=not self.log.bar)

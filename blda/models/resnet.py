@@ -43,8 +43,8 @@ class ResNetEncoder(ResNet):
             state = published.get_state_dict(progress=False, check_hash=True)
         except OSError as error:
             raise FileNotFoundError(
-                f"cannot download the weights of '{name}' ({error}); give a file with model.weights=PATH, its address "
-                f"is {published.url}"
+                f"cannot download the weights of '{name}' ({error}); give a file with model.encoder.weights=PATH, "
+                f"its address is {published.url}"
             ) from error
         check_and_load(self, state, published.url)
 

