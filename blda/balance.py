@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blda import grid
 from blda.data.sample import IGNORE
-from blda.gmm import Mixture, cdf, quantile
+from blda.gmm import cdf, quantile
 from blda.statistics import LogitStatistics
 
 CLIP = 0.01
@@ -28,13 +28,15 @@ class Alignment(NamedTuple):
 
 
 @torch.no_grad()
-def alignment(statistics: LogitStatistics, anchors: Mixture) -> Alignment:
-    """Alignment of every class of one domain. anchors: the source's, for both domains."""
+def alignment(statistics: LogitStatistics, source: LogitStatistics) -> Alignment:
+    """Alignment of every class of one domain to the anchors of the source; nothing is active before these are known."""
     classes = statistics.classes
     height = cdf(statistics.mixture, grid.nodes(statistics.means.device)).clamp(CLIP, 1 - CLIP)
-    positive, negative = quantile(anchors, height.view(1, -1).expand(2, -1)).view(2, *height.shape)
+    positive, negative = quantile(source.anchors, height.view(1, -1).expand(2, -1)).view(2, *height.shape)
     diagonal = torch.eye(classes, dtype=torch.bool, device=height.device)[..., None]
-    return Alignment(torch.where(diagonal, positive, negative), statistics.estimated[:classes])
+    return Alignment(
+        torch.where(diagonal, positive, negative), statistics.estimated[:classes] & source.estimated[classes]
+    )
 
 
 @torch.no_grad()

@@ -14,8 +14,8 @@ class Data:
     """Where images come from and how a training crop is cut from them.
 
     reader: {name, root, ...}. rename: its class names -> the run's. resize, crop: (height, width), first the whole
-    image to `resize`, then a random window; null keeps the image as it is. max_share: windows with more of one class
-    are drawn again. rare: rare-class sampling, null for uniform.
+    image to `resize`, then a random window; null keeps the image as it is. max_share: windows with this share or more
+    of one class are drawn again. rare: rare-class sampling, null for uniform.
     """
 
     reader: Part

@@ -81,12 +81,15 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in above.items():
-        old = below.get(key)
-        both = isinstance(value, dict) and isinstance(old, dict)
-        # Another named part replaces the old one whole: its keywords mean nothing to the new constructor.
-        same = both and value.get("name", old.get("name")) == old.get("name")
-        below[key] = _merge(dict(old), value) if same else value
+        below[key] = _merged(below.get(key), value)
     return below
+
+
+def _merged(old: Any, value: Any) -> Any:
+    both = isinstance(value, dict) and isinstance(old, dict)
+    # Another named part replaces the old one whole: its keywords mean nothing to the new constructor.
+    same = both and value.get("name", old.get("name")) == old.get("name")
+    return _merge(dict(old), value) if same else value
 
 
 def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
@@ -94,9 +97,7 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
         child = tree.get(key)
         tree[key] = dict(child) if isinstance(child, dict) else {}
         tree = tree[key]
-    if isinstance(value, dict) and isinstance(tree.get(keys[-1]), dict):
-        value = _merge(dict(tree[keys[-1]]), value)
-    tree[keys[-1]] = value
+    tree[keys[-1]] = _merged(tree.get(keys[-1]), value)
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:

@@ -1,6 +1,6 @@
 """A grid of one-dimensional Gaussian mixtures: fitting, distribution function and its inverse.
 
-Every function is pure and works on any leading axes; equation numbers are those of docs/method.md.
+Every function is pure and works on any leading axes; METHOD n is section n of docs/method.md.
 """
 
 from __future__ import annotations

@@ -46,9 +46,9 @@ class PlainLoss:
 class BalancedLoss:
     """BLDA: statistics of both domains, and cross-entropy of logits corrected towards the source's anchors.
 
-    Statistics are updated first, then correct the same batch (METHOD 3), once a step and domain. The source pixels of
+    Statistics are updated first, then correct the same batch (METHOD 3), once a pass and domain. The source pixels of
     a mixed image are corrected with the source's statistics but do not feed them again: they were counted in this
-    step's source batch already. source, target: one `LogitStatistics` each. tau: strength of the correction.
+    pass's source batch already. source, target: one `LogitStatistics` each. tau: strength of the correction.
     """
 
     def __init__(self, source: LogitStatistics, target: LogitStatistics, tau: float = 0.1) -> None:
@@ -58,7 +58,7 @@ class BalancedLoss:
     def source(self, logits: Tensor, source: Sample) -> Tensor:
         """Update the source's statistics and anchors, then the balanced loss of the batch (METHOD 4)."""
         self.source_statistics.update(logits.detach(), source.label)
-        self._source_alignment = alignment(self.source_statistics, self.source_statistics.anchors)
+        self._source_alignment = alignment(self.source_statistics, self.source_statistics)
         delta = correction(logits, source.label, [self._source_alignment])
         return cross_entropy(balanced(logits, delta, self.tau), source.label)
 
@@ -67,8 +67,8 @@ class BalancedLoss:
         target_label = torch.where(mixed.from_source, IGNORE, mixed.label)
         trusted = torch.where(mixed.weight > 0, target_label, IGNORE)
         self.target_statistics.update(logits.detach(), trusted, pseudo)
-        own = self._source_alignment or alignment(self.source_statistics, self.source_statistics.anchors)
-        domains = [own, alignment(self.target_statistics, self.source_statistics.anchors)]
+        own = self._source_alignment or alignment(self.source_statistics, self.source_statistics)
+        domains = [own, alignment(self.target_statistics, self.source_statistics)]
         delta = correction(logits, mixed.label, domains, (~mixed.from_source).long())
         return cross_entropy(balanced(logits, delta, self.tau), mixed.label, mixed.weight)
 

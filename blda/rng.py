@@ -15,7 +15,7 @@ def seed_of(*keys: int | str) -> int:
 
 
 def generator(*keys: int | str) -> torch.Generator:
-    """A CPU generator of its own for these keys, for example (seed, "mix", draw number)."""
+    """A CPU generator of its own for these keys, for example (seed, "classmix", draw number)."""
     return torch.Generator().manual_seed(seed_of(*keys))
 
 

@@ -42,12 +42,14 @@ def _train_one(parts: Build, method: str, folder: Path) -> dict[str, float]:
     trainer = parts.trainer(method, folder)
     if any(folder.glob("step_*.pt")):
         trainer.resume()
-        trainer.log.resume(trainer.step)
+    trainer.log.resume(trainer.step)
     if parts.accelerator.is_main_process:
         configfile.save(parts.config, folder / "config.yaml")
     parts.accelerator.wait_for_everyone()
     scores = trainer.fit()
     trainer.log.close()
+    # The next method starts with a clean Accelerator; this one's wrappers would be unscaled and counted with it.
+    parts.accelerator.free_memory()
     if scores and parts.accelerator.is_main_process:
         (folder / RESULT).write_text(json.dumps(scores, indent=1), encoding="utf-8")
     return scores
@@ -67,4 +69,11 @@ def _report(columns: dict[str, dict[str, float]], parts: Build) -> str:
     if not columns or not parts.accelerator.is_main_process:
         return ""
     protocol = parts.protocols[0]
-    return f"protocol {protocol.name}, percent\n{table.of_classes(columns, protocol.classes)}"
+    lines = [
+        f"protocol {protocol.name}, percent, last checkpoint of each run",
+        table.of_classes(columns, protocol.classes),
+    ]
+    for method, scores in columns.items():
+        best, step = scores["best_on_validation/mIoU"], scores["best_on_validation/step"]
+        lines.append(f"{method}: best on validation {best:.2f} at step {step:.0f}, not the result")
+    return "\n".join(lines)

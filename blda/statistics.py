@@ -108,7 +108,8 @@ class LogitStatistics(nn.Module):
         """Bias(l) = 1/C sum_c P(argmax = l | y = c) - 1/C, without labels: (C,) (METHOD 1, paper 3.3.2).
 
         The C logits of a row are taken as independent, so P(argmax = l | c) integrates the density of cell (c, l) times
-        the distribution functions of the row's other cells. Classes never estimated do not enter the mean.
+        the distribution functions of the row's other cells. Classes never estimated do not enter the mean;
+        zero while there is none.
         """
         height = cdf(self.mixture, grid.nodes(self.means.device)).clamp_min(1e-12)
         middle = (height[..., 1:] + height[..., :-1]) / 2
@@ -116,7 +117,7 @@ class LogitStatistics(nn.Module):
         winner = (others * height.diff(dim=-1)).sum(-1)
         rows = self.estimated[: self.classes, None]
         winner = torch.where(rows, winner / winner.sum(1, keepdim=True).clamp_min(1e-12), 0.0)
-        return winner.sum(0) / rows.sum().clamp_min(1) - 1 / self.classes
+        return torch.where(rows.any(), winner.sum(0) / rows.sum().clamp_min(1) - 1 / self.classes, 0.0)
 
     def _gather(self, logits: Tensor, labels: Tensor, pseudo: PseudoLabels | None) -> Tensor:
         return self.evidence(logits, labels)

@@ -60,7 +60,8 @@ class VideoBuild(Build):
     def estimator(self) -> Estimator:
         """What a flow store is computed with, by the name in its manifest, for example dis-medium."""
         name, _, preset = str(self.config.flow.get("estimator")).partition("-")
-        return construct("flow.estimator", {"name": name, "preset": preset}, ESTIMATORS)
+        part = {"name": name, "preset": preset} if preset else {"name": name}
+        return construct("flow.estimator", part, ESTIMATORS)
 
     def flow_pairs(self) -> list[tuple[VideoReader, tuple[int, ...]]]:
         """The readers and offsets that a run needs flow for."""

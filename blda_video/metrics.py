@@ -44,14 +44,17 @@ class TemporalConsistency:
             self.counts += pixels.view(channels, channels)
 
     def compute(self) -> dict[str, float]:
-        """'consistency': share of compared pixels of one class in both frames; 'temporal_mIoU': mean over the classes
-        predicted in either frame of the IoU between both predictions. NaN when no pixel was compared."""
+        """In percent, NaN when no pixel was compared.
+
+        'consistency': share of compared pixels of one class in both frames; 'temporal_mIoU': mean over the classes
+        predicted in either frame of the IoU between both predictions.
+        """
         agreed = self.counts.diagonal()
         union = self.counts.sum(0) + self.counts.sum(1) - agreed
         iou = (agreed / union)[union > 0]
         return {
-            "consistency": float(agreed.sum() / self.counts.sum()),
-            "temporal_mIoU": float(iou.mean()),
+            "consistency": 100 * float(agreed.sum() / self.counts.sum()),
+            "temporal_mIoU": 100 * float(iou.mean()),
         }
 
 

@@ -17,7 +17,8 @@ class SmoothedStatistics(LogitStatistics):
 
     A labelled key pixel is a surface point. It is observed in the key frame with weight 1 and in context frame k with
     weight valid_k exp(-|offset_k| / scale), all as its label; the weights of one point are divided by their sum, so
-    a point counts once however often it is seen. Without context it is bit for bit `LogitStatistics`.
+    a point counts once however often it is seen. The key's logits are the student's on the mixed image, its neighbours'
+    are the teacher's, who saw them anyway. Without context it is bit for bit `LogitStatistics`.
 
     scale: frames after which an observation counts 1/e. The rest: see `LogitStatistics`.
     """

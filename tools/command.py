@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-# Before torch starts its threads: spinning at barriers makes two threads on two shared cores up to 100 times slower
-# than one, as soon as a loader or another program needs a core (docs/log.md).
+# Before torch starts its threads: as soon as a loader or another program needs a core, threads that spin at barriers
+# make two cores 40 times slower than one (docs/log.md).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse

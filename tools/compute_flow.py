@@ -9,10 +9,10 @@ pairs are shared out over the processes.
 
 import sys
 
-from accelerate import Accelerator
 from command import one_line_errors, parser
 
 from blda import configfile
+from blda.engine import runtime
 from blda_video.build import VideoBuild
 from blda_video.config import VideoConfig
 from blda_video.flow.compute import compute
@@ -31,7 +31,7 @@ def main() -> None:
 
 def fill(config: VideoConfig) -> int:
     """Store all flow of a run that is missing; returns the number of flows this process wrote."""
-    accelerator = Accelerator()
+    accelerator = runtime.start("no")
     build = VideoBuild(config, accelerator)
     store = build.flow()
     if not isinstance(store, FlowStore):

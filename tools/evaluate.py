@@ -23,6 +23,7 @@ from blda.config import Config
 from blda.configfile import has_key, load
 from blda.engine import checkpoint, runtime, table
 from blda.engine.inference import Predictor
+from blda.models.segmenter import Segmenter
 from blda_video.build import VideoBuild
 from blda_video.config import VideoConfig
 
@@ -40,18 +41,23 @@ def main() -> None:
 
 def measure(path: Path, overrides: list[str]) -> tuple[dict[str, float], str]:
     """The scores of a checkpoint and their table."""
+    parts, student = restored(path, overrides)
+    scores = parts.evaluator()(Predictor(student, parts.accelerator.autocast)).scores
+    protocol = parts.protocols[0]
+    return scores, f"protocol {protocol.name}, percent\n{table.of_classes({path.stem: scores}, protocol.classes)}"
+
+
+def restored(path: Path, overrides: list[str]) -> tuple[Build, Segmenter]:
+    """The parts of the run that wrote a checkpoint, and its student with the checkpoint's weights."""
     states = checkpoint.read(path)
     beside = path.parent / "config.yaml"
     kind, build = (VideoConfig, VideoBuild) if has_key(beside, "offsets") else (Config, Build)
     config = load(beside, kind, overrides)
-    accelerator = runtime.start(config.training.precision)
-    parts = build(config, accelerator)
+    parts = build(config, runtime.start(config.training.precision))
     # The weights come from the checkpoint; what the encoder was initialised from need not exist here.
     student = parts.student(pretrained=False)
     checkpoint.restore(path, states, {"student": student})
-    scores = parts.evaluator()(Predictor(student.to(accelerator.device), accelerator.autocast)).scores
-    protocol = parts.protocols[0]
-    return scores, f"protocol {protocol.name}, percent\n{table.of_classes({path.stem: scores}, protocol.classes)}"
+    return parts, student.to(parts.accelerator.device)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     accelerate launch tools/train_video.py CONFIG [key=value ...] [--resume]
 
 CONFIG: a file of configs/, for example configs/demo.yaml. key=value: any key of it, for example
-training.steps=100, method=self_training or offsets=[-2,-1]. The run's folder gets config.yaml, checkpoints,
+training.steps=100, method=self_training or offsets=[-2,-1]. The folder RUN/METHOD gets config.yaml, checkpoints,
 metrics.jsonl, result.json and TensorBoard files; watch it with `tensorboard --logdir runs`.
 """
 

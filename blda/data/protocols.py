@@ -102,4 +102,4 @@ _NAMED = (
     Protocol("synthia_seq11", CLASS_LISTS["synthia_seq11"], kept=("fence",)),
 )
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _NAMED}
-"""The published protocols by name (DATASETS.md 2c). Numbers of different protocols are not comparable."""
+"""The published protocols by name (docs/conventions.md). Numbers of different protocols are not comparable."""

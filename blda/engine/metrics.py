@@ -27,7 +27,7 @@ class Metric(Contract):
 class MeanIoU:
     """IoU and accuracy per class and their means, by one or several named protocols.
 
-    Several names mark their numbers with the protocol's; the first one's also stand without, as the run's own.
+    Every number stands under its protocol's name; those of the first also stand without, as the run's own.
     """
 
     def __init__(self, classes: Sequence[str], protocols: Sequence[Protocol]) -> None:

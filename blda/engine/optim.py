@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import AdamW, Optimizer
+
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 def adamw(model: nn.Module, lr: float, head_factor: float, weight_decay: float) -> AdamW:
-    """AdamW over four groups: the head learns `head_factor` times faster; norms, biases and positions do not decay.
+    """AdamW over four groups: the head learns `head_factor` times faster; norms and positions do not decay.
 
     Every group keeps its own peak rate under `peak`.
     """
+    norms = {p for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            decays = parameter.ndim > 1 and "pos" not in name.rsplit(".", 1)[-1]
+            decays = parameter not in norms and "pos" not in name.rsplit(".", 1)[-1]
             groups.setdefault((name.startswith("head."), decays), []).append(parameter)
     return AdamW(
         [

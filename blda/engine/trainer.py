@@ -87,7 +87,7 @@ class Trainer:
         self._since, self._began = 0, time.perf_counter()
 
     def fit(self, until: int | None = None) -> dict[str, float]:
-        """Train to the end, or to step `until`, then measure; returns the last scores, empty if stopped by a signal.
+        """Train to the end and measure; returns the scores, none if stopped by a signal or at step `until` before.
 
         Raises TrainingStopped when a loss is no number.
         """
@@ -135,10 +135,11 @@ class Trainer:
         if result.scores.get("mIoU", -math.inf) > self.best[0]:
             self.best = (result.scores["mIoU"], self.step)
         best = {"best_on_validation/mIoU": self.best[0], "best_on_validation/step": self.best[1]}
-        self.log.scores(self.step, {**result.scores, **best})
+        scores = {**result.scores, **best}
+        self.log.scores(self.step, scores)
         if result.first is not None:
             self.log.prediction(self.step, *result.first)
-        return result.scores
+        return scores
 
     def save(self) -> None:
         """Write the checkpoint of this step, unless a loss was not finite: then raise TrainingStopped."""
@@ -196,7 +197,7 @@ class Trainer:
         if unfinite:
             good = checkpoint.latest(self.folder)
             raise TrainingStopped(
-                f"a loss is not finite at step {self.step}; last good checkpoint: {good or 'none'}. "
+                f"a loss up to step {self.step} is not finite; last good checkpoint: {good or 'none'}. "
                 "Lower optimizer.lr, set optimizer.clip, or use training.precision=no"
             )
         return bool(stopped)

@@ -47,7 +47,7 @@ def test_golden_correction_and_loss(shared, name, domain):
     torch.testing.assert_close(direct.float(), expected, atol=1e-4, rtol=0)
 
     statistics = _statistics(logits.shape[1], mixture, anchors)
-    delta = correction(logits, labels, [alignment(statistics, statistics.anchors)])
+    delta = correction(logits, labels, [alignment(statistics, statistics)])
     error = (delta - expected).abs().flatten()
     assert error.quantile(0.999) < 0.02
     loss = cross_entropy(balanced(logits, delta, float(golden["tau"])), labels)
@@ -57,7 +57,7 @@ def test_golden_correction_and_loss(shared, name, domain):
 @pytest.mark.parametrize("classes", [1, 2, 7, 30])
 def test_lookup_equals_direct_evaluation_for_any_class_count(classes):
     statistics, logits, labels = _random(classes)
-    delta = correction(logits, labels, [alignment(statistics, statistics.anchors)])
+    delta = correction(logits, labels, [alignment(statistics, statistics)])
     direct = reference.correction(logits, labels, statistics.mixture, statistics.anchors)
     assert (delta - direct).abs().flatten().quantile(0.99) < 0.02
 
@@ -65,10 +65,12 @@ def test_lookup_equals_direct_evaluation_for_any_class_count(classes):
 def test_nothing_is_corrected_where_nothing_is_known():
     statistics, logits, labels = _random(4)
     statistics.estimated[2] = False
-    delta = correction(logits, labels, [alignment(statistics, statistics.anchors)]).permute(0, 2, 3, 1)
+    delta = correction(logits, labels, [alignment(statistics, statistics)]).permute(0, 2, 3, 1)
     unknown = (labels == IGNORE) | (labels == 2)
     assert (delta[unknown] == 0).all()
     assert (delta[~unknown] != 0).float().mean() > 0.99
+    no_anchors = LogitStatistics(4)
+    assert not correction(logits, labels, [alignment(statistics, no_anchors)]).any()
 
 
 def test_logits_already_like_the_anchors_stay():
@@ -81,7 +83,7 @@ def test_logits_already_like_the_anchors_stay():
     labels = torch.randint(0, 6, (1, 16, 16), generator=g)
     own = F.one_hot(labels, 6).permute(0, 3, 1, 2).bool()
     logits = torch.where(own, positive.mean(), negative.mean()) + 0.5 * torch.randn(1, 6, 16, 16, generator=g)
-    assert correction(logits, labels, [alignment(statistics, anchors)]).abs().max() < 0.01
+    assert correction(logits, labels, [alignment(statistics, statistics)]).abs().max() < 0.01
 
 
 def test_an_under_predicted_class_is_pushed_to_win_by_more():
@@ -92,7 +94,7 @@ def test_an_under_predicted_class_is_pushed_to_win_by_more():
     statistics = _statistics(2, mixture, anchors)
     logits = torch.tensor([1.0, 1.0])[None, :, None, None]
     labels = torch.ones(1, 1, 1, dtype=torch.int64)
-    delta = correction(logits, labels, [alignment(statistics, anchors)])
+    delta = correction(logits, labels, [alignment(statistics, statistics)])
     assert delta[0, 1] > 1
     assert cross_entropy(balanced(logits, delta, 0.1), labels) > cross_entropy(logits, labels)
 
@@ -100,7 +102,7 @@ def test_an_under_predicted_class_is_pushed_to_win_by_more():
 def test_gradient_passes_the_correction_by():
     statistics, logits, labels = _random(3)
     logits.requires_grad_()
-    delta = correction(logits, labels, [alignment(statistics, statistics.anchors)])
+    delta = correction(logits, labels, [alignment(statistics, statistics)])
     assert not delta.requires_grad
     cross_entropy(balanced(logits, delta, 0.1), labels).backward()
     shifted = (logits.detach() - 0.1 * delta).requires_grad_()
@@ -120,7 +122,7 @@ def test_loss_counts_ignored_pixels_in_its_denominator():
 @pytest.mark.parametrize("value", [1e4, -1e4, float("inf")])
 def test_extreme_logits_are_corrected_finitely_or_to_the_anchor(value):
     statistics, logits, labels = _random(3)
-    delta = correction(torch.full_like(logits, value), labels, [alignment(statistics, statistics.anchors)])
+    delta = correction(torch.full_like(logits, value), labels, [alignment(statistics, statistics)])
     assert not delta.isnan().any()
 
 
@@ -128,7 +130,7 @@ def test_extreme_logits_are_corrected_finitely_or_to_the_anchor(value):
 def test_each_pixel_takes_the_rows_of_its_own_domain(classes):
     first, logits, labels = _random(classes)
     second, *_ = _random(classes, seed=1)
-    one, other = alignment(first, first.anchors), alignment(second, first.anchors)
+    one, other = alignment(first, first), alignment(second, first)
     is_other = torch.rand(labels.shape) < 0.5
     joined = correction(logits, labels, [one, other], is_other.long())
     apart = torch.where(is_other[:, None], correction(logits, labels, [other]), correction(logits, labels, [one]))

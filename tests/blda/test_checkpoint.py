@@ -81,11 +81,11 @@ def test_optimizer_groups_cover_every_parameter_once_with_their_rates():
     settings = {p: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
     assert settings == {
         net.encoder[0].weight: (1.0, 0.5),
-        net.encoder[0].bias: (1.0, 0.0),
+        net.encoder[0].bias: (1.0, 0.5),
         net.encoder[1].weight: (1.0, 0.0),
         net.encoder[1].bias: (1.0, 0.0),
         net.head.weight: (10.0, 0.5),
-        net.head.bias: (10.0, 0.0),
+        net.head.bias: (10.0, 0.5),
     }
     optim.set_rate(optimizer, 0.5)
     assert {g["lr"] for g in optimizer.param_groups} == {0.5, 5.0}

@@ -41,6 +41,13 @@ def test_another_part_does_not_inherit_the_keywords_of_the_old_one(tmp_path):
     assert config.model.encoder == {"name": "small", "norm": "group"}
 
 
+def test_an_override_by_another_part_replaces_the_old_one_whole(tmp_path):
+    path = _write(tmp_path / "run.yaml", SMALL)
+    config = configfile.load(path, Config, ["model.head={name: deeplab_v2}", "source.reader={root: c}"])
+    assert config.model.head == {"name": "deeplab_v2"}
+    assert config.source.reader == {"name": "gta5", "root": "c"}
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -46,7 +46,7 @@ def test_a_moving_scene_is_fully_consistent():
     flow = torch.tensor([-2.0, 1.0])[None, None, :, None, None].expand_as(still.flow).clone()
     valid = torch.ones_like(still.valid)
     numbers = measured(changed(still, context=moved[:, None], flow=flow, valid=valid)).compute()
-    assert numbers == {"consistency": 1.0, "temporal_mIoU": 1.0}
+    assert numbers == {"consistency": 100.0, "temporal_mIoU": 100.0}
     # Copied without motion, the same frames disagree.
     assert measured(changed(still, context=moved[:, None], flow=0 * flow, valid=valid)).compute()["consistency"] < 0.6
 
@@ -66,8 +66,8 @@ def test_counts_follow_the_definition():
     assert torch.equal(metric.counts, expected)
     agreed = expected.diag()
     iou = agreed / (expected.sum(0) + expected.sum(1) - agreed)
-    assert math.isclose(metric.compute()["consistency"], agreed.sum() / expected.sum())
-    assert math.isclose(metric.compute()["temporal_mIoU"], iou.mean())
+    assert math.isclose(metric.compute()["consistency"], 100 * agreed.sum() / expected.sum())
+    assert math.isclose(metric.compute()["temporal_mIoU"], 100 * iou.mean())
 
 
 def test_counts_add_up_over_batches():
@@ -85,7 +85,7 @@ def test_classes_that_are_never_predicted_do_not_count():
     flat = torch.zeros_like(sample.image)
     flat[:, 0] = 1
     constant = changed(sample, image=flat, context=flat[:, None], valid=torch.ones_like(sample.valid))
-    assert measured(constant).compute() == {"consistency": 1.0, "temporal_mIoU": 1.0}
+    assert measured(constant).compute() == {"consistency": 100.0, "temporal_mIoU": 100.0}
 
 
 def test_without_anything_to_compare_the_numbers_are_nan():

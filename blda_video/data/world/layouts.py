@@ -1,4 +1,4 @@
-"""The on-disk layouts in which a street world is written (DATASETS.md 2b)."""
+"""The on-disk layouts in which a street world is written."""
 
 from __future__ import annotations
 

@@ -1,0 +1,236 @@
+"""The commands as a user types them, on a street world of 32 x 64 pixels, and what they say when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from blda.engine import checkpoint
+from blda_video.data.world.writer import WorldSpec, make
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "model.encoder={name: small, channels: [8, 8, 8, 8]}",
+    "model.head={name: daformer, embed: 8}",
+    "training={steps: 3, workers: 0, precision: 'no', checkpoint_every: 100}",
+    "log={every: 1, pictures: 2, bar: false}",
+    "source.resize=null",
+    "target.resize=null",
+    "source.crop=[32, 48]",
+    "target.crop=[32, 48]",
+    "evaluation.size=null",
+    "source.rare.min_pixels=8",
+]
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("tools")
+    size = (32, 64)
+    make(WorldSpec(root / "viper", "viper", "source", "train", 2, 4, size, seed=1), progress=False)
+    make(WorldSpec(root / "city", "cityscapes_seq", "target", "train", 2, 30, size, seed=2), progress=False)
+    make(WorldSpec(root / "city", "cityscapes_seq", "target", "val", 1, 6, size, seed=3), progress=False)
+    return root
+
+
+def _tool(monkeypatch, name: str, *arguments: object) -> None:
+    """Run tools/NAME.py in this process."""
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+    runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
+
+
+def _error(monkeypatch, name: str, *arguments: object) -> str:
+    """The one line that a failing tool ends with."""
+    with pytest.raises(SystemExit) as stopped:
+        _tool(monkeypatch, name, *arguments)
+    message = str(stopped.value.code)
+    assert message.startswith("error: ")
+    assert "\n" not in message
+    return message
+
+
+def _viper(worlds: Path, run: Path) -> list[str]:
+    roots = [f"source.reader.root={worlds / 'viper'}", "source.reader.every=1"]
+    roots += [f"{part}.reader.root={worlds / 'city'}" for part in ("target", "evaluation")]
+    return [f"run={run}", *roots, *SMALL, f"flow.root={run / 'flow'}"]
+
+
+def test_viper2csseq_flow_training_evaluation_and_picture(worlds, tmp_path, monkeypatch, capsys):
+    config, overrides = ROOT / "configs" / "viper2csseq.yaml", _viper(worlds, tmp_path)
+    assert "tools/compute_flow.py" in _error(
+        monkeypatch, "train_video", config, *overrides, "run=" + str(tmp_path / "x")
+    )
+    _tool(monkeypatch, "compute_flow", config, *overrides)
+    assert "flows written" in capsys.readouterr().err
+    _tool(monkeypatch, "compute_flow", config, *overrides)
+    assert "0 flows written" in capsys.readouterr().err
+
+    _tool(monkeypatch, "train_video", config, *overrides)
+    printed = capsys.readouterr().out
+    assert "protocol viper15" in printed
+    assert "motorcycle" in printed
+    newest = checkpoint.latest(tmp_path / "blda")
+    assert checkpoint.step_of(newest) == 3
+    final = json.loads((tmp_path / "blda" / "result.json").read_text())
+
+    _tool(monkeypatch, "evaluate", newest)
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["mIoU"] == pytest.approx(final["mIoU"])
+    assert scores["viper15_uvda/mIoU"] == pytest.approx(final["viper15_uvda/mIoU"])
+
+    _tool(monkeypatch, "draw_predictions", newest, "--output", tmp_path / "sheet.png", "--frames", 2)
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (64, 192, 3)
+
+    assert "holds a run" in _error(monkeypatch, "train_video", config, *overrides)
+    _tool(monkeypatch, "train_video", config, *overrides, "--resume")
+    assert capsys.readouterr().out == printed, "a finished run only prints its table again"
+
+
+def test_evaluate_takes_any_labelled_folder(worlds, tmp_path, monkeypatch, capsys):
+    _tool(monkeypatch, "train_video", ROOT / "configs" / "viper2csseq.yaml", *_folder_run(worlds, tmp_path))
+    capsys.readouterr()
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((40, 56, 3), np.uint8))
+    label = np.full((40, 56), 7, np.uint8)
+    label[:, 28:] = 9
+    cv2.imwrite(str(tmp_path / "labels" / "a.png"), label)
+    reader = f"name: folder, images: {tmp_path / 'images'}, labels: {tmp_path / 'labels'}, image_suffix: .png"
+    options = ["consistency=[]", "evaluation.protocols=[{name: two, classes: [road, sky]}]"]
+    newest = checkpoint.latest(tmp_path / "source_only")
+    _tool(monkeypatch, "evaluate", newest, f"evaluation.reader={{{reader}, ids: {{7: road}}, ignored: [9]}}", *options)
+    scores = json.loads(capsys.readouterr().out)
+    assert 0 <= scores["two/acc/road"] <= 100
+    assert scores["two/acc/sky"] is None
+    wrong = _error(monkeypatch, "evaluate", newest, f"evaluation.reader={{{reader}, ids: {{7: road}}}}", *options)
+    assert "a.png holds unknown ids 9" in wrong
+
+
+def _folder_run(worlds: Path, run: Path) -> list[str]:
+    return [*_viper(worlds, run), "method=source_only", "flow={name: dis}"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimizer.learning_rate=1"], "unknown key 'learning_rate'"),
+        (["model.encoder.channel=[8]"], "small has no 'channel'; did you mean 'channels'?"),
+        (["model.encoder.name=smal"], "model.encoder: unknown name 'smal'; did you mean 'small'?"),
+        (["source.reader.root=/nowhere"], "/nowhere"),
+        (["method=bldaa"], "method: unknown 'bldaa'; did you mean 'blda'?"),
+        (["rule=trajectori"], "rule: unknown 'trajectori'; did you mean 'trajectory'?"),
+        (["evaluation.protocols=[viper16]"], "unknown 'viper16'; did you mean 'viper15'?"),
+        (["source.crop=[64, 64]"], "larger than the image"),
+        (["classes=[road, rode]"], "the run does not have"),
+        (["training.precision=fp32"], "precision"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_no_run(worlds, tmp_path, monkeypatch, overrides, message):
+    run = tmp_path / "run"
+    config = ROOT / "configs" / "viper2csseq.yaml"
+    options = [*_viper(worlds, run), "flow={name: dis}", *overrides]
+    assert message in _error(monkeypatch, "train_video", config, *options)
+    assert not list(run.rglob("*.pt"))
+
+
+def test_damaged_data_is_named(worlds, tmp_path, monkeypatch):
+    config = ROOT / "configs" / "viper2csseq.yaml"
+    image = next((worlds / "viper").rglob("*.jpg"))
+    whole = image.read_bytes()
+    for content, message in ((whole[:300], "cannot read"), (_other_size(whole), "but its label")):
+        image.write_bytes(content)
+        try:
+            options = [*_viper(worlds, tmp_path / message.split()[0]), "flow={name: dis}", "training.steps=12"]
+            said = _error(monkeypatch, "train_video", config, *options)
+        finally:
+            image.write_bytes(whole)
+        assert message in said
+        assert image.name in said
+
+
+def _other_size(jpeg: bytes) -> bytes:
+    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    return cv2.imencode(".jpg", picture[:-4])[1].tobytes()
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "tools").glob("*.py") if path.stem != "command"))
+def test_help_explains_the_tool(monkeypatch, capsys, name):
+    with pytest.raises(SystemExit) as stopped:
+        _tool(monkeypatch, name, "--help")
+    assert stopped.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) > 8
+
+
+def test_image_configs_train_on_their_layouts(worlds, tmp_path, monkeypatch, capsys):
+    """GTA5 and SYNTHIA in miniature, Cityscapes as images; both configs as they are but for roots and sizes."""
+    frames = sorted((worlds / "city" / "gtFine" / "val").rglob("*_gtFine_labelIds.png"))
+    to_synthia = {7: 3, 8: 4, 11: 2, 23: 1, 21: 6, 26: 8}
+    for number, path in enumerate(frames, 1):
+        ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        image = cv2.imread(
+            str(path).replace("gtFine_labelIds", "leftImg8bit").replace("gtFine", "leftImg8bit_sequence")
+        )
+        _write(tmp_path / "gta5" / "images" / f"{number:05d}.png", image)
+        _write(tmp_path / "gta5" / "labels" / f"{number:05d}.png", ids)
+        red = np.zeros((*ids.shape, 3), np.uint16)
+        red[..., 2] = np.vectorize(lambda raw: to_synthia.get(raw, 0))(ids)
+        _write(tmp_path / "synthia" / "RGB" / f"{number:07d}.png", image)
+        _write(tmp_path / "synthia" / "GT" / "LABELS" / f"{number:07d}.png", red)
+        for split in ("train", "val"):
+            stem = f"a/a_{number:06d}_000019"
+            _write(tmp_path / "cs" / "leftImg8bit" / split / f"{stem}_leftImg8bit.png", image)
+            _write(tmp_path / "cs" / "gtFine" / split / f"{stem}_gtFine_labelIds.png", ids)
+    for name, protocol in (("gta2cs", "cityscapes19"), ("synthia2cs", "synthia16")):
+        roots = [f"source.reader.root={tmp_path / name.split('2')[0].replace('gta', 'gta5')}"]
+        roots += [f"{part}.reader.root={tmp_path / 'cs'}" for part in ("target", "evaluation")]
+        _tool(monkeypatch, "train_image", ROOT / "configs" / f"{name}.yaml", f"run={tmp_path / name}", *roots, *SMALL)
+        assert f"protocol {protocol}" in capsys.readouterr().out
+
+
+def _write(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), pixels)
+
+
+def test_sigterm_to_the_whole_group_saves_and_the_run_resumes(worlds, tmp_path):
+    """As a cluster ends a job: the loaders' processes get the signal too."""
+    config = str(ROOT / "configs" / "viper2csseq.yaml")
+    options = [*_viper(worlds, tmp_path), "flow={name: dis}", "training.steps=100000", "training.workers=1"]
+    command = [sys.executable, str(ROOT / "tools" / "train_video.py"), config, *options]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with open(tmp_path / "output", "w+") as output:
+        job = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+        try:
+            metrics, deadline = tmp_path / "blda" / "metrics.jsonl", time.monotonic() + 120
+            while not metrics.exists() and job.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.2)
+            os.killpg(job.pid, signal.SIGTERM)
+            code = job.wait(timeout=60)
+        finally:
+            if job.poll() is None:
+                os.killpg(job.pid, signal.SIGKILL)
+        output.seek(0)
+        said = output.read()
+    assert code == 0, said
+    assert "continue with --resume" in said
+    step = checkpoint.step_of(checkpoint.latest(tmp_path / "blda"))
+    assert step >= 1
+    more = subprocess.run(
+        [*command[:-2], f"training.steps={step + 2}", "training.workers=0", "--resume"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert more.returncode == 0, more.stderr
+    assert checkpoint.step_of(checkpoint.latest(tmp_path / "blda")) == step + 2

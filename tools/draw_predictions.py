@@ -1,0 +1,51 @@
+"""Draw what checkpoints predict: a row for each frame, with image, truth and the prediction of every checkpoint.
+
+    python tools/draw_predictions.py runs/demo/*/step_*.pt --output predictions.png [--frames 4]
+
+Frames are spread over the data set that the first checkpoint's run is evaluated on.
+"""
+
+from pathlib import Path
+
+import cv2
+import torch
+from command import one_line_errors, parser
+from evaluate import restored
+from torch import Tensor
+from torch.nn import functional as F
+
+from blda.engine import pictures
+from blda.engine.inference import Predictor
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("checkpoints", nargs="+", type=Path, help="step_*.pt in the folders of runs")
+    arguments.add_argument("--output", type=Path, required=True, help="PNG file to write")
+    arguments.add_argument("--frames", type=int, default=4, help="number of rows")
+    given = arguments.parse_args()
+    with one_line_errors():
+        sheet = draw(given.checkpoints, given.frames)
+        if not cv2.imwrite(str(given.output), sheet.permute(1, 2, 0).numpy()[..., ::-1]):
+            raise ValueError(f"cannot write {given.output}; does its folder exist, and does it end in .png?")
+
+
+def draw(checkpoints: list[Path], frames: int) -> Tensor:
+    """The sheet (3, height, width) uint8."""
+    runs = [restored(path, []) for path in checkpoints]
+    parts = runs[0][0]
+    dataset = parts.evaluation_data()
+    classes = len(parts.classes)
+    rows = []
+    for index in torch.linspace(0, len(dataset) - 1, frames).long().tolist():
+        sample = dataset[index].to(parts.accelerator.device)
+        size = sample.image.shape[-2:]
+        truth = F.interpolate(sample.label[None].double(), size, mode="nearest")[0, 0].long()
+        panels = [sample.image[0], truth]
+        panels += [Predictor(student)(sample.image)[0].argmax(0) for _, student in runs]
+        rows.append(torch.cat([pictures.draw(panel.cpu(), classes) for panel in panels], 2))
+    return torch.cat(rows, 1)
+
+
+if __name__ == "__main__":
+    main()
