@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -44,35 +44,15 @@ from blda.models.resnet import ResNetEncoder
 from blda.models.segmenter import Segmenter
 from blda.models.small import SmallEncoder
 from blda.models.timm_encoder import TimmEncoder
+from blda.parts import Constructors, construct
 from blda.selftrain import Labeller, SelfTraining
 from blda.statistics import LogitStatistics
 from blda.supervised import Supervised
 from blda.teacher import Teacher
 
-Constructors = Mapping[str, Callable[..., Any]]
-
 ENCODERS: Constructors = {"small": SmallEncoder, "mit": MiT, "resnet": ResNetEncoder, "timm": TimmEncoder}
 HEADS: Constructors = {"daformer": DAFormerHead, "deeplab_v2": DeepLabV2Head}
 METHODS = ("source_only", "self_training", "blda")
-
-
-def construct(where: str, part: Part, constructors: Constructors, **fixed: Any) -> Any:
-    """Call the constructor that a part names, with the part's keywords and the fixed ones.
-
-    Raises ValueError naming the key when a name or keyword is unknown, or one is missing.
-    """
-    keywords = dict(part)
-    name = keywords.pop("name", None)
-    if name not in constructors:
-        raise ValueError(f"{where}: unknown name '{name}'; {nearest(str(name), list(constructors))}")
-    known = inspect.signature(constructors[name]).parameters
-    for key in keywords:
-        if key not in known or key in fixed:
-            raise ValueError(f"{where}: {name} has no '{key}'; {nearest(key, [k for k in known if k not in fixed])}")
-    for key, parameter in known.items():
-        if parameter.default is parameter.empty and key not in keywords and key not in fixed:
-            raise ValueError(f"{where}: {name} needs '{key}'")
-    return constructors[name](**keywords, **fixed)
 
 
 class Build:

@@ -14,8 +14,8 @@ from blda.labels import PseudoLabels
 EM_ITERATIONS = 3
 ANCHORS = 2  # row 0: all positive logits, row 1: all negative ones
 
-_UNIT = 2.0**-16
-"""Evidence is counted in whole multiples of this weight: such sums are exact, in any order, on any device."""
+UNITS = 2**16
+"""Evidence is counted in whole parts of a pixel, this many each: such sums are exact, in any order, on any device."""
 
 
 class LogitStatistics(nn.Module):
@@ -83,13 +83,12 @@ class LogitStatistics(nn.Module):
         row = torch.where(counted, labels, channels)
         column = torch.arange(channels, device=logits.device)[:, None, None]
         cell = (row[:, None] * channels + column) * grid.BINS + grid.position(logits.detach()).round().long()
-        size = (channels + 1) * channels * grid.BINS
-        if weight is None:
-            counts = torch.bincount(cell.flatten(), minlength=size).double()
-        else:
-            units = (weight.double() / _UNIT).round()[:, None].expand(cell.shape)
-            counts = torch.bincount(cell.flatten(), units.flatten(), minlength=size) * _UNIT
-        return counts.view(channels + 1, channels, grid.BINS)[:channels]
+        weight = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight
+        units = (weight * UNITS).round().long()[:, None].expand(cell.shape)
+        # Not bincount, which makes the host wait for the largest index.
+        counts = torch.zeros((channels + 1) * channels * grid.BINS, dtype=torch.int64, device=logits.device)
+        counts.index_add_(0, cell.flatten(), units.flatten())
+        return counts.view(channels + 1, channels, grid.BINS)[:channels].double() / UNITS
 
     @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor, pseudo: PseudoLabels | None = None) -> None:

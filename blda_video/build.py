@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from accelerate import Accelerator
 
-from blda.build import Build, Constructors, construct
+from blda.build import Build
 from blda.configfile import nearest
 from blda.engine.metrics import Metric
+from blda.parts import Constructors, construct
 from blda_video import rules
 from blda_video.config import VideoConfig
 from blda_video.data.bdd import BDDVid

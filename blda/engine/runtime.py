@@ -8,7 +8,6 @@ from types import FrameType
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 
 from blda import rng
 
@@ -18,9 +17,7 @@ def start(precision: str) -> Accelerator:
 
     `accelerate launch` sets OMP_NUM_THREADS=1; a single process on the CPU takes all its cores back.
     """
-    # Each forward is followed by its own backward and buffers hold no gradient: no search for unused parameters, and
-    # BatchNorm's running means are taken from rank 0.
-    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[DistributedDataParallelKwargs()])
+    accelerator = Accelerator(mixed_precision=precision)
     if accelerator.device.type == "cpu" and accelerator.num_processes == 1:
         torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     return accelerator

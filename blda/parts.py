@@ -1,0 +1,32 @@
+"""Parts of a config, {name: ..., keyword: value}, as calls of constructors."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from blda.config import Part
+from blda.configfile import nearest
+
+Constructors = Mapping[str, Callable[..., Any]]
+"""What a part may name, for example {"dis": DIS}."""
+
+
+def construct(where: str, part: Part, constructors: Constructors, **fixed: Any) -> Any:
+    """Call the constructor that a part names, with the part's keywords and the fixed ones.
+
+    Raises ValueError naming the key when a name or keyword is unknown, or one is missing.
+    """
+    keywords = dict(part)
+    name = keywords.pop("name", None)
+    if name not in constructors:
+        raise ValueError(f"{where}: unknown name '{name}'; {nearest(str(name), list(constructors))}")
+    known = inspect.signature(constructors[name]).parameters
+    for key in keywords:
+        if key not in known or key in fixed:
+            raise ValueError(f"{where}: {name} has no '{key}'; {nearest(key, [k for k in known if k not in fixed])}")
+    for key, parameter in known.items():
+        if parameter.default is parameter.empty and key not in keywords and key not in fixed:
+            raise ValueError(f"{where}: {name} needs '{key}'")
+    return constructors[name](**keywords, **fixed)
