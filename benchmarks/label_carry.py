@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from blda.data.dataset import image_tensor
 from blda.data.files import read_ids, read_image
 from blda.data.sample import IGNORE
 from blda_video.flow.estimate import DIS
@@ -31,11 +32,6 @@ ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "dis-medium": lambda: DIS("medium"),
     "dis": lambda: DIS(),
 }
-
-
-def image_of(path: Path) -> Tensor:
-    """(1, 3, H, W) float in [0, 1], RGB."""
-    return torch.from_numpy(read_image(path)).permute(2, 0, 1)[None].float() / 255
 
 
 def ids_of(path: Path) -> Tensor:
@@ -62,7 +58,7 @@ def carry(images: list[Path], labels: dict[str, Path], gap: int, estimator: Esti
     inner, every, trusted = torch.zeros(3, classes, classes + 1, dtype=torch.int64)
     seconds, share = 0.0, []
     for past, now in zip(images, images[gap:], strict=False):
-        image, neighbour = image_of(now), image_of(past)
+        image, neighbour = image_tensor(read_image(now)), image_tensor(read_image(past))
         start = time.perf_counter()
         flow = estimator(image, neighbour)
         seconds += time.perf_counter() - start

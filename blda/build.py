@@ -14,8 +14,7 @@ from torch.utils.data import Dataset
 
 from blda import rng
 from blda.augment import ColourAndBlur
-from blda.config import Config, Data, Part
-from blda.configfile import nearest
+from blda.config import Config, Part
 from blda.data.cityscapes import Cityscapes
 from blda.data.class_statistics import class_pixels
 from blda.data.dataset import EvaluationDataset, SegmentationDataset
@@ -46,6 +45,7 @@ from blda.models.small import SmallEncoder
 from blda.models.timm_encoder import TimmEncoder
 from blda.parts import Constructors, construct
 from blda.selftrain import Labeller, SelfTraining
+from blda.spelling import nearest
 from blda.statistics import LogitStatistics
 from blda.supervised import Supervised
 from blda.teacher import Teacher
@@ -73,11 +73,20 @@ class Build:
         self.config, self.accelerator = config, accelerator
         self.classes = _classes(config.classes)
         self.protocols = tuple(map(_protocol, config.evaluation.protocols)) or (self._own_protocol(),)
+        for protocol in self.protocols:
+            protocol.require(self.classes)
+
+    def prepare(self, methods: Sequence[str]) -> None:
+        """Before the first step of the first method: find the mistakes that would stop a later one."""
+        for method in methods:
+            if method not in METHODS:
+                raise ValueError(f"method: unknown '{method}'; {nearest(method, METHODS)}")
+        if set(methods) != {"source_only"}:
+            self.target_data()
+            self.labeller()
 
     def trainer(self, method: str, folder: Path) -> Trainer:
         """A trainer at step 0 for one of METHODS, keeping its files in `folder`."""
-        if method not in METHODS:
-            raise ValueError(f"method: unknown '{method}'; {nearest(method, METHODS)}")
         config, accelerator = self.config, self.accelerator
         student = self.student().to(accelerator.device)
         # The teacher is copied before Accelerate wraps the student's forward.
@@ -181,7 +190,9 @@ class Build:
         """Labelled training crops."""
         data = self.config.source
         reader = self.reader("source.reader", data.reader, labelled=True)
-        return SegmentationDataset(reader, self.table(reader, data.rename), self.transform(data), self.seed("source"))
+        least = data.rare.min_pixels * data.rare.min_crop_ratio if data.rare else 0
+        crop = RandomCrop(data.resize, data.crop, data.flip, data.max_share, least)
+        return SegmentationDataset(reader, self.table(reader, data.rename), crop, self.seed("source"))
 
     def rare_pixels(self, source: SegmentationDataset) -> Any:
         """Class pixels of every source frame, counted once by one process; None unless rare classes are favoured."""
@@ -203,12 +214,6 @@ class Build:
         """As `table`, with what the first protocol merges where the run lacks the merged class."""
         merged = self.protocols[0].renaming(self.classes, reader.ids.values())
         return self.table(reader, {**merged, **self.config.evaluation.rename})
-
-    def transform(self, data: Data) -> RandomCrop:
-        """How training crops are cut."""
-        rare = data.rare
-        least = rare.min_pixels * rare.min_crop_ratio if rare else 0
-        return RandomCrop(data.resize, data.crop, data.flip, data.max_share, least)
 
     def seed(self, stream: str) -> int:
         """The seed of one stream of random numbers."""
@@ -234,7 +239,8 @@ class Build:
         """Unlabelled training crops."""
         data = self.config.target
         reader = self.reader("target.reader", data.reader, labelled=False)
-        return SegmentationDataset(reader, None, self.transform(data), self.seed("target"))
+        crop = RandomCrop(data.resize, data.crop, data.flip)
+        return SegmentationDataset(reader, None, crop, self.seed("target"))
 
     def labeller(self) -> Labeller:
         """What makes pseudo-labels."""

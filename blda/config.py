@@ -10,19 +10,25 @@ Part = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Data:
+class Target:
     """Where images come from and how a training crop is cut from them.
 
-    reader: {name, root, ...}. rename: its class names -> the run's. resize, crop: (height, width), first the whole
-    image to `resize`, then a random window; null keeps the image as it is. max_share: windows with this share or more
-    of one class are drawn again. rare: rare-class sampling, null for uniform.
+    reader: {name, root, ...}. resize, crop: (height, width), first the whole
+    image to `resize`, then a random window; null keeps the image as it is. flip: mirror half of them.
     """
 
     reader: Part
-    rename: dict[str, str] = field(default_factory=dict)
     resize: tuple[int, int] | None = None
     crop: tuple[int, int] | None = None
     flip: bool = True
+
+
+@dataclass(frozen=True)
+class Source(Target):
+    """A labelled one. rename: its class names -> the run's. max_share: windows with this share or more of one class
+    are drawn again. rare: rare-class sampling, null for uniform."""
+
+    rename: dict[str, str] = field(default_factory=dict)
     max_share: float = 0.75
     rare: Rare | None = None
 
@@ -124,8 +130,8 @@ class Config:
 
     run: str
     model: Model
-    source: Data
-    target: Data
+    source: Source
+    target: Target
     evaluation: Evaluation
     classes: Any = "cityscapes19"
     method: str = "blda"

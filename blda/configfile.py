@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import types
 import typing
@@ -12,6 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+
+from blda import atomic
+from blda.spelling import nearest
 
 T = TypeVar("T")
 
@@ -33,19 +35,12 @@ def load(path: str | Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
 
 def save(config: Any, path: Path) -> None:
     """Write the resolved config; `load` reads it back to an equal one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False), encoding="utf-8")
+    atomic.write(path, yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False))
 
 
 def has_key(path: Path, key: str) -> bool:
     """Whether a config file or one of its bases sets this key at its top."""
     return key in _read(path)
-
-
-def nearest(key: str, known: Sequence[str]) -> str:
-    """The end of an error message: the known name nearest to a mistyped one."""
-    match = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean '{match[0]}'?" if match else f"known: {', '.join(known)}"
 
 
 def _parse(text: str, where: str) -> Any:
@@ -97,7 +92,9 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
         child = tree.get(key)
         tree[key] = dict(child) if isinstance(child, dict) else {}
         tree = tree[key]
-    tree[keys[-1]] = _merged(tree.get(keys[-1]), value)
+    # A part given whole, with its name, is meant whole; single keywords are set by a.b.keyword=value.
+    whole = isinstance(value, dict) and "name" in value
+    tree[keys[-1]] = value if whole else _merged(tree.get(keys[-1]), value)
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from blda.config import Part
-from blda.configfile import nearest
+from blda.spelling import nearest
 
 Constructors = Mapping[str, Callable[..., Any]]
 """What a part may name, for example {"dis": DIS}."""

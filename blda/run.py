@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gc
 import json
+import math
 from pathlib import Path
 
-from blda import configfile
+from blda import atomic, configfile
 from blda.build import Build
 from blda.config import Config
 from blda.engine import runtime, table
 
-RESULT = "result.json"
+RESULT, CONFIG = "result.json", "config.yaml"
+MAY_CHANGE = ("compare", "evaluation", "log", "method", "optimizer", "run", "training")
+"""Keys that may differ when a run is continued; all others would make it another experiment."""
+LEAVE_RESULT = ("compare", "log", "method", "run")
+"""Keys that may differ when a finished run's result is taken as it is."""
 
 
 def train(build: type[Build], config: Config, resume: bool) -> str:
     """Train every compared method and the run's own, each in its folder; returns the table of classes.
 
-    resume: continue the newest checkpoint of each method, start those that have none. Without it a folder that
-    holds a run is a ValueError, so nothing is written over.
+    resume: continue the newest checkpoint of each method, start those that have none, and take the results of those
+    that are finished with this very config. Without it a folder that holds a run is a ValueError, so nothing is
+    written over; so is a continued run whose config differs in what defines the experiment.
     """
     folder = Path(config.run)
-    methods = dict.fromkeys((*config.compare, config.method))
-    if not resume:
-        for method in methods:
-            _must_be_free(folder / method)
+    methods = tuple(dict.fromkeys((*config.compare, config.method)))
+    for method in methods:
+        _check_folder(folder / method, config, resume)
     accelerator = runtime.start(config.training.precision)
     parts = build(config, accelerator)
+    parts.prepare(methods)
     columns = {}
     for method in methods:
-        scores = _result(folder / method) if resume else None
+        scores = _result(folder / method, config)
         if scores is None:
             scores = _train_one(parts, method, folder / method)
         if not scores:  # stopped by a signal
@@ -44,25 +52,48 @@ def _train_one(parts: Build, method: str, folder: Path) -> dict[str, float]:
         trainer.resume()
     trainer.log.resume(trainer.step)
     if parts.accelerator.is_main_process:
-        configfile.save(parts.config, folder / "config.yaml")
+        (folder / RESULT).unlink(missing_ok=True)
+        configfile.save(dataclasses.replace(parts.config, method=method, compare=()), folder / CONFIG)
     parts.accelerator.wait_for_everyone()
     scores = trainer.fit()
     trainer.log.close()
-    # The next method starts with a clean Accelerator; this one's wrappers would be unscaled and counted with it.
-    parts.accelerator.free_memory()
     if scores and parts.accelerator.is_main_process:
-        (folder / RESULT).write_text(json.dumps(scores, indent=1), encoding="utf-8")
+        atomic.write_numbers(folder / RESULT, scores)
+    # The next method starts with a clean Accelerator and an empty device; patched forwards are reference cycles.
+    del trainer
+    parts.accelerator.free_memory()
+    gc.collect()
     return scores
 
 
-def _must_be_free(folder: Path) -> None:
-    if any(folder.glob("step_*.pt")) or (folder / RESULT).exists():
-        raise ValueError(f"{folder} holds a run; continue it with --resume, or set run=ANOTHER_FOLDER")
+def _check_folder(folder: Path, config: Config, resume: bool) -> None:
+    """ValueError unless the folder is free, or holds a run that this config continues."""
+    if not resume:
+        if any(folder.glob("step_*.pt")) or any((folder / name).exists() for name in (RESULT, "metrics.jsonl")):
+            raise ValueError(f"{folder} holds a run; continue it with --resume, or set run=ANOTHER_FOLDER")
+        return
+    changed = [key for key in _changed(folder, config) if key not in MAY_CHANGE]
+    if changed:
+        raise ValueError(
+            f"{folder} was trained with another {', '.join(changed)} (see its {CONFIG}); "
+            "resume with the same, or set run=ANOTHER_FOLDER"
+        )
 
 
-def _result(folder: Path) -> dict[str, float] | None:
+def _changed(folder: Path, config: Config) -> list[str]:
+    """Top keys in which the config differs from the one saved in the folder."""
+    path = folder / CONFIG
+    saved = configfile.load(path, type(config)) if path.exists() else config
+    return [f.name for f in dataclasses.fields(config) if getattr(saved, f.name) != getattr(config, f.name)]
+
+
+def _result(folder: Path, config: Config) -> dict[str, float] | None:
+    """The scores of a method that is finished with this config."""
     path = folder / RESULT
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists() or not set(_changed(folder, config)) <= set(LEAVE_RESULT):
+        return None
+    numbers = json.loads(path.read_text(encoding="utf-8"))
+    return {name: math.nan if value is None else value for name, value in numbers.items()}
 
 
 def _report(columns: dict[str, dict[str, float]], parts: Build) -> str:

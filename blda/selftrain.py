@@ -20,10 +20,11 @@ Labeller = Callable[[Teacher, Sample], PseudoLabels]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the last step saw; kept for pictures and shares in the log."""
+    """What the log wants of the last step; no more of it is kept alive."""
 
-    target: Sample
-    pseudo: PseudoLabels
+    image: Tensor
+    label: Tensor
+    weight: Tensor
     mixed: Mixed
 
 
@@ -58,7 +59,7 @@ class SelfTraining:
 
         pseudo = self.labeller(self.teacher, target)
         mixed = mix(source, target, pseudo, self.classes, self.seed)
-        self.snapshot = Snapshot(target, pseudo, mixed)
+        self.snapshot = Snapshot(target.image, pseudo.label, pseudo.weight, mixed)
         logits = self.student(self.augment(mixed.image, target.draw))
         yield "mixed", self.criterion.mixed(logits, mixed, pseudo)
 
@@ -70,19 +71,19 @@ class SelfTraining:
         """What to log of the last step, scalars and values per class (C,)."""
         if self.snapshot is None:
             return {}
-        pseudo = self.snapshot.pseudo
-        share = torch.bincount(pseudo.label.flatten(), minlength=self.classes) / pseudo.label.numel()
-        return {"pseudo_label/share": share, "pseudo_label/weight": pseudo.weight.mean(), **self.criterion.numbers()}
+        label, weight = self.snapshot.label, self.snapshot.weight
+        share = torch.bincount(label.flatten(), minlength=self.classes) / label.numel()
+        return {"pseudo_label/share": share, "pseudo_label/weight": weight.mean(), **self.criterion.numbers()}
 
     def pictures(self) -> dict[str, Tensor]:
         """The first image of the last step: images (3, H, W), label maps (H, W) int64, weights (H, W) float."""
         if self.snapshot is None:
             return {}
-        target, pseudo, mixed = self.snapshot.target, self.snapshot.pseudo, self.snapshot.mixed
+        mixed = self.snapshot.mixed
         return {
-            "target": target.image[0],
-            "pseudo_label": pseudo.label[0],
-            "weight": pseudo.weight[0],
+            "target": self.snapshot.image[0],
+            "pseudo_label": self.snapshot.label[0],
+            "weight": self.snapshot.weight[0],
             "mixed": mixed.image[0],
             "mixed_label": mixed.label[0],
         }

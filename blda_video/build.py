@@ -6,12 +6,11 @@ import os
 from collections.abc import Sequence
 from typing import ClassVar
 
-from accelerate import Accelerator
-
 from blda.build import Build
-from blda.configfile import nearest
+from blda.data.transforms import RandomCrop
 from blda.engine.metrics import Metric
 from blda.parts import Constructors, construct
+from blda.spelling import nearest
 from blda_video import rules
 from blda_video.config import VideoConfig
 from blda_video.data.bdd import BDDVid
@@ -31,10 +30,7 @@ RULES = {"none": rules.none, "trajectory": rules.trajectory}
 
 
 class VideoBuild(Build):
-    """The parts of a video run: target clips, propagated labels, smoothed statistics, temporal metrics.
-
-    The street worlds that the config names are made first, by one process.
-    """
+    """The parts of a video run: target clips, propagated labels, smoothed statistics, temporal metrics."""
 
     readers: ClassVar[Constructors] = {
         **Build.readers,
@@ -45,10 +41,15 @@ class VideoBuild(Build):
     }
     config: VideoConfig
 
-    def __init__(self, config: VideoConfig, accelerator: Accelerator) -> None:
-        super().__init__(config, accelerator)
-        with accelerator.main_process_first():
-            for world in config.worlds:
+    def prepare(self, methods: Sequence[str]) -> None:
+        """Make the street worlds that the config names, by one process, then as for images."""
+        self.make_worlds()
+        super().prepare(methods)
+
+    def make_worlds(self) -> None:
+        """Make the street worlds that the config names and that are not there yet."""
+        with self.accelerator.main_process_first():
+            for world in self.config.worlds:
                 ensure(world, workers=os.cpu_count() or 1)
 
     def flow(self) -> Estimator | FlowStore:
@@ -75,7 +76,8 @@ class VideoBuild(Build):
         """Unlabelled clips."""
         data = self.config.target
         reader = self.reader("target.reader", data.reader, labelled=False)
-        return ClipDataset(reader, None, self.transform(data), self.seed("target"), self.config.offsets, self.flow())
+        crop = RandomCrop(data.resize, data.crop, data.flip)
+        return ClipDataset(reader, None, crop, self.seed("target"), self.config.offsets, self.flow())
 
     def labeller(self) -> PropagatedLabels:
         """Pseudo-labels from all frames of a clip."""

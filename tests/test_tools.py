@@ -92,8 +92,12 @@ def test_viper2csseq_flow_training_evaluation_and_picture(worlds, tmp_path, monk
     assert cv2.imread(str(tmp_path / "sheet.png")).shape == (64, 192, 3)
 
     assert "holds a run" in _error(monkeypatch, "train_video", config, *overrides)
+    other = _error(monkeypatch, "train_video", config, *overrides, "blda.tau=0.3", "--resume")
+    assert "was trained with another blda" in other
     _tool(monkeypatch, "train_video", config, *overrides, "--resume")
     assert capsys.readouterr().out == printed, "a finished run only prints its table again"
+    _tool(monkeypatch, "train_video", config, *overrides, "evaluation.protocols=[viper15_uvda]", "--resume")
+    assert "protocol viper15_uvda" in capsys.readouterr().out, "what is measured anew is not the old result"
 
 
 def test_evaluate_takes_any_labelled_folder(worlds, tmp_path, monkeypatch, capsys):
@@ -120,6 +124,13 @@ def _folder_run(worlds: Path, run: Path) -> list[str]:
     return [*_viper(worlds, run), "method=source_only", "flow={name: dis}"]
 
 
+@pytest.mark.parametrize("override", ["method=bldaa", "rule=trajectori", "target.reader.root=/nowhere"])
+def test_a_mistake_of_the_method_shows_before_the_baseline_is_trained(worlds, tmp_path, monkeypatch, override):
+    options = [*_viper(worlds, tmp_path), "flow={name: dis}", "compare=[source_only]", override]
+    _error(monkeypatch, "train_video", ROOT / "configs" / "viper2csseq.yaml", *options)
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -133,6 +144,8 @@ def _folder_run(worlds: Path, run: Path) -> list[str]:
         (["source.crop=[64, 64]"], "larger than the image"),
         (["classes=[road, rode]"], "the run does not have"),
         (["training.precision=fp32"], "precision"),
+        (["log.pictures=0"], "log.pictures is 0; it must be at least 1"),
+        (["target.rare={}"], "unknown key 'rare'"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_run(worlds, tmp_path, monkeypatch, overrides, message):

@@ -33,6 +33,7 @@ def fill(config: VideoConfig) -> int:
     """Store all flow of a run that is missing; returns the number of flows this process wrote."""
     accelerator = runtime.start("no")
     build = VideoBuild(config, accelerator)
+    build.make_worlds()
     store = build.flow()
     if not isinstance(store, FlowStore):
         raise ValueError("flow: this run computes flow live; set flow={name: store, root: DIR, estimator: dis-medium}")

@@ -1,23 +1,26 @@
 """Measure a checkpoint on a labelled data set.
 
-    python tools/evaluate.py runs/demo/blda/step_000700.pt [key=value ...] > scores.json
+    python tools/evaluate.py runs/demo/blda/step_000600.pt [key=value ...] > scores.json
 
 The config.yaml beside the checkpoint says what it is measured on; key=value replaces any key of it. Any labelled
 folders will do:
 
     evaluation.reader='{name: folder, images: DIR, labels: DIR, ids: {0: road, 1: car}, ignored: [255]}'
-    evaluation.protocols=[cityscapes19] evaluation.size=[512,1024]
+    evaluation.protocols=[cityscapes19] evaluation.size=[512,1024] consistency=[]
+
+consistency=[] (video runs) does without neighbours: the images need be no video.
 
 Prints the scores as JSON, and a table of the classes on the error stream.
 """
 
 import json
-import math
 import sys
 from pathlib import Path
 
+from accelerate import PartialState
 from command import one_line_errors, parser
 
+from blda import atomic
 from blda.build import Build
 from blda.config import Config
 from blda.configfile import has_key, load
@@ -35,8 +38,9 @@ def main() -> None:
     given = arguments.parse_args()
     with one_line_errors():
         scores, report = measure(given.checkpoint, given.overrides)
-    print(json.dumps({key: None if math.isnan(value) else value for key, value in scores.items()}, indent=1))
-    print(report, file=sys.stderr)
+    if PartialState().is_main_process:
+        print(json.dumps(atomic.finite(scores), indent=1))
+        print(report, file=sys.stderr)
 
 
 def measure(path: Path, overrides: list[str]) -> tuple[dict[str, float], str]:

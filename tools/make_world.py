@@ -14,19 +14,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from blda.engine import pictures
 from blda_video.data.world.domains import LOOKS
 from blda_video.data.world.layouts import LAYOUTS
 from blda_video.data.world.world import World
 from blda_video.data.world.writer import WorldSpec, ensure
 
-COLORS = np.array(
-    [
-        *((128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153)),
-        *((250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0)),
-        *((0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32)),
-    ],
-    np.uint8,
-)
+COLORS = pictures.palette(len(pictures.CITYSCAPES)).numpy()
 """Cityscapes' colours of the 19 classes."""
 
 

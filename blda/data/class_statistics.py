@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from blda import atomic
 from blda.data.frames import Frame, Reader
 from blda.data.label_space import LabelTable
 
@@ -66,11 +66,5 @@ def _load(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
 
 
 def _save(path: Path, reader: Reader, counts: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     record = {"frames": [frame.name for frame in reader.frames], "pixels": counts.tolist()}
-    try:
-        draft.write_text(json.dumps(record), encoding="utf-8")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    atomic.write(path, json.dumps(record))

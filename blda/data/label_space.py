@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from blda.data.sample import IGNORE
+from blda.spelling import nearest
 
 # fmt: off
 CITYSCAPES19: tuple[str, ...] = (
@@ -37,11 +37,6 @@ CLASS_LISTS: dict[str, tuple[str, ...]] = {
 # fmt: on
 
 _UNKNOWN = -1
-
-
-def _nearest(name: str, names: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f", did you mean '{close[0]}'?" if close else f" ({', '.join(sorted(set(names)))})"
 
 
 class LabelTable:
@@ -109,6 +104,6 @@ def _check(ids: Mapping[int, str], ignored: Collection[int], classes: Sequence[s
 def _check_rename(rename: Mapping[str, str], names: Sequence[str], classes: Sequence[str]) -> None:
     for old, new in rename.items():
         if old not in names:
-            raise ValueError(f"rename: the data set has no class '{old}'{_nearest(old, names)}")
+            raise ValueError(f"rename: the data set has no class '{old}'; {nearest(old, names)}")
         if new not in classes:
-            raise ValueError(f"rename: the run has no class '{new}' for '{old}'{_nearest(new, classes)}")
+            raise ValueError(f"rename: the run has no class '{new}' for '{old}'; {nearest(new, classes)}")

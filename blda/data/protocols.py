@@ -35,6 +35,14 @@ class Protocol:
         """
         return {old: new for old, new in self.merge.items() if old not in classes and new in classes and old in names}
 
+    def require(self, classes: Sequence[str]) -> None:
+        """ValueError when a run of these classes lacks a scored one."""
+        if missing := [name for name in self.classes if name not in classes]:
+            raise ValueError(
+                f"protocol {self.name} scores {', '.join(missing)}, which the run does not have; "
+                "add to the run's classes or choose another protocol"
+            )
+
     def scores(self, confusion: Tensor | np.ndarray, classes: Sequence[str]) -> dict[str, float]:
         """Scores in percent from pixel counts.
 
@@ -59,11 +67,7 @@ class Protocol:
         """Counts over the scored classes and, last, one row and column for all others."""
         if confusion.shape != (len(classes), len(classes)):
             raise ValueError(f"confusion of shape {confusion.shape} for {len(classes)} classes; give one name a row")
-        if missing := [name for name in self.classes if name not in classes]:
-            raise ValueError(
-                f"protocol {self.name} scores {', '.join(missing)}, which the run does not have; "
-                "add to the run's classes or choose another protocol"
-            )
+        self.require(classes)
         scored = {name: i for i, name in enumerate(self.classes)}
         groups = np.zeros((len(classes), len(scored) + 1))
         for row, name in enumerate(classes):

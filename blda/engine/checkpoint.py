@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+
+from blda import atomic
 
 
 class Stateful(Protocol):
@@ -21,16 +22,8 @@ class Stateful(Protocol):
 
 def save(path: Path, objects: Mapping[str, Stateful]) -> None:
     """Write the named states; an interruption leaves the old file or none, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            torch.save({name: item.state_dict() for name, item in objects.items()}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    states = {name: item.state_dict() for name, item in objects.items()}
+    atomic.write(path, lambda file: torch.save(states, file))
 
 
 def read(path: Path) -> dict[str, Any]:

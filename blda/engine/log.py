@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
+from blda import atomic
 from blda.data.sample import Sample
 from blda.engine import pictures
 
@@ -34,7 +35,7 @@ class RunLog:
         path = self.folder / "metrics.jsonl"
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            path.write_text("".join(line for line in lines if _step(line) <= step), encoding="utf-8")
+            atomic.write(path, "".join(line for line in lines if _step(line) <= step))
         self._writer = SummaryWriter(str(self.folder), purge_step=step + 1)
 
     def numbers(self, step: int, scalars: Mapping[str, float], tensors: Mapping[str, Tensor]) -> None:
@@ -77,10 +78,9 @@ class RunLog:
             return
         writer = self._tensorboard()
         for name, value in values.items():
-            if not math.isnan(value):
+            if math.isfinite(value):
                 writer.add_scalar(f"{group}/{name}", value, step)
-        # JSON knows no NaN; a class without a number has none.
-        line = {f"{group}/{name}": None if math.isnan(value) else value for name, value in values.items()}
+        line = {f"{group}/{name}": value for name, value in atomic.finite(values).items()}
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **line}) + "\n")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import timedelta
 from types import FrameType
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 
 from blda import rng
 
@@ -17,7 +19,9 @@ def start(precision: str) -> Accelerator:
 
     `accelerate launch` sets OMP_NUM_THREADS=1; a single process on the CPU takes all its cores back.
     """
-    accelerator = Accelerator(mixed_precision=precision)
+    # One process makes what all need (class statistics, a street world); the others wait for it longer than usual.
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=2))
+    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[patience])
     if accelerator.device.type == "cpu" and accelerator.num_processes == 1:
         torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     return accelerator
@@ -29,7 +33,10 @@ def seed_step(seed: int, rank: int, step: int) -> None:
 
 
 class StopSignal:
-    """Remembers SIGTERM and SIGINT, so that the step under way is finished and saved; a second one ends at once."""
+    """Remembers SIGTERM and SIGINT, so that the step under way is finished and saved.
+
+    A second SIGINT, from an impatient user, ends at once; launchers and clusters may both send a SIGTERM.
+    """
 
     def __init__(self) -> None:
         self.received: str | None = None
@@ -45,6 +52,6 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self.received:
+        if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch import distributed as dist
 from torch.optim import Optimizer
 from tqdm import tqdm
 
@@ -53,6 +54,20 @@ class Plan:
     pictures_every: int
     keep: int
     seed: int
+
+    def __post_init__(self) -> None:
+        counts = {
+            "training.steps": self.steps,
+            "training.accumulate": self.accumulate,
+            "training.checkpoint_every": self.checkpoint_every,
+            "training.keep": self.keep,
+            "evaluation.every": self.evaluate_every,
+            "log.every": self.log_every,
+            "log.pictures": self.pictures_every,
+        }
+        for key, count in counts.items():
+            if count < 1:
+                raise ValueError(f"{key} is {count}; it must be at least 1")
 
 
 class TrainingStopped(RuntimeError):
@@ -103,9 +118,10 @@ class Trainer:
                 if self.accelerator.is_main_process:
                     tqdm.write(f"stopped by a signal at step {self.step}: saved, continue with --resume", sys.stderr)
                 return {}
+        self.save()
         if end == self.plan.steps and not scores:
             scores = self.evaluate()
-        self.save()
+            self.save()
         return scores
 
     def train_step(self, batches: Iterator[tuple[Sample, Sample | None]]) -> None:
@@ -130,6 +146,7 @@ class Trainer:
 
     def evaluate(self) -> dict[str, float]:
         """Measure the student, log it, and remember the best mIoU with its step."""
+        self._share_buffers()
         autocast = self.accelerator.autocast
         result = self.evaluator(Predictor(self.student, autocast))
         if result.scores.get("mIoU", -math.inf) > self.best[0]:
@@ -142,7 +159,10 @@ class Trainer:
         return scores
 
     def save(self) -> None:
-        """Write the checkpoint of this step, unless a loss was not finite: then raise TrainingStopped."""
+        """Write the checkpoint of this step; raises TrainingStopped instead where a loss or weight is not finite."""
+        self._share_buffers()
+        for parameter in self.student.parameters():
+            self._finite = self._finite & parameter.detach().isfinite().all()
         self._agree(False, wait=True)
         if self.accelerator.is_main_process:
             checkpoint.save(checkpoint.path_of(self.folder, self.step), self.state())
@@ -154,7 +174,11 @@ class Trainer:
         newest = checkpoint.latest(self.folder)
         if newest is None:
             raise FileNotFoundError(f"nothing to resume: no step_*.pt in {self.folder}; start without --resume")
+        settings = [{key: group[key] for key in ("peak", "weight_decay")} for group in self.optimizer.param_groups]
         checkpoint.load(newest, self.state())
+        # These are the config's to say, which may have changed; the optimizer's state would bring the old ones back.
+        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(own)
 
     def state(self) -> dict[str, checkpoint.Stateful]:
         """Everything that survives a restart, by name."""
@@ -176,11 +200,19 @@ class Trainer:
             self._log_numbers(bar)
         if self.step % plan.pictures_every == 0:
             self.log.pictures(self.step, self.method.pictures())
-        if self.step % plan.evaluate_every == 0 or self.step == plan.steps:
-            scores = self.evaluate()
-        if self.step % plan.checkpoint_every == 0 and self.step < plan.steps:
+        evaluates = self.step % plan.evaluate_every == 0 or self.step == plan.steps
+        # Before an evaluation too: what goes wrong there must not cost the steps done.
+        if evaluates or self.step % plan.checkpoint_every == 0:
             self.save()
+        if evaluates:
+            scores = self.evaluate()
         return scores
+
+    def _share_buffers(self) -> None:
+        """BatchNorm's running statistics are each process's own after a step; all take the main one's."""
+        if self.accelerator.num_processes > 1:
+            for buffer in self.student.buffers():
+                dist.broadcast(buffer, 0)
 
     def _stopped(self, stop: runtime.StopSignal, wait: bool = False) -> bool:
         return self._agree(stop.received is not None, wait)

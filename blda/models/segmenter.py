@@ -39,5 +39,6 @@ class Segmenter(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         features = self.encoder((image - self.mean) / self.std)
-        logits = self.head(features)
+        # In float32: autocast would upsample, and add up its gradient, in half precision.
+        logits = self.head(features).float()
         return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)

@@ -37,6 +37,7 @@ class TimmEncoder(nn.Module):
         strides = self.net.feature_info.reduction()
         self.finer = sum(stride < FINEST_STRIDE for stride in strides)
         self.channels = tuple(self.net.feature_info.channels()[self.finer :])
+        self.channels_last = getattr(self.net, "output_fmt", "NCHW") == "NHWC"
         self.mean = tuple(self.net.pretrained_cfg["mean"])
         self.std = tuple(self.net.pretrained_cfg["std"])
         if weights is not None:
@@ -55,7 +56,8 @@ class TimmEncoder(nn.Module):
         check_and_load(self.net, state, weights, network=name, optional=whole.keys())
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        return list(self.net(image))[self.finer :]
+        levels = list(self.net(image))[self.finer :]
+        return [level.permute(0, 3, 1, 2) for level in levels] if self.channels_last else levels
 
 
 def _flat(name: str) -> str:

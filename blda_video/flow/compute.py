@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from blda.data.dataset import image_tensor
 from blda.data.files import read_image
 from blda.data.frames import Frame, Reader
 from blda_video.flow.store import FlowStore
@@ -47,7 +46,7 @@ def compute(
         if (todo := [not store.has(a.name, b.name) for a, b in ((first, second), (second, first))]) != [False, False]
     ]
     for first, second, (forward, backward) in tqdm(missing, desc="flow", unit="pair", disable=not progress):
-        image, neighbour = _image(first.image), _image(second.image)
+        image, neighbour = (image_tensor(read_image(frame.image)) for frame in (first, second))
         if image.shape != neighbour.shape:
             raise ValueError(f"{first.image} and {second.image} differ in size; a sequence needs frames of one size")
         if forward:
@@ -55,8 +54,3 @@ def compute(
         if backward:
             store.write(second.name, first.name, estimator(neighbour, image))
     return sum(sum(todo) for _, _, todo in missing)
-
-
-def _image(path: Path) -> Tensor:
-    """(1, 3, H, W) float32 in [0, 1], RGB."""
-    return torch.from_numpy(read_image(path)).permute(2, 0, 1)[None].float() / 255

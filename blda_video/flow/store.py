@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 from urllib.parse import quote
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from blda import atomic
 
 FORMAT = 1
 SCALE = 64
@@ -87,7 +86,7 @@ class FlowStore:
         fixed = torch.where(known, steps, UNKNOWN).to("cpu", torch.int16).numpy()
         # int16 wraps around, so differences and their sum are exact.
         rows = np.diff(fixed, axis=-1, prepend=np.int16(0))
-        _replace(self.path(key, neighbour), lambda file: np.savez_compressed(file, flow=rows))
+        atomic.write(self.path(key, neighbour), lambda file: np.savez_compressed(file, flow=rows))
 
     def _claim(self, size: tuple[int, int], path: Path) -> None:
         """Write the manifest if this is the first flow; check `size` against it otherwise."""
@@ -95,7 +94,7 @@ class FlowStore:
             raise ValueError(f"cannot write {path}: the flow store was opened without the name of an estimator")
         if self._size is None and not self._manifest():
             manifest = {"format": FORMAT, "estimator": self.estimator, "size": list(size)}
-            _replace(self.root / "manifest.json", lambda file: file.write(json.dumps(manifest).encode()))
+            atomic.write(self.root / "manifest.json", json.dumps(manifest))
             self._size = size
         if size != self._size:
             sizes = f"{size[0]} x {size[1]}, its store {self.root} {self._size[0]} x {self._size[1]}"
@@ -121,15 +120,3 @@ class FlowStore:
             raise ValueError(f"flow store {path} was made with {found!r}, not {self.estimator!r}; use another folder")
         self._size = size
         return True
-
-
-def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Fill a file under a name of its own, then put it in place at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("wb") as file:
-            write(file)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

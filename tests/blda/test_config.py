@@ -44,6 +44,7 @@ def test_another_part_does_not_inherit_the_keywords_of_the_old_one(tmp_path):
 def test_an_override_by_another_part_replaces_the_old_one_whole(tmp_path):
     path = _write(tmp_path / "run.yaml", SMALL)
     config = configfile.load(path, Config, ["model.head={name: deeplab_v2}", "source.reader={root: c}"])
+    assert configfile.load(path, Config, ["model.head={name: daformer}"]).model.head == {"name": "daformer"}
     assert config.model.head == {"name": "deeplab_v2"}
     assert config.source.reader == {"name": "gta5", "root": "c"}
 

@@ -210,11 +210,40 @@ def test_loss_without_number_stops_and_keeps_the_good_checkpoint(worlds, tmp_pat
             yield replace(source, image=source.image * float("nan")), target
 
     trainer.batches = poisoned
-    with pytest.raises(TrainingStopped, match=r"not finite at step .*step_000002\.pt"):
+    with pytest.raises(TrainingStopped, match=r"is not finite; .*step_000002\.pt"):
         trainer.fit()
     assert checkpoint.step_of(checkpoint.latest(trainer.folder)) == 2
     saved = checkpoint.read(checkpoint.latest(trainer.folder))["student"]
     assert all(value.isfinite().all() for value in saved.values())
+
+
+def test_weights_without_number_are_not_saved(worlds, tmp_path):
+    """A finite loss with a gradient that is not: the next loss would tell, but the checkpoint comes first."""
+    trainer = _trainer(_config(worlds, tmp_path, "image"), "nan")
+    trainer.fit(until=1)
+    with torch.no_grad():
+        next(trainer.student.parameters()).view(-1)[0] = float("inf")
+    with pytest.raises(TrainingStopped, match=r"step_000001\.pt"):
+        trainer.save()
+
+
+def test_steps_survive_an_evaluation_that_fails(worlds, tmp_path):
+    trainer = _trainer(_config(worlds, tmp_path, "image", "evaluation.every=2"), "broken")
+
+    def fails(predict):
+        raise ValueError("cannot read a label")
+
+    trainer.evaluator = fails
+    with pytest.raises(ValueError, match="cannot read a label"):
+        trainer.fit()
+    assert checkpoint.step_of(checkpoint.latest(trainer.folder)) == 2
+
+
+def test_a_changed_rate_takes_effect_on_resume(worlds, tmp_path):
+    _trainer(_config(worlds, tmp_path, "image"), "rate").fit(until=2)
+    resumed = _trainer(_config(worlds, tmp_path, "image", "optimizer.lr=1e-5"), "rate")
+    resumed.resume()
+    assert sorted({group["peak"] for group in resumed.optimizer.param_groups}) == pytest.approx([1e-5, 2e-5])
 
 
 def test_log_has_losses_scores_shares_and_bias_per_class(worlds, tmp_path):
@@ -260,31 +289,46 @@ torch.save({"states": _states(trainer), "scores": scores}, f"{sys.argv[3]}_{acce
 """
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_two_processes_equal_one_on_the_same_global_batch(worlds, tmp_path, mode):
-    options = ["model.head.dropout=0.0", "optimizer.clip=null"]
-    single = _with_sgd(_trainer(_config(worlds, tmp_path, mode, *options), "single"))
-    scores = single.fit()
+def _on_two_processes(tmp_path: Path, mode: str, *overrides: str) -> list[dict]:
+    """What each of two real processes ends with, on the config of `_config`."""
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    arguments = [tmp_path / "config.yaml", mode, tmp_path / "rank", f"run={tmp_path / 'double'}", "training.batch=1"]
+    arguments = [tmp_path / "config.yaml", mode, tmp_path / "rank", f"run={tmp_path / 'double'}", *overrides]
     paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": paths}
     done = subprocess.run(
-        [*command, "--main_process_port", "0", str(script), *map(str, arguments), *options],
-        env=environment,
+        [*command, "--main_process_port", "0", str(script), *map(str, arguments)],
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": paths},
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    ranks = [torch.load(tmp_path / f"rank_{rank}.pt", weights_only=True) for rank in (0, 1)]
+    return [torch.load(tmp_path / f"rank_{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_processes_equal_one_on_the_same_global_batch(worlds, tmp_path, mode):
+    options = ["model.head.dropout=0.0", "optimizer.clip=null"]
+    single = _with_sgd(_trainer(_config(worlds, tmp_path, mode, *options), "single"))
+    scores = single.fit()
+    ranks = _on_two_processes(tmp_path, mode, "training.batch=1", *options)
     assert _differences(ranks[0]["states"], ranks[1]["states"]) == []
     assert ranks[0]["scores"] == pytest.approx(ranks[1]["scores"], nan_ok=True, abs=0)
     _assert_close(ranks[0]["states"], _states(single))
     assert ranks[0]["scores"]["mIoU"] == pytest.approx(scores["mIoU"], abs=0.5)
+
+
+def test_two_processes_evaluate_and_save_one_network_with_batch_norm(worlds, tmp_path):
+    """Running statistics are each process's own after a step; DDP only shares them before the next forward."""
+    config = _config(worlds, tmp_path, "image", "method=source_only")
+    options = ["method=source_only", "model.encoder.norm=batch", "model.head.norm=batch"]
+    first, second = _on_two_processes(tmp_path, "image", *options)
+    assert _differences(first["states"], second["states"]) == []
+    saved = checkpoint.read(checkpoint.latest(Path(config.run) / "double"))["student"]
+    assert any("running_mean" in name for name in saved)
+    assert all(torch.equal(first["states"][f"student/{name}"], value) for name, value in saved.items())
 
 
 def test_imports_point_one_way():

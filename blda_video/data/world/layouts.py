@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from blda.data.cityscapes import LABEL_IDS
 from blda_video.data.world.materials import CLASSES
 
 VIPER_IDS = dict(
@@ -21,13 +22,7 @@ VIPER_IDS = dict(
 )
 """VIPER has no wall and no pole (both are 10, infrastructure, which readers ignore) and counts riders as persons."""
 
-CITYSCAPES_IDS = dict(
-    zip(
-        CLASSES,
-        (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33),
-        strict=True,
-    )
-)
+CITYSCAPES_IDS = {name: raw for raw, name in LABEL_IDS.items()}
 
 VIPER_PALETTE = (
     *((0, 0, 0), (111, 74, 0), (70, 130, 180), (128, 64, 128), (244, 35, 232), (230, 150, 140), (152, 251, 152)),

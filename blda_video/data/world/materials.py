@@ -9,14 +9,12 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from blda.data.label_space import CITYSCAPES19
 from blda_video.data.world import people, sprites, surfaces, vehicles
 from blda_video.data.world.paint import TILE, Style
 
-CLASSES = (
-    *("road", "sidewalk", "building", "wall", "fence", "pole", "light", "sign", "vegetation", "terrain", "sky"),
-    *("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
-)
-"""Class names in the order of the labels (Cityscapes trainIds)."""
+CLASSES = CITYSCAPES19
+"""Class names in the order of the labels."""
 
 LEVELS = 6
 PAD = 4
