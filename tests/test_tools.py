@@ -210,6 +210,22 @@ def test_image_configs_train_on_their_layouts(worlds, tmp_path, monkeypatch, cap
         assert f"protocol {protocol}" in capsys.readouterr().out
 
 
+def test_viper2bdd_trains_on_extracted_frames(worlds, tmp_path, monkeypatch, capsys):
+    """BDDVid in miniature: frames 303 .. 311 of two videos, and the stills that replace frame 307 in evaluation."""
+    names = sorted((worlds / "city" / "leftImg8bit_sequence" / "train").rglob("*.png"))
+    video = tmp_path / "bdd" / "video_da"
+    for index, start in enumerate((0, 15)):
+        for offset, path in enumerate(names[start : start + 9]):
+            _write(video / "train" / "images" / f"{index:04d}_{303 + offset}.jpg", cv2.imread(str(path)))
+        still = f"{index:04d}_307"
+        _write(video / "val_orig_10k" / "images" / f"{still}.jpg", cv2.imread(str(names[start + 4])))
+        _write(video / "val_orig_10k" / "labels" / f"{still}.png", np.full((32, 64), index, np.uint8))
+    roots = [f"run={tmp_path / 'run'}", f"source.reader.root={worlds / 'viper'}", "source.reader.every=1"]
+    roots += [f"{part}.reader.root={tmp_path / 'bdd'}" for part in ("target", "evaluation")]
+    _tool(monkeypatch, "train_video", ROOT / "configs" / "viper2bdd.yaml", *roots, *SMALL, "flow={name: dis}")
+    assert "protocol viper15" in capsys.readouterr().out
+
+
 def _write(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), pixels)
