@@ -143,6 +143,10 @@ class LogitStatistics(nn.Module):
 
 
 def _fit_mixture(mixture: Mixture, values: Tensor, counts: Tensor) -> Mixture:
+    if counts.device.type == "cpu":
+        # Bins without evidence change nothing but the time; on a GPU, to look for them would wait for the device.
+        occupied = counts.flatten(0, -2).any(0)
+        values, counts = values[occupied], counts[..., occupied]
     for _ in range(EM_ITERATIONS):
         mixture = em_step(mixture, values, counts)
     return mixture
