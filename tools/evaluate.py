@@ -1,6 +1,6 @@
 """Measure a checkpoint on a labelled data set.
 
-    python tools/evaluate.py runs/demo/blda/step_000800.pt [key=value ...] > scores.json
+    python tools/evaluate.py runs/demo/blda/step_000700.pt [key=value ...] > scores.json
 
 The config.yaml beside the checkpoint says what it is measured on; key=value replaces any key of it. Any labelled
 folders will do:
