@@ -42,7 +42,7 @@ def test_unknown_ids_are_named(raw: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("ids", "ignored", "classes", "rename", "message"),
     [
-        (IDS, (), ("road",), {"ridr": "road"}, "no class 'ridr', did you mean 'rider'"),
+        (IDS, (), ("road",), {"ridr": "road"}, "no class 'ridr'; did you mean 'rider'"),
         (IDS, (), ("road", "person"), {"rider": "persn"}, "no class 'persn'.*did you mean 'person'"),
         (IDS, (), ("car",), {}, "share no name"),
         (IDS, (1, 2), ("road",), {}, r"\[1, 2\] have a class and are ignored"),

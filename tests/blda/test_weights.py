@@ -238,11 +238,11 @@ def test_a_failed_download_names_the_mend(monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(FileNotFoundError, match=r"model\.weights=PATH") as error:
+    with pytest.raises(FileNotFoundError, match=r"model\.encoder\.weights=PATH") as error:
         TimmEncoder("tf_efficientnet_lite0", pretrained=True)
     assert "no route to host" in str(error.value)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(FileNotFoundError, match=r"model\.weights=PATH"):
+    with pytest.raises(FileNotFoundError, match=r"model\.encoder\.weights=PATH"):
         ResNetEncoder(50, pretrained=True)
 
 
