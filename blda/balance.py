@@ -8,10 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from blda import grid
-from blda.data.sample import IGNORE
-from blda.gmm import cdf, quantile
-from blda.statistics import LogitStatistics
+from blda import grid, pixels
+from blda.gmm import Mixture, cdf, quantile
+from blda.statistics import MOST_ELEMENTS, LogitStatistics
 
 CLIP = 0.01
 """r of METHOD 2: cumulative densities are clipped to [r, 1 - r] before the anchor's quantile is taken."""
@@ -20,7 +19,8 @@ CLIP = 0.01
 class Alignment(NamedTuple):
     """z' = F_a^-1(clip(F_cl(z), r, 1 - r)) of one domain's cells, tabulated (METHOD 2).
 
-    table: (C, C, BINS), aligned logit at every node of the grid. active: (C,) bool, False for rows never estimated.
+    table: (C, C, BINS), aligned logit at every node of the grid. active: (C,) bool, False for rows that correct
+    nothing: never estimated, or not asked for.
     """
 
     table: Tensor
@@ -28,37 +28,73 @@ class Alignment(NamedTuple):
 
 
 @torch.no_grad()
-def alignment(statistics: LogitStatistics, source: LogitStatistics) -> Alignment:
-    """Alignment of every class of one domain to the anchors of the source; nothing is active before these are known."""
-    classes = statistics.classes
-    height = cdf(statistics.mixture, grid.nodes(statistics.means.device)).clamp(CLIP, 1 - CLIP)
-    positive, negative = quantile(source.anchors, height.view(1, -1).expand(2, -1)).view(2, *height.shape)
-    diagonal = torch.eye(classes, dtype=torch.bool, device=height.device)[..., None]
-    return Alignment(
-        torch.where(diagonal, positive, negative), statistics.estimated[:classes] & source.estimated[classes]
-    )
+def alignment(statistics: LogitStatistics, source: LogitStatistics, labels: Tensor | None = None) -> Alignment:
+    """Alignment of every class of one domain to the anchors of the source; nothing is active before these are known.
+
+    labels: of the batch to correct. On a CPU, rows of classes that are not among them are left out (zero, and not
+    active); elsewhere to look for them would wait for the device.
+    """
+    classes, device = statistics.classes, statistics.means.device
+    active = statistics.estimated[:classes] & source.estimated[classes]
+    rows = torch.arange(classes, device=device)
+    if labels is not None and device.type == "cpu":
+        present = torch.bincount(labels.flatten(), minlength=classes)[:classes] > 0
+        active, rows = active & present, rows[active & present]
+    table = torch.zeros(classes, classes, grid.BINS, device=device)
+    for some in rows.split(max(1, MOST_ELEMENTS // table[0].numel())):
+        mixture = Mixture(*(field[some] for field in statistics.mixture))
+        height = cdf(mixture, grid.nodes(device)).clamp_(CLIP, 1 - CLIP)
+        positive, negative = (Mixture(*(field[anchor, None] for field in source.anchors)) for anchor in (0, 1))
+        own = height[torch.arange(len(some), device=device), some]
+        table[some] = quantile(negative, height.view(1, -1)).view(height.shape)
+        table[some, some] = quantile(positive, own.view(1, -1)).view(own.shape)
+    return Alignment(table, active)
 
 
 @torch.no_grad()
 def correction(logits: Tensor, labels: Tensor, domains: Sequence[Alignment], domain: Tensor | int = 0) -> Tensor:
-    """Delta_y(z) of every logit (B, C, H, W), float32: how far alignment moves it (METHOD 2).
+    """Delta_y(z) of every logit (B, C, *S), float32: how far alignment moves it (METHOD 2).
 
-    logits: (B, C, H, W); labels: (B, H, W) choose the row. domain: (B, H, W) index into `domains` of each pixel, or one
+    logits: (B, C, *S); labels: (B, *S) choose the row. domain: (B, *S) index into `domains` of each pixel, or one
     for all. Zero where the label is IGNORE and in rows that were never estimated.
     """
     classes = logits.shape[1]
-    known = labels != IGNORE
-    row = torch.where(known, labels, 0) + classes * domain
-    column = torch.arange(classes, device=logits.device)[:, None, None]
+    pixels.check(logits, labels, domains[0].table.shape[1])
+    known = pixels.known(labels, classes)
+    table, active = stacked(domains)
+    row = torch.where(known, labels + classes * domain, 0)
+    known = known & active[row]
+    row, column = pixels.spread(row, logits)
     place = grid.position(logits)
     left = place.long().clamp_max_(grid.BINS - 2)
-    cell = (row[:, None] * classes + column) * grid.BINS + left
-    flat = torch.cat([each.table for each in domains])
-    moved = torch.lerp(flat.take(cell), flat.take(cell + 1), place.sub_(left))
-    active = known & torch.cat([each.active for each in domains])[row]
-    return torch.where(active[:, None], moved.sub_(logits), 0.0)
+    cell = (row * classes + column) * grid.BINS + left
+    moved = torch.lerp(table.take(cell), table.take(cell + 1), place.sub_(left))
+    return torch.where(known[:, None], moved.sub_(logits), 0.0)
+
+
+def stacked(domains: Sequence[Alignment]) -> Alignment:
+    """Several domains in one table, (domains x C, C, BINS): row domain x C + class."""
+    return domains[0] if len(domains) == 1 else Alignment(*map(torch.cat, zip(*domains, strict=True)))
 
 
 def balanced(logits: Tensor, delta: Tensor, tau: float) -> Tensor:
     """z - tau * Delta_y(z): an under-predicted class must win by more (METHOD 4)."""
     return logits - tau * delta
+
+
+@torch.no_grad()
+def cumulative_density(logits: Tensor, labels: Tensor, statistics: LogitStatistics) -> Tensor:
+    """F_yy(z_y), (B, *S) in [0, 1]: how large a pixel's own logit is among those of its class (METHOD 5).
+
+    logits: (B, C, *S); labels: (B, *S). Zero where the label is IGNORE.
+    """
+    pixels.check(logits, labels, statistics.classes)
+    known = pixels.known(labels, statistics.classes)
+    row = torch.where(known, labels, 0)
+    own = Mixture(*(torch.diagonal(field).t() for field in statistics.mixture))
+    height = cdf(own, grid.nodes(logits.device))
+    place = grid.position(logits.gather(1, row[:, None])[:, 0])
+    left = place.long().clamp_max_(grid.BINS - 2)
+    cell = row * grid.BINS + left
+    density = torch.lerp(height.take(cell), height.take(cell + 1), place.sub_(left))
+    return torch.where(known, density, 0.0)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blda.balance import Alignment, alignment, balanced, correction
+from blda import pixels
+from blda.balance import Alignment, alignment, balanced, correction, stacked
 from blda.data.sample import IGNORE, Sample
+from blda.kernels.choice import kernels
 from blda.labels import PseudoLabels
 from blda.mixing import Mixed
 from blda.statistics import LogitStatistics
@@ -16,11 +21,61 @@ from blda.statistics import LogitStatistics
 def cross_entropy(logits: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
     """Weighted cross-entropy, averaged over all pixels, ignored ones counted in the denominator (METHOD 4).
 
-    logits: (B, C, H, W); label: (B, H, W); weight: (B, H, W) or None for 1. The fixed denominator makes the mean over
+    logits: (B, C, *S); label: (B, *S); weight: (B, *S) or None for 1. The fixed denominator makes the mean over
     processes equal to that of one process with the whole batch.
     """
+    pixels.check(logits, label, logits.shape[1])
+    pixels.known(label, logits.shape[1])
     loss = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="none")
     return (loss if weight is None else loss * weight).mean()
+
+
+def balanced_cross_entropy(
+    logits: Tensor,
+    label: Tensor,
+    domains: Sequence[Alignment],
+    tau: float,
+    domain: Tensor | int = 0,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """`cross_entropy` of the balanced logits, z - tau * Delta_y(z), Delta without gradient (METHOD 4).
+
+    Shapes: see `cross_entropy` and `correction`. Where kernels are compiled for the device, the logits are read once
+    and their gradient written once, with nothing of their size in between.
+    """
+    compiled = kernels(logits.device.type)
+    if compiled is None:
+        return cross_entropy(balanced(logits, correction(logits, label, domains, domain), tau), label, weight)
+    classes = domains[0].table.shape[1]
+    pixels.check(logits, label, classes)
+    known = pixels.known(label, classes)
+    weight = torch.ones_like(label, dtype=torch.float32) if weight is None else weight
+    # A label that is no class (see `known`) gets a row, so that its weight makes the loss NaN.
+    weight = torch.where(known | (label == IGNORE), weight, torch.nan)
+    row = torch.where(known, label + classes * domain, torch.where(label == IGNORE, -1, 0))
+    maps = pixels.flat_map(row), pixels.flat_map(weight)
+    total = _Balanced.apply(pixels.flat_logits(logits), *maps, stacked(domains), tau, compiled)
+    return total / label.numel()
+
+
+class _Balanced(torch.autograd.Function):
+    """Summed loss with the gradient that came with it, good for one backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, row: Tensor, weight: Tensor, aligned: Alignment, tau: float, compiled: Any
+    ) -> Tensor:
+        loss, ctx.gradient = compiled.loss_and_gradient(logits.detach(), row, weight, *aligned, tau)
+        return loss.float()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.gradient is None:
+            raise RuntimeError("the balanced loss was taken backward before; compute it again")
+        # In place: a copy would be as large as the logits.
+        gradient, ctx.gradient = ctx.gradient.mul_(slope), None
+        return gradient, None, None, None, None, None
 
 
 class PlainLoss:
@@ -53,24 +108,24 @@ class BalancedLoss:
 
     def __init__(self, source: LogitStatistics, target: LogitStatistics, tau: float = 0.1) -> None:
         self.source_statistics, self.target_statistics, self.tau = source, target, tau
-        self._source_alignment: Alignment | None = None
 
     def source(self, logits: Tensor, source: Sample) -> Tensor:
         """Update the source's statistics and anchors, then the balanced loss of the batch (METHOD 4)."""
         self.source_statistics.update(logits.detach(), source.label)
-        self._source_alignment = alignment(self.source_statistics, self.source_statistics)
-        delta = correction(logits, source.label, [self._source_alignment])
-        return cross_entropy(balanced(logits, delta, self.tau), source.label)
+        aligned = alignment(self.source_statistics, self.source_statistics, source.label)
+        return balanced_cross_entropy(logits, source.label, [aligned], self.tau)
 
     def mixed(self, logits: Tensor, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
         """Update the target's statistics from trusted target pixels, then the balanced loss of all pixels."""
+        source_label = torch.where(mixed.from_source, mixed.label, IGNORE)
         target_label = torch.where(mixed.from_source, IGNORE, mixed.label)
         trusted = torch.where(mixed.weight > 0, target_label, IGNORE)
         self.target_statistics.update(logits.detach(), trusted, pseudo)
-        own = self._source_alignment or alignment(self.source_statistics, self.source_statistics)
-        domains = [own, alignment(self.target_statistics, self.source_statistics)]
-        delta = correction(logits, mixed.label, domains, (~mixed.from_source).long())
-        return cross_entropy(balanced(logits, delta, self.tau), mixed.label, mixed.weight)
+        domains = [
+            alignment(self.source_statistics, self.source_statistics, source_label),
+            alignment(self.target_statistics, self.source_statistics, target_label),
+        ]
+        return balanced_cross_entropy(logits, mixed.label, domains, self.tau, (~mixed.from_source).long(), mixed.weight)
 
     def state(self) -> dict[str, LogitStatistics]:
         """What must survive a restart, by name."""

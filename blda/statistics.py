@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from blda import grid
-from blda.data.sample import IGNORE
+from blda import grid, pixels
 from blda.gmm import Mixture, cdf, em_step
+from blda.kernels.choice import kernels
 from blda.labels import PseudoLabels
 
 EM_ITERATIONS = 3
@@ -16,6 +16,10 @@ ANCHORS = 2  # row 0: all positive logits, row 1: all negative ones
 
 UNITS = 2**16
 """Evidence is counted in whole parts of a pixel, this many each: such sums are exact, in any order, on any device."""
+
+
+MOST_ELEMENTS = 2**24
+"""Largest temporary of a fit; more cells than that are fitted in turn."""
 
 
 class LogitStatistics(nn.Module):
@@ -69,38 +73,35 @@ class LogitStatistics(nn.Module):
         """The anchors (2, K): row 0 of positive, row 1 of negative logits."""
         return Mixture(self.anchor_weights, self.anchor_means, self.anchor_variances)
 
+    @torch.no_grad()
     def evidence(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
         """Histograms of the logits per cell: counts (C, C, BINS) float64, additive over images, frames and processes.
 
-        logits: (B, C, H, W) of any float type; labels: (B, H, W), IGNORE counts nothing; weight: (B, H, W) or None
-        for 1. Pixels with a logit that is not a number count nothing.
+        logits: (B, C, *S) of any float type, for images (B, C, H, W), for an image classifier (B, C); labels: (B, *S),
+        IGNORE counts nothing; weight: (B, *S) >= 0 or None for 1. Pixels with a logit that is not a number count
+        nothing. ValueError for other shapes and for labels that are no class.
         """
-        channels = self.classes
-        if logits.shape[1] != channels:
-            raise ValueError(f"logits have {logits.shape[1]} channels, the statistics {channels} classes")
-        counted = (labels != IGNORE) & ~logits.isnan().any(1)
-        # Uncounted pixels go to a spare row: a mask would make the size depend on the data and wait for the device.
-        row = torch.where(counted, labels, channels)
-        column = torch.arange(channels, device=logits.device)[:, None, None]
-        cell = (row[:, None] * channels + column) * grid.BINS + grid.position(logits.detach()).round().long()
+        pixels.check(logits, labels, self.classes)
+        row = torch.where(pixels.known(labels, self.classes), labels, -1)
         weight = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight
-        units = (weight * UNITS).round().long()[:, None].expand(cell.shape)
-        # Not bincount, which makes the host wait for the largest index.
-        counts = torch.zeros((channels + 1) * channels * grid.BINS, dtype=torch.int64, device=logits.device)
-        counts.index_add_(0, cell.flatten(), units.flatten())
-        return counts.view(channels + 1, channels, grid.BINS)[:channels].double() / UNITS
+        units = (weight * UNITS).round().long()
+        compiled = kernels(logits.device.type)
+        if compiled is None:
+            return _count(logits, row, units).double() / UNITS
+        arrays = pixels.flat_logits(logits), pixels.flat_map(row), pixels.flat_map(units)
+        return compiled.count(*arrays).double() / UNITS
 
     @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor, pseudo: PseudoLabels | None = None) -> None:
         """Gather the evidence of this step over all processes, fit the mixtures to it, and average with the past.
 
-        logits: (B, C, H, W); labels: (B, H, W), IGNORE where a pixel is of the other domain or has no label.
+        logits: (B, C, *S); labels: (B, *S), IGNORE where a pixel is of the other domain or has no label.
         pseudo: what the labels came from; only statistics over clips read it.
         """
         counts = self._gather(logits, labels, pseudo)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(counts)
-        self._fit(counts)
+        self.fit(counts)
 
     @torch.no_grad()
     def bias(self) -> Tensor:
@@ -121,17 +122,21 @@ class LogitStatistics(nn.Module):
     def _gather(self, logits: Tensor, labels: Tensor, pseudo: PseudoLabels | None) -> Tensor:
         return self.evidence(logits, labels)
 
-    def _fit(self, counts: Tensor) -> None:
+    @torch.no_grad()
+    def fit(self, counts: Tensor, iterations: int = EM_ITERATIONS) -> None:
+        """Fit the mixtures to evidence (C, C, BINS), from where they are, and average with the past (METHOD 3)."""
         values = grid.nodes(counts.device)
         positive = torch.diagonal(counts).sum(-1)
         anchors = torch.stack((positive, counts.sum((0, 1)) - positive))
-        pixels = torch.cat((counts[:, 0].sum(-1), anchors.sum(-1)))
-        fed = pixels >= self.min_pixels
+        fed = torch.cat((counts[:, 0].sum(-1), anchors.sum(-1))) >= self.min_pixels
         ceiling = self.momentum * (self.updates / self.warmup).clamp(max=1) if self.warmup else self.momentum
         past = torch.where(self.estimated, torch.as_tensor(ceiling, device=fed.device) ** self.absent, 0.0).float()
-        row, anchor = past[: self.classes, None, None], past[self.classes :, None]
-        self._average(self.mixture, _fit_mixture(self.mixture, values, counts), row, fed[: self.classes, None, None])
-        self._average(self.anchors, _fit_mixture(self.anchors, values, anchors), anchor, fed[self.classes :, None])
+        for kept, seen, rows in (
+            (self.mixture, counts, slice(self.classes)),
+            (self.anchors, anchors, slice(self.classes, None)),
+        ):
+            shape = (-1, *[1] * (kept.means.ndim - 1))
+            self._average(kept, _fitted(kept, values, seen, iterations), past[rows].view(shape), fed[rows].view(shape))
         self.estimated |= fed
         self.absent.copy_(torch.where(fed, 1, self.absent + 1))
         self.updates += 1
@@ -142,11 +147,32 @@ class LogitStatistics(nn.Module):
             kept.copy_(torch.where(fed, torch.lerp(fresh, kept, past), kept))
 
 
-def _fit_mixture(mixture: Mixture, values: Tensor, counts: Tensor) -> Mixture:
+def _fitted(mixture: Mixture, values: Tensor, counts: Tensor, iterations: int) -> Mixture:
+    """The mixtures after EM on the counts (rows, ..., BINS) of the values (BINS,)."""
+    fitted = Mixture(*(field.clone() for field in mixture))
+    rows = torch.arange(len(counts), device=counts.device)
     if counts.device.type == "cpu":
-        # Bins without evidence change nothing but the time; on a GPU, to look for them would wait for the device.
+        # What has no evidence changes nothing but the time; on a GPU, to look for it would wait for the device.
         occupied = counts.flatten(0, -2).any(0)
-        values, counts = values[occupied], counts[..., occupied]
-    for _ in range(EM_ITERATIONS):
-        mixture = em_step(mixture, values, counts)
-    return mixture
+        values, counts, rows = values[occupied], counts[..., occupied], rows[counts.flatten(1).any(1)]
+    row_size = max(1, counts[0].numel() * mixture.means.shape[-1])
+    for some in rows.split(max(1, MOST_ELEMENTS // row_size)):
+        part = Mixture(*(field[some] for field in mixture))
+        for _ in range(iterations):
+            part = em_step(part, values, counts[some])
+        for field, new in zip(fitted, part, strict=True):
+            field[some] = new
+    return fitted
+
+
+def _count(logits: Tensor, row: Tensor, units: Tensor) -> Tensor:
+    """Counts (C, C, BINS) int64 in plain torch; as the compiled `count`, of any shapes (B, C, *S) and (B, *S)."""
+    classes = logits.shape[1]
+    # Uncounted pixels go to a spare row: a mask would make the size depend on the data and wait for the device.
+    row = torch.where((row < 0) | logits.isnan().any(1), classes, row)
+    row, column = pixels.spread(row, logits)
+    cell = (row * classes + column) * grid.BINS + grid.position(logits).add_(0.5).long()
+    # Not bincount, which makes the host wait for the largest index.
+    counts = torch.zeros((classes + 1) * classes * grid.BINS, dtype=torch.int64, device=logits.device)
+    counts.index_add_(0, cell.flatten(), units[:, None].expand(cell.shape).flatten())
+    return counts.view(classes + 1, classes, grid.BINS)[:classes]

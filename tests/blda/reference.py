@@ -37,3 +37,23 @@ def correction(logits: Tensor, labels: Tensor, mixture: tuple, anchors: tuple, c
     is_own = torch.nn.functional.one_hot(row, classes).bool()
     delta = torch.where(is_own, positive, negative) - z
     return torch.where(known[..., None], delta, 0.0).permute(0, 3, 1, 2)
+
+
+def positive_cdf(logits: Tensor, labels: Tensor, mixture: tuple) -> Tensor:
+    """F_yy(z_y) of METHOD 5: (B, H, W)."""
+    row = torch.where(labels == IGNORE, 0, labels)
+    own = (part.double()[row, row] for part in mixture)
+    height = cdf(*own, logits.double().gather(1, row[:, None])[:, 0])
+    return torch.where(labels == IGNORE, 0.0, height)
+
+
+def em_step(weights: Tensor, means: Tensor, variances: Tensor, data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One iteration of EM on data (..., N), every component with a background density of 1e-7."""
+    weights, means, variances, data = (part.double() for part in (weights, means, variances, data))
+    density = torch.distributions.Normal(means[..., None, :], variances.sqrt()[..., None, :])
+    joint = weights[..., None, :] * density.log_prob(data[..., None]).exp() + 1e-7
+    share = joint / joint.sum(-1, keepdim=True)
+    mass = share.sum(-2)
+    new_means = (share * data[..., None]).sum(-2) / mass
+    spread = (share * (data[..., None] - new_means[..., None, :]) ** 2).sum(-2) / mass
+    return mass / mass.sum(-1, keepdim=True), new_means, spread.clamp_min(1e-4)

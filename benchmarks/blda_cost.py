@@ -1,0 +1,181 @@
+"""What the balanced loss costs beside plain cross-entropy, forward and backward; prints JSON.
+
+    python benchmarks/blda_cost.py [--size 512 512] [--classes 19] [--runs 9] [--device cpu] [--growth]
+
+Source batch: statistics update + alignment + balanced loss. Mixed batch: the target's statistics, both alignments, one
+loss. Plain and balanced runs alternate, so that both see the same machine; `ratio` is the median of the pairs'
+ratios. `extra_MB`: peak memory of the balanced loss above that of the plain one, over what was held before. Direct
+evaluation of the method, in float64, stands beside it on --direct-size. --growth adds sizes and class counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from blda.data.sample import IGNORE, Sample
+from blda.kernels.choice import kernels
+from blda.labels import PseudoLabels
+from blda.losses import BalancedLoss, cross_entropy
+from blda.mixing import Mixed
+from blda.statistics import LogitStatistics
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "blda"))
+import reference  # noqa: E402
+
+Work = Callable[[], None]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--size", nargs=2, type=int, default=(512, 512), metavar=("HEIGHT", "WIDTH"))
+    arguments.add_argument("--classes", type=int, default=19)
+    arguments.add_argument("--batch", type=int, default=2)
+    arguments.add_argument("--runs", type=int, default=9)
+    arguments.add_argument("--device", default="cpu")
+    arguments.add_argument("--direct-size", nargs=2, type=int, default=(64, 64), metavar=("HEIGHT", "WIDTH"))
+    arguments.add_argument("--growth", action="store_true", help="also 256^2 to 1024^2, and 2, 19 and 150 classes")
+    given = arguments.parse_args()
+    report = circumstances(given.device)
+    shape = (given.batch, given.classes, *given.size)
+    report.update(measured(shape, given.runs, given.device))
+    report["direct"] = direct((given.batch, given.classes, *given.direct_size), given.device)
+    if given.growth:
+        sizes, counts = ((256, 256), (512, 512), (1024, 1024)), (2, 19, 150)
+        shapes = [(given.batch, given.classes, *size) for size in sizes]
+        shapes += [(given.batch, count, 256, 256) for count in counts]
+        report["growth"] = [measured(shape, max(3, given.runs // 3), given.device) for shape in shapes]
+    print(json.dumps(report, indent=1))
+
+
+def measured(shape: tuple[int, ...], runs: int, device: str) -> dict[str, object]:
+    """Plain against balanced on both kinds of batch."""
+    return {
+        "shape": shape,
+        **{kind: compared(*works(kind, shape, device), runs, device) for kind in ("source", "mixed")},
+    }
+
+
+def works(kind: str, shape: tuple[int, ...], device: str) -> tuple[Work, Work]:
+    """The plain and the balanced work on one random batch: every class occurs, a tenth of the pixels is ignored."""
+    batch, classes, *size = shape
+    generator = torch.Generator().manual_seed(0)
+    label = torch.randint(classes, (batch, *size), generator=generator)
+    label[torch.rand(label.shape, generator=generator) < 0.1] = IGNORE
+    own = torch.nn.functional.one_hot(label.clamp(max=classes - 1), classes).movedim(-1, 1)
+    logits = 2 * torch.randn(shape, generator=generator).add_(own)
+    from_source = torch.rand(label.shape, generator=generator) < 0.5
+    logits, label, from_source = (tensor.to(device) for tensor in (logits, label, from_source))
+    logits.requires_grad_()
+    balanced = BalancedLoss(*(LogitStatistics(classes).to(device) for _ in range(2)))
+    source = Sample(logits, label, ("",) * batch, (0,) * batch)
+    balanced.source(logits.detach(), source)
+    weight = torch.where(from_source, 1.0, 0.7)
+    mixed, pseudo = Mixed(logits, label, weight, from_source), PseudoLabels(label, weight)
+
+    def back(loss: Tensor) -> None:
+        loss.backward()
+        logits.grad = None
+
+    if kind == "source":
+        return lambda: back(cross_entropy(logits, label)), lambda: back(balanced.source(logits, source))
+    return lambda: back(cross_entropy(logits, label, weight)), lambda: back(balanced.mixed(logits, mixed, pseudo))
+
+
+def compared(plain: Work, balanced: Work, runs: int, device: str) -> dict[str, float]:
+    """Medians of alternating runs, and memory."""
+    for work in (plain, balanced, plain, balanced):
+        work()
+    pairs = [(seconds(plain, device), seconds(balanced, device)) for _ in range(runs)]
+    plain_peak, peak = peak_megabytes(plain, device), peak_megabytes(balanced, device)
+    return {
+        "plain_ms": round(1e3 * statistics.median(first for first, _ in pairs), 2),
+        "balanced_ms": round(1e3 * statistics.median(second for _, second in pairs), 2),
+        "more_ms": round(1e3 * statistics.median(second - first for first, second in pairs), 2),
+        "ratio": round(statistics.median(second / first for first, second in pairs), 2),
+        "plain_MB": round(plain_peak, 1),
+        "extra_MB": round(peak - plain_peak, 1),
+    }
+
+
+def direct(shape: tuple[int, ...], device: str) -> dict[str, object]:
+    """The correction and loss pixel by pixel in float64, once, against plain cross-entropy of the same batch."""
+    classes = shape[1]
+    g = torch.Generator().manual_seed(0)
+    label = torch.randint(classes, (shape[0], *shape[2:]), generator=g).to(device)
+    logits = torch.randn(shape, generator=g).to(device).requires_grad_()
+    domain = LogitStatistics(classes).to(device)
+
+    def work() -> None:
+        delta = reference.correction(logits.detach(), label, domain.mixture, domain.anchors)
+        cross_entropy(logits - 0.1 * delta, label).backward()
+
+    return {"shape": shape, **compared(lambda: cross_entropy(logits, label).backward(), work, 1, device)}
+
+
+def seconds(work: Work, device: str) -> float:
+    """Wall time of one run, the device's queue drained before and after."""
+    drain(device)
+    start = time.perf_counter()
+    work()
+    drain(device)
+    return time.perf_counter() - start
+
+
+def drain(device: str) -> None:
+    """Wait for what was launched."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def peak_megabytes(work: Work, device: str) -> float:
+    """Most memory held during one run above what was held before; on a CPU of the process, by Linux's count."""
+    if device != "cpu":
+        drain(device)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        drain(device)
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    work()
+    return resident("VmHWM") - before
+
+
+def resident(key: str) -> float:
+    """A line of /proc/self/status in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
+
+
+def circumstances(device: str) -> dict[str, object]:
+    """What the numbers hold for."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    name = torch.cuda.get_device_name() if device != "cpu" else f"{os.cpu_count()} CPU cores, {platform.machine()}"
+    compiled = kernels(torch.device(device).type)
+    return {
+        "hardware": name,
+        "threads": torch.get_num_threads(),
+        "kernels": compiled.__name__ if compiled else "plain torch",
+        "torch": torch.__version__,
+        "commit": commit.stdout.strip(),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Which compiled kernels serve a device."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+NEEDS = {"cpu": "numba", "cuda": "triton"}
+"""Device -> the library that compiles `blda/kernels/DEVICE.py`."""
+
+
+@cache
+def kernels(device: str) -> ModuleType | None:
+    """The module for a device type, with `count` and `loss_and_gradient`; None where plain torch does the work."""
+    needs = NEEDS.get(device)
+    return import_module(f"blda.kernels.{device}") if needs and find_spec(needs) else None

@@ -1,0 +1,48 @@
+"""Logits and labels of any classifier, (B, C, *S) and (B, *S), as rows of pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from blda.data.sample import IGNORE
+
+
+def flat_logits(logits: Tensor) -> Tensor:
+    """(B, C, *S) -> (B, C, N) float32; images without pixels of their own, (B, C), -> (1, C, B)."""
+    return (logits.t()[None] if logits.ndim == 2 else logits.flatten(2)).float().contiguous()
+
+
+def flat_map(values: Tensor) -> Tensor:
+    """(B, *S) -> (B, N), alike; (B,) -> (1, B)."""
+    return (values[None] if values.ndim == 1 else values.flatten(1)).contiguous()
+
+
+def known(labels: Tensor, classes: int) -> Tensor:
+    """Which labels are a class: IGNORE is none.
+
+    Any other label is a mistake: ValueError naming it on a CPU. Elsewhere to look would wait for the device: it is
+    no class either, and the balanced loss becomes NaN, on which training stops.
+    """
+    inside = (labels >= 0) & (labels < classes)
+    if labels.device.type == "cpu":
+        wrong = labels[~inside & (labels != IGNORE)]
+        if wrong.numel():
+            raise ValueError(
+                f"label {int(wrong[0])} is outside [0, {classes}) and not {IGNORE} (ignored); check the label ids"
+            )
+    return inside
+
+
+def check(logits: Tensor, labels: Tensor, classes: int) -> None:
+    """ValueError naming the shape unless logits are (B, classes, *S) and labels (B, *S)."""
+    if logits.ndim < 2 or logits.shape[1] != classes:
+        raise ValueError(f"logits have {logits.shape[1:2].numel()} channels, expected {classes} classes")
+    if labels.shape != logits.shape[:1] + logits.shape[2:]:
+        raise ValueError(f"labels {tuple(labels.shape)} do not belong to logits {tuple(logits.shape)}")
+
+
+def spread(labels: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Labels with a channel axis, (B, 1, *S), and the channels' numbers, (C, 1, ...), to broadcast over logits."""
+    column = torch.arange(logits.shape[1], device=logits.device)
+    return labels[:, None], column.view(-1, *[1] * (logits.ndim - 2))

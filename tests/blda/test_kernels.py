@@ -1,0 +1,183 @@
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from blda import losses, statistics
+from blda.balance import Alignment, balanced, correction
+from blda.data.sample import IGNORE
+from blda.grid import BINS, nodes
+from blda.kernels.choice import kernels
+from blda.losses import balanced_cross_entropy, cross_entropy
+from blda.statistics import LogitStatistics
+
+SHAPES = {
+    "pixels": (2, 19, 33, 41),
+    "one class": (2, 1, 5, 6),
+    "images": (70, 12),
+    "many": (1, 150, 9, 9),
+    "one": (1, 3),
+}
+
+
+def _batch(shape: tuple[int, ...], seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of all sizes, labels and weights."""
+    g = torch.Generator().manual_seed(seed)
+    logits = torch.randn(shape, generator=g) * torch.randint(1, 300, shape, generator=g).log()
+    logits.view(-1)[:2] = torch.tensor([1e4, -1e4])
+    labels = torch.randint(shape[1], (shape[0], *shape[2:]), generator=g)
+    labels[torch.rand(labels.shape, generator=g) < 0.1] = IGNORE
+    return logits, labels, torch.rand(labels.shape, generator=g)
+
+
+def _domains(classes: int) -> list[Alignment]:
+    g = torch.Generator().manual_seed(1)
+    tables = (nodes() + torch.randn(classes, classes, BINS, generator=g) for _ in range(2))
+    return [Alignment(table, torch.rand(classes, generator=g) < 0.8) for table in tables]
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Turns the compiled kernels off."""
+
+    def turn_off() -> None:
+        for module in (losses, statistics):
+            monkeypatch.setattr(module, "kernels", lambda device: None)
+
+    return turn_off
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_compiled_counts_equal_plain_ones(shape, plain):
+    logits, labels, weight = _batch(shape)
+    domain = LogitStatistics(shape[1])
+    compiled = domain.evidence(logits, labels, weight)
+    plain()
+    assert torch.equal(compiled, domain.evidence(logits, labels, weight))
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_compiled_loss_and_gradient_equal_those_of_corrected_logits(shape):
+    logits, labels, weight = _batch(shape)
+    domain = torch.randint(2, labels.shape, generator=torch.Generator().manual_seed(2))
+    domains = _domains(shape[1])
+    one, other = (logits.clone().requires_grad_() for _ in range(2))
+    loss = balanced_cross_entropy(one, labels, domains, 0.1, domain, weight)
+    delta = correction(other, labels, domains, domain)
+    expected = cross_entropy(balanced(other, delta, 0.1), labels, weight)
+    torch.testing.assert_close(loss, expected)
+    (3 * loss).backward()
+    (3 * expected).backward()
+    torch.testing.assert_close(one.grad, other.grad, atol=1e-6, rtol=1e-5)
+
+
+def test_without_kernels_the_loss_is_the_same(plain):
+    logits, labels, weight = _batch((2, 5, 8, 9))
+    compiled = balanced_cross_entropy(logits, labels, _domains(5)[:1], 0.1, weight=weight)
+    plain()
+    torch.testing.assert_close(compiled, balanced_cross_entropy(logits, labels, _domains(5)[:1], 0.1, weight=weight))
+
+
+def test_an_image_classifiers_logits_are_one_pixel_images():
+    logits, labels, _ = _batch((40, 7))
+    one, other = LogitStatistics(7, min_pixels=1), LogitStatistics(7, min_pixels=1)
+    one.update(logits, labels)
+    other.update(logits[:, :, None, None], labels[:, None, None])
+    assert all(torch.equal(a, b) for a, b in zip(one.buffers(), other.buffers(), strict=True))
+    as_pixels = correction(logits[..., None, None], labels[:, None, None], _domains(7))[..., 0, 0]
+    assert torch.equal(correction(logits, labels, _domains(7)), as_pixels)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_results_do_not_depend_on_the_number_of_threads(threads):
+    logits, labels, weight = _batch((2, 4, 64, 70))
+    module, before = kernels("cpu"), torch.get_num_threads()
+    if module is None:
+        pytest.skip("numba is not installed")
+    row = torch.where(labels == IGNORE, -1, labels).flatten(1)
+    table, active = _domains(4)[0]
+    arrays = (logits.flatten(2), row)
+    results = []
+    try:
+        for number in (threads, 4):
+            torch.set_num_threads(number)
+            results.append((module.count(*arrays, (weight * 100).long().flatten(1)),))
+            results[-1] += module.loss_and_gradient(*arrays, weight.flatten(1), table, active, 0.1)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_no_number_is_no_evidence_and_makes_the_loss_nan_unless_ignored(value):
+    logits, labels, _ = _batch((1, 3, 4, 8))
+    labels[0, 0], labels[0, 1:] = 1, 2
+    logits[0, 1, 0, 3] = value
+    counts = LogitStatistics(3).evidence(logits, labels)
+    assert counts.isfinite().all()
+    assert counts[1, 0].sum() == (7 if value != value else 8)
+    assert not balanced_cross_entropy(logits, labels, _domains(3)[:1], 0.1).isfinite() or value < 0
+    labels[0, 0, 3] = IGNORE
+    ignored = logits.clone().requires_grad_()
+    loss = balanced_cross_entropy(ignored, labels, _domains(3)[:1], 0.1)
+    loss.backward()
+    assert loss.isfinite()
+    assert not ignored.grad[0, :, 0, 3].any()
+
+
+@pytest.mark.parametrize("wrong", [-1, 3, 254, 256])
+@pytest.mark.parametrize("work", ["evidence", "loss", "plain loss"])
+def test_a_label_that_is_no_class_is_an_error_that_names_it(wrong, work):
+    logits, labels, _ = _batch((1, 3, 4, 8))
+    labels[0, 2, 2] = wrong
+    works = {
+        "evidence": lambda: LogitStatistics(3).evidence(logits, labels),
+        "loss": lambda: balanced_cross_entropy(logits, labels, _domains(3)[:1], 0.1),
+        "plain loss": lambda: cross_entropy(logits, labels),
+    }
+    with pytest.raises(ValueError, match=rf"label {wrong} is outside \[0, 3\)"):
+        works[work]()
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 8), (1, 8, 4), (2, 4, 8)])
+def test_labels_of_another_shape_are_an_error(shape):
+    logits = torch.zeros(1, 3, 4, 9)
+    for work in (LogitStatistics(3).evidence, cross_entropy):
+        with pytest.raises(ValueError, match="do not belong to logits"):
+            work(logits, torch.zeros(shape, dtype=torch.int64))
+
+
+def test_a_second_backward_is_an_error_not_another_gradient():
+    logits, labels, _ = _batch((1, 3, 4, 8))
+    loss = balanced_cross_entropy(logits.requires_grad_(), labels, _domains(3)[:1], 0.1)
+    if kernels("cpu") is None:
+        pytest.skip("numba is not installed")
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="backward before"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_logits_get_their_gradient_in_half_precision(dtype):
+    logits, labels, weight = _batch((1, 3, 4, 8))
+    low = logits.clamp(-100, 100).to(dtype).requires_grad_()
+    full = low.detach().float().requires_grad_()
+    for each in (low, full):
+        balanced_cross_entropy(each, labels, _domains(3)[:1], 0.1, weight=weight).backward()
+    torch.testing.assert_close(low.grad, full.grad.to(dtype))
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+def test_gpu_kernels_equal_those_of_the_cpu_when_interpreted():
+    """In a process of its own: Triton decides at import whether it compiles or interprets."""
+    if kernels("cpu") is None:
+        pytest.skip("numba is not installed")
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, str(Path(__file__).with_name("interpreted.py"))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
