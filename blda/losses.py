@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blda import pixels
@@ -78,6 +78,18 @@ class _Balanced(torch.autograd.Function):
         return gradient, None, None, None, None, None
 
 
+class Criterion(Protocol):
+    """What a labelled batch costs. output: of the trained network, logits (B, C, *S) unless `build` wraps it."""
+
+    def source(self, output: Any, source: Sample) -> Tensor: ...
+
+    def mixed(self, output: Any, mixed: Mixed, pseudo: PseudoLabels) -> Tensor: ...
+
+    def state(self) -> Mapping[str, nn.Module]: ...
+
+    def numbers(self) -> dict[str, Tensor]: ...
+
+
 class PlainLoss:
     """Cross-entropy as it is: source-only training and plain self-training."""
 
@@ -98,16 +110,44 @@ class PlainLoss:
         return {}
 
 
+class ReweightedLoss(PlainLoss):
+    """Cross-entropy in which rare classes cost more: the baseline that BLDA is compared with (paper, ablation).
+
+    frequency: (C,) pixels of each class in the source. power: a class weighs 1 / share^power, scaled so that the mean
+    over the source's pixels is 1; classes that never occur weigh nothing.
+    """
+
+    def __init__(self, frequency: Tensor, power: float = 0.5) -> None:
+        share = frequency.double() / frequency.sum()
+        weight = torch.where(share > 0, share.clamp_min(1e-12) ** -power, 0)
+        self.weight = (weight / (weight * share).sum()).float()
+
+    def source(self, logits: Tensor, source: Sample) -> Tensor:
+        """Loss of a source batch."""
+        return cross_entropy(logits, source.label, self._of(source.label))
+
+    def mixed(self, logits: Tensor, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
+        """Loss of a mixed batch."""
+        return cross_entropy(logits, mixed.label, self._of(mixed.label) * mixed.weight)
+
+    def _of(self, label: Tensor) -> Tensor:
+        return self.weight[torch.where(label == IGNORE, 0, label)]
+
+
 class BalancedLoss:
     """BLDA: statistics of both domains, and cross-entropy of logits corrected towards the source's anchors.
 
     Statistics are updated first, then correct the same batch (METHOD 3), once a pass and domain. The source pixels of
     a mixed image are corrected with the source's statistics but do not feed them again: they were counted in this
     pass's source batch already. source, target: one `LogitStatistics` each. tau: strength of the correction.
+    correct_target: False leaves the target's pixels as they are (the paper's ablation).
     """
 
-    def __init__(self, source: LogitStatistics, target: LogitStatistics, tau: float = 0.1) -> None:
+    def __init__(
+        self, source: LogitStatistics, target: LogitStatistics, tau: float = 0.1, correct_target: bool = True
+    ) -> None:
         self.source_statistics, self.target_statistics, self.tau = source, target, tau
+        self.correct_target = correct_target
 
     def source(self, logits: Tensor, source: Sample) -> Tensor:
         """Update the source's statistics and anchors, then the balanced loss of the batch (METHOD 4)."""
@@ -125,6 +165,8 @@ class BalancedLoss:
             alignment(self.source_statistics, self.source_statistics, source_label),
             alignment(self.target_statistics, self.source_statistics, target_label),
         ]
+        if not self.correct_target:
+            domains[1] = domains[1]._replace(active=torch.zeros_like(domains[1].active))
         return balanced_cross_entropy(logits, mixed.label, domains, self.tau, (~mixed.from_source).long(), mixed.weight)
 
     def state(self) -> dict[str, LogitStatistics]:

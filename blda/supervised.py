@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from blda.data.sample import Sample
-from blda.losses import PlainLoss
+from blda.losses import Criterion
 
 
 class Supervised:
     """Cross-entropy on the labelled batch; the target batch is not looked at and may be None."""
 
-    def __init__(self, student: nn.Module, criterion: PlainLoss) -> None:
+    def __init__(self, student: nn.Module, criterion: Criterion) -> None:
         self.student, self.criterion = student, criterion
 
     def losses(self, source: Sample, target: Sample | None) -> Iterator[tuple[str, Tensor]]:

@@ -10,7 +10,7 @@ NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 def adamw(model: nn.Module, lr: float, head_factor: float, weight_decay: float) -> AdamW:
-    """AdamW over four groups: the head learns `head_factor` times faster; norms and positions do not decay.
+    """AdamW over four groups: heads learn `head_factor` times faster; norms and positions do not decay.
 
     Every group keeps its own peak rate under `peak`.
     """
@@ -19,7 +19,8 @@ def adamw(model: nn.Module, lr: float, head_factor: float, weight_decay: float) 
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = parameter not in norms and "pos" not in name.rsplit(".", 1)[-1]
-            groups.setdefault((name.startswith("head."), decays), []).append(parameter)
+            in_head = name.removeprefix("segmenter.").startswith("head.")
+            groups.setdefault((in_head, decays), []).append(parameter)
     return AdamW(
         [
             {

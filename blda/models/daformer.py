@@ -48,6 +48,7 @@ class DAFormerHead(nn.Module):
         self, channels: Sequence[int], classes: int, embed: int = 256, dropout: float = 0.1, norm: str = "batch"
     ) -> None:
         super().__init__()
+        self.width = embed
         self.embed = nn.ModuleList(nn.Conv2d(level, embed, 1) for level in channels)
         self.fuse = SeparableASPP(embed * len(channels), embed, norm=norm)
         self.dropout = nn.Dropout2d(dropout)
@@ -56,9 +57,17 @@ class DAFormerHead(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, features: list[Tensor]) -> Tensor:
+        return self.classify(self.decode(features))
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """The fused features (B, width, h_0, w_0)."""
         size = features[0].shape[-2:]
         embedded = [embed(level) for embed, level in zip(self.embed, features, strict=True)]
         same_size = [embedded[0]] + [
             F.interpolate(level, size=size, mode="bilinear", align_corners=False) for level in embedded[1:]
         ]
-        return self.classifier(self.dropout(self.fuse(torch.cat(same_size, dim=1))))
+        return self.fuse(torch.cat(same_size, dim=1))
+
+    def classify(self, decoded: Tensor) -> Tensor:
+        """Logits (B, classes, h_0, w_0) of fused features."""
+        return self.classifier(self.dropout(decoded))

@@ -38,7 +38,14 @@ class Segmenter(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        features = self.encoder((image - self.mean) / self.std)
+        return self.upsampled(self.head(self.features(image)), image)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The encoder's pyramid of an image in [0, 1]."""
+        return self.encoder((image - self.mean) / self.std)
+
+    @staticmethod
+    def upsampled(output: Tensor, image: Tensor) -> Tensor:
+        """A head's output (B, K, h, w) at the image's size."""
         # In float32: autocast would upsample, and add up its gradient, in half precision.
-        logits = self.head(features).float()
-        return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
+        return F.interpolate(output.float(), size=image.shape[-2:], mode="bilinear", align_corners=False)

@@ -53,6 +53,9 @@ VIDEO = "offsets: [-1, 1]\nflow: {name: dis, preset: ultrafast}\nsmoothing: {sca
 MODES = {"image": (Config, Build), "video": (VideoConfig, VideoBuild)}
 
 
+DENSITY = "blda.density={strength: 0.5, power: 1}"
+
+
 class ImageOfSequence(Build):
     """Image mode on the images of a video data set."""
 
@@ -83,7 +86,7 @@ def _trainer(config: Config, name: str) -> Trainer:
 
 def _with_sgd(trainer: Trainer) -> Trainer:
     """Plain descent: Adam turns the rounding of a gradient near zero into a whole step of either sign."""
-    trainer.optimizer = torch.optim.SGD([{"params": list(trainer.student.parameters()), "peak": 0.05}], lr=0.05)
+    trainer.optimizer = torch.optim.SGD([{"params": trainer._trained(), "peak": 0.05}], lr=0.05)
     return trainer
 
 
@@ -117,9 +120,9 @@ def _assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("method", ["source_only", "blda"])
+@pytest.mark.parametrize("method", [("source_only",), ("reweighted",), ("blda",), ("blda", DENSITY)], ids="-".join)
 def test_resumed_run_equals_uninterrupted_one_bit_for_bit(worlds, tmp_path, mode, method):
-    config = _config(worlds, tmp_path, mode, f"method={method}")
+    config = _config(worlds, tmp_path, mode, f"method={method[0]}", *method[1:])
     whole = _trainer(config, "whole")
     assert whole.fit()["mIoU"] >= 0
     _trainer(config, "split").fit(until=2)
@@ -131,10 +134,10 @@ def test_resumed_run_equals_uninterrupted_one_bit_for_bit(worlds, tmp_path, mode
 
 
 @pytest.mark.parametrize(
-    "name", ["trainer", "student", "teacher", "optimizer", "source_statistics", "target_statistics"]
+    "name", ["trainer", "student", "teacher", "optimizer", "source_statistics", "target_statistics", "density_head"]
 )
 def test_every_named_state_matters(worlds, tmp_path, name):
-    config = _config(worlds, tmp_path, "image")
+    config = _config(worlds, tmp_path, "image", DENSITY)
     whole, cut = _trainer(config, "run"), _trainer(config, "run")
     whole.fit(until=2)
     states = checkpoint.read(checkpoint.latest(whole.folder))
@@ -308,9 +311,9 @@ def _on_two_processes(tmp_path: Path, mode: str, *overrides: str) -> list[dict]:
     return [torch.load(tmp_path / f"rank_{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_two_processes_equal_one_on_the_same_global_batch(worlds, tmp_path, mode):
-    options = ["model.head.dropout=0.0", "optimizer.clip=null"]
+@pytest.mark.parametrize(("mode", "more"), [("image", [DENSITY]), ("video", [])], ids=["image with density", "video"])
+def test_two_processes_equal_one_on_the_same_global_batch(worlds, tmp_path, mode, more):
+    options = ["model.head.dropout=0.0", "optimizer.clip=null", *more]
     single = _with_sgd(_trainer(_config(worlds, tmp_path, mode, *options), "single"))
     scores = single.fit()
     ranks = _on_two_processes(tmp_path, mode, "training.batch=1", *options)
