@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -30,10 +27,10 @@ from blda.labels import PseudoLabels
 from blda.losses import BalancedLoss, cross_entropy
 from blda.mixing import Mixed
 from blda.statistics import LogitStatistics
+from runs import circumstances
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "blda"))
-import reference  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "blda"))
+import reference
 
 Work = Callable[[], None]
 
@@ -48,7 +45,9 @@ def main() -> None:
     arguments.add_argument("--direct-size", nargs=2, type=int, default=(64, 64), metavar=("HEIGHT", "WIDTH"))
     arguments.add_argument("--growth", action="store_true", help="also 256^2 to 1024^2, and 2, 19 and 150 classes")
     given = arguments.parse_args()
-    report = circumstances(given.device)
+    compiled = kernels(torch.device(given.device).type)
+    report = {**circumstances(given.device), "threads": torch.get_num_threads()}
+    report["kernels"] = compiled.__name__ if compiled else "plain torch"
     shape = (given.batch, given.classes, *given.size)
     report.update(measured(shape, given.runs, given.device))
     report["direct"] = direct((given.batch, given.classes, *given.direct_size), given.device)
@@ -159,22 +158,6 @@ def resident(key: str) -> float:
     """A line of /proc/self/status in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
-
-
-def circumstances(device: str) -> dict[str, object]:
-    """What the numbers hold for."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    name = torch.cuda.get_device_name() if device != "cpu" else f"{os.cpu_count()} CPU cores, {platform.machine()}"
-    compiled = kernels(torch.device(device).type)
-    return {
-        "hardware": name,
-        "threads": torch.get_num_threads(),
-        "kernels": compiled.__name__ if compiled else "plain torch",
-        "torch": torch.__version__,
-        "commit": commit.stdout.strip(),
-    }
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,8 +17,13 @@ from torch.utils.data import Dataset
 from blda import rng
 from blda.augment import ColourAndBlur
 from blda.config import Config, Part
+from blda.data.acdc import ACDC
+from blda.data.bdd10k import BDD10k
+from blda.data.camvid import CamVid
+from blda.data.check import Extent, Role, check
 from blda.data.cityscapes import Cityscapes
-from blda.data.class_statistics import class_pixels
+from blda.data.class_statistics import ClassCounts, count_classes
+from blda.data.dark_zurich import DarkZurich
 from blda.data.dataset import EvaluationDataset, SegmentationDataset
 from blda.data.folder import FolderReader
 from blda.data.frames import Reader
@@ -24,27 +31,33 @@ from blda.data.gta5 import GTA5
 from blda.data.label_space import CLASS_LISTS, LabelTable, label_table
 from blda.data.loader import endless_loader
 from blda.data.protocols import PROTOCOLS, Protocol, protocol_of
+from blda.data.report import DataReport, require
 from blda.data.sample import Sample
 from blda.data.sampler import DrawSampler, RareClassSampler
 from blda.data.synthia import Synthia
+from blda.data.tolerant import Tolerant
 from blda.data.transforms import RandomCrop
 from blda.data.viper import Viper
+from blda.density import DensityLoss
 from blda.engine import optim
 from blda.engine.evaluate import Evaluator
 from blda.engine.log import RunLog
 from blda.engine.metrics import MeanIoU, Metric
 from blda.engine.trainer import Batches, Method, Plan, Trainer
 from blda.labels import TeacherLabels
-from blda.losses import BalancedLoss, PlainLoss
+from blda.losses import BalancedLoss, Criterion, PlainLoss, ReweightedLoss
+from blda.masking import Augment
+from blda.mixing import ClassMix
 from blda.models.daformer import DAFormerHead
 from blda.models.deeplab import DeepLabV2Head
+from blda.models.density import DensityRegression
 from blda.models.mit import MiT
 from blda.models.resnet import ResNetEncoder
 from blda.models.segmenter import Segmenter
 from blda.models.small import SmallEncoder
 from blda.models.timm_encoder import TimmEncoder
 from blda.parts import Constructors, construct
-from blda.selftrain import Labeller, SelfTraining
+from blda.selftrain import Labeller, Mixer, SelfTraining
 from blda.spelling import nearest
 from blda.statistics import LogitStatistics
 from blda.supervised import Supervised
@@ -52,25 +65,38 @@ from blda.teacher import Teacher
 
 ENCODERS: Constructors = {"small": SmallEncoder, "mit": MiT, "resnet": ResNetEncoder, "timm": TimmEncoder}
 HEADS: Constructors = {"daformer": DAFormerHead, "deeplab_v2": DeepLabV2Head}
-METHODS = ("source_only", "self_training", "blda")
+METHODS = ("source_only", "self_training", "reweighted", "blda")
+AT_START = Extent(opened=4, named=2000)
+"""What a run looks at before its first step: seconds."""
+
+_LOG = logging.getLogger(__name__)
 
 
 class Build:
-    """The parts of an image run; a video run overrides the five methods at the end.
+    """The parts of an image run; a video run overrides the six methods at the end.
 
     config: of the run. accelerator: of this process.
     """
 
     readers: ClassVar[Constructors] = {
+        "acdc": ACDC,
+        "bdd10k": BDD10k,
+        "camvid": CamVid,
         "cityscapes": Cityscapes,
+        "dark_zurich": DarkZurich,
         "folder": FolderReader,
         "gta5": GTA5,
         "synthia": Synthia,
         "viper": Viper,
     }
 
+    heads: ClassVar[Constructors] = HEADS
+    network: ClassVar[Callable[..., nn.Module]] = Segmenter
+
     def __init__(self, config: Config, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
+        self._readers: dict[tuple[str, bool], Reader] = {}
+        self._tolerant: list[Tolerant] = []
         self.classes = _classes(config.classes)
         self.protocols = tuple(map(_protocol, config.evaluation.protocols)) or (self._own_protocol(),)
         for protocol in self.protocols:
@@ -82,8 +108,24 @@ class Build:
             if method not in METHODS:
                 raise ValueError(f"method: unknown '{method}'; {nearest(method, METHODS)}")
         if set(methods) != {"source_only"}:
-            self.target_data()
             self.labeller()
+        for report in self.examine(methods, AT_START):
+            require(report)
+
+    def examine(self, methods: Sequence[str], extent: Extent, statistics: bool = False) -> Iterator[DataReport]:
+        """Checks of the data sets that these methods need, one after the other.
+
+        statistics: count the class pixels of rare-class sampling, where the run has it, and keep them for training.
+        """
+        tolerant, rare = self.config.data.on_error == "skip", self.config.source.rare
+        counted = {}
+        if statistics and rare:
+            counted = {"count": partial(self.class_counts, tolerant=True), "min_pixels": rare.min_pixels}
+        learnt, scored = {"the run": self.classes}, {f"protocol {p.name}": p.classes for p in self.protocols}
+        yield self.check(Role("source", self.source_data, self.classes, learnt, tolerant, **counted), extent)
+        if set(methods) != {"source_only"}:
+            yield self.check(Role("target", self.target_data, self.classes, tolerant=tolerant), extent)
+        yield self.check(Role("evaluation", self.evaluation_data, self.classes, scored), extent)
 
     def trainer(self, method: str, folder: Path) -> Trainer:
         """A trainer at step 0 for one of METHODS, keeping its files in `folder`."""
@@ -92,14 +134,17 @@ class Build:
         # The teacher is copied before Accelerate wraps the student's forward.
         teacher = None if method == "source_only" else self.teacher(student)
         settings = config.optimizer
-        optimizer = optim.adamw(student, settings.lr, settings.head_factor, settings.weight_decay)
-        wrapped, optimizer = accelerator.prepare(student, optimizer)
+        trained = self.trained(method, student).to(accelerator.device)
+        optimizer = optim.adamw(trained, settings.lr, settings.head_factor, settings.weight_decay)
+        criterion = self.criterion(method, trained)
+        wrapped, optimizer = accelerator.prepare(trained, optimizer)
         batches = self.batches(adapts=teacher is not None)
-        log = RunLog(folder, self.classes, accelerator.is_main_process, config.log.bar)
-        parts = self.method(method, wrapped, teacher)
-        return Trainer(accelerator, parts, student, optimizer, batches, self.evaluator(), log, folder, self.plan())
+        log = RunLog(folder, self.classes, accelerator.is_main_process, config.log.bar, self.protocols[0].name)
+        parts = self.method(wrapped, teacher, criterion)
+        measure, plan = self.evaluator(), self.plan()
+        return Trainer(accelerator, parts, student, optimizer, batches, measure, log, folder, plan, self.skipped)
 
-    def student(self, pretrained: bool = True) -> Segmenter:
+    def student(self, pretrained: bool = True) -> nn.Module:
         """The network, its initial weights a function of the seed.
 
         pretrained: False leaves the encoder's own weights out, for a network that a checkpoint fills.
@@ -110,28 +155,41 @@ class Build:
             part = {key: value for key, value in part.items() if key not in ("weights", "pretrained")}
         encoder = construct("model.encoder", part, ENCODERS)
         fixed = {"channels": encoder.channels, "classes": len(self.classes)}
-        head = construct("model.head", self.config.model.head, HEADS, **fixed)
-        return Segmenter(encoder, head, encoder.mean, encoder.std)
+        head = construct("model.head", self.config.model.head, self.heads, **fixed)
+        return self.network(encoder, head, encoder.mean, encoder.std)
 
     def teacher(self, student: nn.Module) -> Teacher:
         """The student's moving average."""
         return Teacher(student, self.config.self_training.momentum, self.accelerator.autocast)
 
-    def method(self, name: str, student: nn.Module, teacher: Teacher | None) -> Method:
+    def trained(self, method: str, student: nn.Module) -> nn.Module:
+        """What is trained of one of METHODS: the student, or the student with a head that only training has."""
+        regresses = method == "blda" and self.config.blda.density is not None
+        return DensityRegression(student) if regresses else student
+
+    def criterion(self, method: str, trained: nn.Module) -> Criterion:
+        """What a labelled batch costs in one of METHODS."""
+        if method == "reweighted":
+            frequency = torch.from_numpy(self.class_counts(self.source_data()).pixels.sum(0))
+            return ReweightedLoss(frequency.to(self.accelerator.device), self.config.reweighting.power)
+        if method != "blda":
+            return PlainLoss()
+        density, balanced = self.config.blda.density, self.balanced_loss()
+        return balanced if density is None else DensityLoss(balanced, trained.head, density.strength, density.power)
+
+    def method(self, student: nn.Module, teacher: Teacher | None, criterion: Criterion) -> Method:
         """What is trained for, around the wrapped student."""
         if teacher is None:
-            return Supervised(student, PlainLoss())
+            return Supervised(student, criterion)
         settings, seed = self.config.self_training, self.config.seed
-        criterion = self.balanced_loss() if name == "blda" else PlainLoss()
-        augment = ColourAndBlur(seed, settings.strength, settings.jitter, settings.blur)
-        classes = len(self.classes)
-        return SelfTraining(student, teacher, self.labeller(), criterion, augment, classes, seed, settings.burn_in)
+        parts = (student, teacher, self.labeller(), criterion, self.augment())
+        return SelfTraining(*parts, len(self.classes), seed, settings.burn_in, self.mixer())
 
     def balanced_loss(self) -> BalancedLoss:
         """BLDA with statistics of both domains on the device."""
-        source = LogitStatistics(**self.statistics_settings("source"))
-        device = self.accelerator.device
-        return BalancedLoss(source.to(device), self.target_statistics().to(device), self.config.blda.tau)
+        blda, device = self.config.blda, self.accelerator.device
+        statistics = (self.source_statistics().to(device), self.target_statistics().to(device))
+        return BalancedLoss(*statistics, blda.tau, blda.correct_target)
 
     def statistics_settings(self, domain: str) -> dict[str, Any]:
         """Keywords of `LogitStatistics`."""
@@ -198,13 +256,33 @@ class Build:
         """Class pixels of every source frame, counted once by one process; None unless rare classes are favoured."""
         if self.config.source.rare is None:
             return None
-        cache = Path(self.config.run) / "cache"
         with self.accelerator.main_process_first():
-            return class_pixels(source.reader, source.table, len(self.classes), cache)
+            counts = self.class_counts(source)
+        if counts.unusable and self.accelerator.is_main_process:
+            first = next(iter(counts.unusable.values()))
+            _LOG.warning("rare-class sampling leaves out %d frames, the first: %s", len(counts.unusable), first)
+        return counts.pixels
+
+    def class_counts(self, source: SegmentationDataset, tolerant: bool | None = None) -> ClassCounts:
+        """Class pixels of every source frame, from the run's cache if they are there.
+
+        tolerant: go past labels that cannot be used; None does what the config says of errors.
+        """
+        cache = self.config.data.cache or Path(self.config.run) / "cache"
+        tolerant = self.config.data.on_error == "skip" if tolerant is None else tolerant
+        return count_classes(source.reader, source.table, len(self.classes), cache, tolerant=tolerant)
+
+    def skipped(self) -> dict[str, int]:
+        """Frames that this process's data sets replaced because they could not be used; none unless that is allowed."""
+        if self.config.data.on_error == "stop":
+            return {}
+        return {"data/skipped": sum(dataset.replaced() for dataset in self._tolerant)}
 
     def reader(self, where: str, part: Part, labelled: bool) -> Reader:
-        """A data set; unlabelled ones have no label paths at all."""
-        return construct(where, part, self.readers, labelled=labelled)
+        """A data set, looked through once; unlabelled ones have no label paths at all."""
+        if (where, labelled) not in self._readers:
+            self._readers[where, labelled] = construct(where, part, self.readers, labelled=labelled)
+        return self._readers[where, labelled]
 
     def table(self, reader: Reader, rename: Mapping[str, str]) -> LabelTable:
         """Its ids as indices of the run's classes."""
@@ -227,13 +305,20 @@ class Build:
         else:
             rare = self.config.source.rare
             sampler = RareClassSampler(pixels, *shared, temperature=rare.temperature, min_pixels=rare.min_pixels)
+        if self.config.data.on_error == "skip":
+            dataset = Tolerant(dataset, sampler)
+            self._tolerant.append(dataset)
         return iter(endless_loader(dataset, sampler, training.workers, accelerator.device.type == "cuda"))
 
     def _own_protocol(self) -> Protocol:
         named = self.config.classes if isinstance(self.config.classes, str) else "all"
         return PROTOCOLS.get(named, protocol_of(self.classes, named))
 
-    # What time replaces:
+    # What time, or a classifier, replaces:
+
+    def check(self, role: Role, extent: Extent) -> DataReport:
+        """A check of one data set."""
+        return check(role, extent)
 
     def target_data(self) -> Dataset[Sample]:
         """Unlabelled training crops."""
@@ -246,6 +331,19 @@ class Build:
         """What makes pseudo-labels."""
         settings = self.config.self_training
         return TeacherLabels(settings.threshold, settings.ignore_top, settings.ignore_bottom)
+
+    def augment(self) -> Augment:
+        """What is done to the image of the second loss."""
+        settings = self.config.self_training
+        return ColourAndBlur(self.config.seed, settings.strength, settings.jitter, settings.blur)
+
+    def mixer(self) -> Mixer:
+        """What makes of a source and a target batch the images of the second loss."""
+        return ClassMix(len(self.classes), self.config.seed)
+
+    def source_statistics(self) -> LogitStatistics:
+        """Statistics of the source's logits."""
+        return LogitStatistics(**self.statistics_settings("source"))
 
     def target_statistics(self) -> LogitStatistics:
         """Statistics of the target's logits."""

@@ -54,6 +54,19 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Data:
+    """on_error: what training does at a frame whose files cannot be used: 'stop', or 'skip' it for another frame,
+    counted and reported. cache: folder for class statistics, null for `<run>/cache`; runs may share one."""
+
+    on_error: str = "stop"
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ("stop", "skip"):
+            raise ValueError(f"data.on_error is '{self.on_error}'; use stop or skip")
+
+
+@dataclass(frozen=True)
 class Model:
     """encoder: {name, ...}; head: {name, ...}; see blda/models."""
 
@@ -77,14 +90,32 @@ class SelfTraining:
 
 
 @dataclass(frozen=True)
+class Density:
+    """Cumulative-density regression (METHOD 5). strength: lambda. power: 2 (paper) or 1 (its code)."""
+
+    strength: float = 0.2
+    power: int = 2
+
+
+@dataclass(frozen=True)
+class Reweighting:
+    """Of the method `reweighted`: a class weighs 1 / share^power."""
+
+    power: float = 0.5
+
+
+@dataclass(frozen=True)
 class Blda:
-    """METHOD 3 and 4. warmup: updates until the statistics' momentum is reached."""
+    """METHOD 3 and 4. warmup: updates until the statistics' momentum is reached. correct_target: False corrects source
+    pixels only. density: cumulative-density regression, null for none."""
 
     tau: float = 0.1
     components: int = 5
     momentum: float = 0.99
     warmup: int = 1500
     min_pixels: int = 100
+    correct_target: bool = True
+    density: Density | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +157,7 @@ class Log:
 @dataclass(frozen=True)
 class Config:
     """One run of image adaptation. run: its folder. classes: a named list or the names. method: source_only,
-    self_training or blda. compare: methods that are trained first, alike, for the closing table."""
+    self_training, reweighted or blda. compare: methods that are trained first, alike, for the closing table."""
 
     run: str
     model: Model
@@ -137,8 +168,10 @@ class Config:
     method: str = "blda"
     compare: tuple[str, ...] = ()
     seed: int = 0
+    data: Data = Data()
     self_training: SelfTraining = SelfTraining()
     blda: Blda = Blda()
+    reweighting: Reweighting = Reweighting()
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
     log: Log = Log()

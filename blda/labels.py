@@ -13,7 +13,10 @@ from blda.data.sample import Sample
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """label: (B, H, W) int64, a class everywhere. weight: (B, H, W) float32 >= 0, of each pixel in the loss."""
+    """label: (B, H, W) int64, a class everywhere. weight: (B, H, W) float32 >= 0, of each pixel in the loss.
+
+    Of whole images both: (B,).
+    """
 
     label: Tensor
     weight: Tensor
@@ -44,3 +47,15 @@ class TeacherLabels:
         """teacher: image (B, 3, H, W) -> logits (B, C, H, W). target: the clean, not augmented batch."""
         probabilities = teacher(target.image).softmax(1)
         return pseudo_labels(probabilities, self.threshold, self.ignore_top, self.ignore_bottom)
+
+
+class ImageLabels:
+    """Pseudo-labels of whole images: the likeliest class, of weight 1 from a probability of `threshold` on, else 0."""
+
+    def __init__(self, threshold: float = 0.968) -> None:
+        self.threshold = threshold
+
+    def __call__(self, teacher: Callable[[Tensor], Tensor], target: Sample) -> PseudoLabels:
+        """teacher: image (B, 3, H, W) -> logits (B, C). target: the clean, not augmented batch. Both parts: (B,)."""
+        confidence, label = teacher(target.image).softmax(1).max(1)
+        return PseudoLabels(label, (confidence >= self.threshold).float())

@@ -1,4 +1,4 @@
-"""ClassMix: half of the classes of a source image pasted onto a target image."""
+"""Images of two domains: ClassMix pastes half of a source image's classes; whole images are not mixed at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Mixed:
     """B images of two domains.
 
     image: (B, 3, H, W). label: (B, H, W) int64, true or pseudo. weight: (B, H, W) float32, of each pixel in the loss.
-    from_source: (B, H, W) bool, the only thing that says which domain a pixel is from.
+    from_source: (B, H, W) bool, the only thing that says which domain a pixel is from. Of whole images all three: (B,).
     """
 
     image: Tensor
@@ -55,3 +55,22 @@ def mix(source: Sample, target: Sample, pseudo: PseudoLabels, classes: int, seed
         torch.where(from_source, 1.0, pseudo.weight),
         from_source,
     )
+
+
+class ClassMix:
+    """`mix` for a number of classes and a seed."""
+
+    def __init__(self, classes: int, seed: int) -> None:
+        self.classes, self.seed = classes, seed
+
+    def __call__(self, source: Sample, target: Sample, pseudo: PseudoLabels) -> Mixed:
+        """Samples and pseudo-labels of the same batch -> mixed images."""
+        return mix(source, target, pseudo, self.classes, self.seed)
+
+
+class WholeImages:
+    """The target images as they are, for classifiers: nothing of one image can be pasted into another."""
+
+    def __call__(self, source: Sample, target: Sample, pseudo: PseudoLabels) -> Mixed:
+        """Samples and pseudo-labels (B,) of the same batch -> the target's images with these labels."""
+        return Mixed(target.image, pseudo.label, pseudo.weight, torch.zeros_like(pseudo.label, dtype=torch.bool))

@@ -12,11 +12,12 @@ from blda import atomic, configfile
 from blda.build import Build
 from blda.config import Config
 from blda.engine import runtime, table
+from blda.engine.metrics import headline
 
 RESULT, CONFIG = "result.json", "config.yaml"
-MAY_CHANGE = ("compare", "evaluation", "log", "method", "optimizer", "run", "training")
+MAY_CHANGE = ("compare", "data", "evaluation", "log", "method", "optimizer", "run", "training")
 """Keys that may differ when a run is continued; all others would make it another experiment."""
-LEAVE_RESULT = ("compare", "log", "method", "run")
+LEAVE_RESULT = ("compare", "data", "log", "method", "run")
 """Keys that may differ when a finished run's result is taken as it is."""
 
 
@@ -58,7 +59,7 @@ def _train_one(parts: Build, method: str, folder: Path) -> dict[str, float]:
     scores = trainer.fit()
     trainer.log.close()
     if scores and parts.accelerator.is_main_process:
-        atomic.write_numbers(folder / RESULT, scores)
+        atomic.write_numbers(folder / RESULT, scores, protocol=parts.protocols[0].name)
     # The next method starts with a clean Accelerator and an empty device; patched forwards are reference cycles.
     del trainer
     parts.accelerator.free_memory()
@@ -93,7 +94,7 @@ def _result(folder: Path, config: Config) -> dict[str, float] | None:
     if not path.exists() or not set(_changed(folder, config)) <= set(LEAVE_RESULT):
         return None
     numbers = json.loads(path.read_text(encoding="utf-8"))
-    return {name: math.nan if value is None else value for name, value in numbers.items()}
+    return {name: math.nan if value is None else value for name, value in numbers.items() if name != "protocol"}
 
 
 def _report(columns: dict[str, dict[str, float]], parts: Build) -> str:
@@ -105,6 +106,9 @@ def _report(columns: dict[str, dict[str, float]], parts: Build) -> str:
         table.of_classes(columns, protocol.classes),
     ]
     for method, scores in columns.items():
-        best, step = scores["best_on_validation/mIoU"], scores["best_on_validation/step"]
-        lines.append(f"{method}: best on validation {best:.2f} at step {step:.0f}, not the result")
+        judged = headline(scores)
+        best, step = scores[f"best_on_validation/{judged}"], scores["best_on_validation/step"]
+        lines.append(
+            f"{method}: best {protocol.name} {judged} on validation {best:.2f} at step {step:.0f}, not the result"
+        )
     return "\n".join(lines)

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from blda.augment import ColourAndBlur
 from blda.data.sample import Sample
 from blda.labels import PseudoLabels
-from blda.losses import BalancedLoss, PlainLoss
-from blda.mixing import Mixed, mix
+from blda.losses import Criterion
+from blda.masking import Augment
+from blda.mixing import ClassMix, Mixed
 from blda.teacher import Teacher
 
 Labeller = Callable[[Teacher, Sample], PseudoLabels]
+Mixer = Callable[[Sample, Sample, PseudoLabels], Mixed]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class SelfTraining:
 
     student: the wrapped model, so that gradients are averaged over processes. labeller: makes pseudo-labels of the
     clean target. classes: C. seed: of everything drawn. burn_in: steps on the source alone first, for networks that
-    start without pretrained weights: their first pseudo-labels are noise.
+    start without pretrained weights: their first pseudo-labels are noise. mixer: makes of (source, target, pseudo) what
+    the second loss is of; None for ClassMix.
     """
 
     def __init__(
@@ -41,14 +43,16 @@ class SelfTraining:
         student: nn.Module,
         teacher: Teacher,
         labeller: Labeller,
-        criterion: PlainLoss | BalancedLoss,
-        augment: ColourAndBlur,
+        criterion: Criterion,
+        augment: Augment,
         classes: int,
         seed: int,
         burn_in: int = 0,
+        mixer: Mixer | None = None,
     ) -> None:
         self.student, self.teacher, self.labeller, self.criterion = student, teacher, labeller, criterion
         self.augment, self.classes, self.seed, self.burn_in = augment, classes, seed, burn_in
+        self.mixer = mixer or ClassMix(classes, seed)
         self.snapshot: Snapshot | None = None
 
     def losses(self, source: Sample, target: Sample) -> Iterator[tuple[str, Tensor]]:
@@ -58,7 +62,7 @@ class SelfTraining:
             return
 
         pseudo = self.labeller(self.teacher, target)
-        mixed = mix(source, target, pseudo, self.classes, self.seed)
+        mixed = self.mixer(source, target, pseudo)
         self.snapshot = Snapshot(target.image, pseudo.label, pseudo.weight, mixed)
         logits = self.student(self.augment(mixed.image, target.draw))
         yield "mixed", self.criterion.mixed(logits, mixed, pseudo)

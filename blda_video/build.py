@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from blda.build import Build
+from blda.data.check import Extent, Role
+from blda.data.report import DataReport
 from blda.data.transforms import RandomCrop
 from blda.engine.metrics import Metric
 from blda.parts import Constructors, construct
@@ -14,9 +16,14 @@ from blda.spelling import nearest
 from blda_video import rules
 from blda_video.config import VideoConfig
 from blda_video.data.bdd import BDDVid
+from blda_video.data.bdd100k import BDD100k
+from blda_video.data.camvid import CamVidSequence
+from blda_video.data.check import check
 from blda_video.data.cityscapes_seq import CityscapesSequence
 from blda_video.data.clip import ClipDataset, Estimator, EvaluationClips, VideoReader
 from blda_video.data.folder import FolderSequence
+from blda_video.data.synthia_seq import SynthiaSequence
+from blda_video.data.videos import VideoFiles
 from blda_video.data.viper import ViperSequence
 from blda_video.data.world.writer import ensure
 from blda_video.flow.estimate import DIS
@@ -34,9 +41,13 @@ class VideoBuild(Build):
 
     readers: ClassVar[Constructors] = {
         **Build.readers,
+        "bdd100k": BDD100k,
         "bdd_vid": BDDVid,
+        "camvid": CamVidSequence,
         "cityscapes_seq": CityscapesSequence,
         "folder": FolderSequence,
+        "synthia_seq": SynthiaSequence,
+        "videos": VideoFiles,
         "viper": ViperSequence,
     }
     config: VideoConfig
@@ -71,6 +82,10 @@ class VideoBuild(Build):
         target = self.reader("target.reader", config.target.reader, labelled=False)
         evaluated = self.reader("evaluation.reader", config.evaluation.reader, labelled=True)
         return [(target, config.offsets), (evaluated, config.consistency)]
+
+    def check(self, role: Role, extent: Extent) -> DataReport:
+        """A check of one data set, with neighbours and stored flow."""
+        return check(role, extent)
 
     def target_data(self) -> ClipDataset:
         """Unlabelled clips."""

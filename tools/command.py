@@ -9,9 +9,12 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
+import re
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from blda import configfile
 from blda.build import Build
@@ -26,14 +29,22 @@ def parser(doc: str) -> argparse.ArgumentParser:
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """End with exit code 1 and one line for what a user can mend; a traceback only for what is our fault."""
+def one_line_errors(*config: str) -> Iterator[None]:
+    """End with exit code 1 and one line for what a user can mend; a traceback only for what is our fault.
+
+    config: the config's file and its overrides, which a command that a message recommends is completed with.
+    """
     try:
         yield
     except (ValueError, OSError, TrainingStopped) as error:
         if os.environ.get("BLDA_TRACEBACK"):
             raise
-        sys.exit(f"error: {_last_line(error)}")
+        sys.exit(f"error: {completed(_last_line(error), *config)}")
+
+
+def completed(message: str, *config: str) -> str:
+    """A message whose recommended commands, `python tools/X.py CONFIG`, name the config that was given."""
+    return re.sub(r"(python tools/\w+\.py) CONFIG\b", rf"\1 {shlex.join(config) or 'CONFIG'}", message)
 
 
 def _last_line(error: Exception) -> str:
@@ -42,14 +53,15 @@ def _last_line(error: Exception) -> str:
     return lines[-1].removeprefix(f"{type(error).__name__}: ") if len(lines) > 1 else lines[0]
 
 
-def run_training(doc: str, kind: type[Config], build: type[Build]) -> None:
-    """The training tools: read the config, train, print the table of classes."""
+def run_training(doc: str, kind_of: Callable[[Path], tuple[type[Config], type[Build]]]) -> None:
+    """The training tools: read the config as the kind that it is, train, print the table of classes."""
     arguments = parser(doc)
     arguments.add_argument("config", help="YAML file")
     arguments.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key of the config")
     arguments.add_argument("--resume", action="store_true", help="continue the newest checkpoint of the run's folder")
     given = arguments.parse_intermixed_args()
-    with one_line_errors():
+    with one_line_errors(given.config, *given.overrides):
+        kind, build = kind_of(Path(given.config))
         report = train(build, configfile.load(given.config, kind, given.overrides), given.resume)
     if report:
         print(report)

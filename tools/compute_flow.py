@@ -4,7 +4,7 @@
 
 The config's `flow` names the store and what makes it: {name: store, root: DIR, estimator: dis-medium}. What is stored
 already is left as it is, so a stopped computation is continued by the same command. Under `accelerate launch` the
-pairs are shared out over the processes.
+pairs are shared out over the processes. A frame that cannot be read is an error, or with data.on_error=skip left out.
 """
 
 import sys
@@ -24,7 +24,7 @@ def main() -> None:
     arguments.add_argument("config", help="YAML file of a video run")
     arguments.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key of the config")
     given = arguments.parse_args()
-    with one_line_errors():
+    with one_line_errors(given.config, *given.overrides):
         written = fill(configfile.load(given.config, VideoConfig, given.overrides))
     print(f"{written} flows written", file=sys.stderr)
 
@@ -38,8 +38,9 @@ def fill(config: VideoConfig) -> int:
     if not isinstance(store, FlowStore):
         raise ValueError("flow: this run computes flow live; set flow={name: store, root: DIR, estimator: dis-medium}")
     rank, world = accelerator.process_index, accelerator.num_processes
+    tolerant = config.data.on_error == "skip"
     return sum(
-        compute(reader, offsets, build.estimator(), store, rank, world, accelerator.is_main_process)
+        compute(reader, offsets, build.estimator(), store, rank, world, accelerator.is_main_process, tolerant)
         for reader, offsets in build.flow_pairs()
         if offsets
     )

@@ -2,7 +2,8 @@
 
     python tools/draw_predictions.py runs/demo/*/step_*.pt --output predictions.png [--frames 4]
 
-Frames are spread over the data set that the first checkpoint's run is evaluated on.
+Frames are spread over the data set that the first checkpoint's run is evaluated on. --calibration FILE, made by
+tools/calibrate.py for the last checkpoint, adds a column: what that one predicts when it is balanced.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from evaluate import restored
 from torch import Tensor
 from torch.nn import functional as F
 
+from blda.calibration import Calibration
 from blda.engine import pictures
 from blda.engine.inference import Predictor
 
@@ -23,26 +25,34 @@ def main() -> None:
     arguments.add_argument("checkpoints", nargs="+", type=Path, help="step_*.pt in the folders of runs")
     arguments.add_argument("--output", type=Path, required=True, help="PNG file to write")
     arguments.add_argument("--frames", type=int, default=4, help="number of rows")
+    arguments.add_argument("--calibration", type=Path, metavar="FILE", help="of the last checkpoint; adds a column")
     given = arguments.parse_args()
     with one_line_errors():
-        sheet = draw(given.checkpoints, given.frames)
+        sheet = draw(given.checkpoints, given.frames, given.calibration)
         if not cv2.imwrite(str(given.output), sheet.permute(1, 2, 0).numpy()[..., ::-1]):
             raise ValueError(f"cannot write {given.output}; does its folder exist, and does it end in .png?")
 
 
-def draw(checkpoints: list[Path], frames: int) -> Tensor:
+def draw(checkpoints: list[Path], frames: int, calibration: Path | None = None) -> Tensor:
     """The sheet (3, height, width) uint8."""
     runs = [restored(path, []) for path in checkpoints]
     parts = runs[0][0]
+    predictors = [Predictor(student) for _, student in runs]
+    if calibration:
+        last, student = runs[-1]
+        balance = Calibration.load(calibration, last.classes).to(last.accelerator.device)
+        predictors.append(Predictor(student, calibration=balance))
     dataset = parts.evaluation_data()
     classes = len(parts.classes)
     rows = []
     for index in torch.linspace(0, len(dataset) - 1, frames).long().tolist():
         sample = dataset[index].to(parts.accelerator.device)
+        if sample.label.ndim == 1:
+            raise ValueError(f"{checkpoints[0]} classifies whole images, which is no picture; use tools/evaluate.py")
         size = sample.image.shape[-2:]
         truth = F.interpolate(sample.label[None].double(), size, mode="nearest")[0, 0].long()
         panels = [sample.image[0], truth]
-        panels += [Predictor(student)(sample.image)[0].argmax(0) for _, student in runs]
+        panels += [predict(sample.image)[0].argmax(0) for predict in predictors]
         rows.append(torch.cat([pictures.draw(panel.cpu(), classes) for panel in panels], 2))
     return torch.cat(rows, 1)
 

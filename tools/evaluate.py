@@ -10,52 +10,56 @@ folders will do:
 
 consistency=[] (video runs) does without neighbours: the images need be no video.
 
-Prints the scores as JSON, and a table of the classes on the error stream.
+--calibration FILE measures what the network predicts when it is balanced by a file of tools/calibrate.py.
+
+Prints the scores as JSON, with the name of their protocol, and a table of the classes on the error stream.
 """
 
 import json
 import sys
 from pathlib import Path
 
+import kinds
 from accelerate import PartialState
 from command import one_line_errors, parser
 
 from blda import atomic
 from blda.build import Build
-from blda.config import Config
-from blda.configfile import has_key, load
+from blda.calibration import Calibration
+from blda.configfile import load
 from blda.engine import checkpoint, runtime, table
 from blda.engine.inference import Predictor
 from blda.models.segmenter import Segmenter
-from blda_video.build import VideoBuild
-from blda_video.config import VideoConfig
 
 
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("checkpoint", type=Path, help="step_*.pt in a run's folder")
     arguments.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key of the run's config")
-    given = arguments.parse_args()
+    arguments.add_argument("--calibration", type=Path, metavar="FILE", help="balance its predictions after the fact")
+    given = arguments.parse_intermixed_args()
     with one_line_errors():
-        scores, report = measure(given.checkpoint, given.overrides)
+        scores, protocol, report = measure(given.checkpoint, given.overrides, given.calibration)
     if PartialState().is_main_process:
-        print(json.dumps(atomic.finite(scores), indent=1))
+        print(json.dumps({"protocol": protocol, **atomic.finite(scores)}, indent=1))
         print(report, file=sys.stderr)
 
 
-def measure(path: Path, overrides: list[str]) -> tuple[dict[str, float], str]:
-    """The scores of a checkpoint and their table."""
+def measure(path: Path, overrides: list[str], calibration: Path | None) -> tuple[dict[str, float], str, str]:
+    """The scores of a checkpoint, calibrated or not, the protocol of those without a protocol's name, their table."""
     parts, student = restored(path, overrides)
-    scores = parts.evaluator()(Predictor(student, parts.accelerator.autocast)).scores
+    balance = calibration and Calibration.load(calibration, parts.classes).to(parts.accelerator.device)
+    scores = parts.evaluator()(Predictor(student, parts.accelerator.autocast, balance)).scores
     protocol = parts.protocols[0]
-    return scores, f"protocol {protocol.name}, percent\n{table.of_classes({path.stem: scores}, protocol.classes)}"
+    title = f"protocol {protocol.name}, percent" + (f", calibrated with tau {balance.tau:g}" if balance else "")
+    return scores, protocol.name, f"{title}\n{table.of_classes({path.stem: scores}, protocol.classes)}"
 
 
 def restored(path: Path, overrides: list[str]) -> tuple[Build, Segmenter]:
     """The parts of the run that wrote a checkpoint, and its student with the checkpoint's weights."""
     states = checkpoint.read(path)
     beside = path.parent / "config.yaml"
-    kind, build = (VideoConfig, VideoBuild) if has_key(beside, "offsets") else (Config, Build)
+    kind, build = kinds.of_run(beside)
     config = load(beside, kind, overrides)
     parts = build(config, runtime.start(config.training.precision))
     # The weights come from the checkpoint; what the encoder was initialised from need not exist here.

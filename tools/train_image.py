@@ -1,4 +1,4 @@
-"""Adapt a network to unlabelled images.
+"""Adapt a network to unlabelled images: segmentation, or a classifier (configs/visda17.yaml).
 
     accelerate launch tools/train_image.py CONFIG [key=value ...] [--resume]
 
@@ -7,10 +7,8 @@ training.steps=100, method=self_training or blda.tau=0.2. The folder RUN/METHOD 
 metrics.jsonl, result.json and TensorBoard files; watch it with `tensorboard --logdir runs`.
 """
 
+import kinds
 from command import run_training
 
-from blda.build import Build
-from blda.config import Config
-
 if __name__ == "__main__":
-    run_training(__doc__, Config, Build)
+    run_training(__doc__, kinds.of_images)

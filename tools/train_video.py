@@ -7,10 +7,8 @@ training.steps=100, method=self_training or offsets=[-2,-1]. The folder RUN/METH
 metrics.jsonl, result.json and TensorBoard files; watch it with `tensorboard --logdir runs`.
 """
 
+import kinds
 from command import run_training
 
-from blda_video.build import VideoBuild
-from blda_video.config import VideoConfig
-
 if __name__ == "__main__":
-    run_training(__doc__, VideoConfig, VideoBuild)
+    run_training(__doc__, kinds.of_video)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from blda.data.files import read_ids
-from blda.data.frames import Frame, require, scan
+from blda.data.frames import pairs, require, scan
 from blda.data.label_space import CITYSCAPES19
 
 LABEL_IDS: dict[int, str] = dict(
@@ -22,28 +22,19 @@ IMAGE_SUFFIX = "_leftImg8bit.png"
 
 
 class CityscapesLabels:
-    """Where the labels of a Cityscapes frame lie and what their ids mean.
+    """What the ids mean in label files of Cityscapes and of those who use its ids, and how the files end.
 
-    kind: 'labelIds' (as downloaded) or 'labelTrainIds' (converted by the owners' scripts).
+    kind: 'labelIds' (raw ids) or 'labelTrainIds' (0 to 18; of Cityscapes itself made by the owners' scripts).
+    mark: what precedes the kind in a file's name.
     """
 
-    def __init__(self, kind: str = "labelIds") -> None:
+    def __init__(self, kind: str = "labelIds", mark: str = "gtFine") -> None:
         if kind not in ("labelIds", "labelTrainIds"):
             raise ValueError(f"unknown kind of Cityscapes labels '{kind}'; use labelIds or labelTrainIds")
-        self.kind = kind
-        self.ids: Mapping[int, str] = LABEL_IDS if kind == "labelIds" else TRAIN_IDS
-        self.ignored: Collection[int] = tuple(i for i in (*range(35), 255) if i not in self.ids)
-        if kind == "labelTrainIds":
-            self.ignored = (254, 255)
-
-    @property
-    def suffix(self) -> str:
-        """End of a label file's name."""
-        return f"_gtFine_{self.kind}.png"
-
-    def path(self, root: Path, name: str) -> Path:
-        """Label file of the frame `<split>/<city>/<city>_<sequence>_<frame>`."""
-        return root / "gtFine" / f"{name}{self.suffix}"
+        raw = kind == "labelIds"
+        self.ids: Mapping[int, str] = LABEL_IDS if raw else TRAIN_IDS
+        self.ignored: Collection[int] = tuple(i for i in (*range(35), 255) if i not in self.ids) if raw else (254, 255)
+        self.suffix = f"_{mark}_{kind}.png"
 
 
 class Cityscapes:
@@ -52,14 +43,10 @@ class Cityscapes:
     def __init__(self, root: str | Path, split: str = "train", labelled: bool = True, kind: str = "labelIds") -> None:
         root = Path(root)
         labels = CityscapesLabels(kind)
-        self.ids = labels.ids
-        self.ignored = labels.ignored
+        self.ids, self.ignored = labels.ids, labels.ignored
         folder = root / "leftImg8bit"
-        names = [f"{split}/{name}" for name in scan(folder / split, IMAGE_SUFFIX)]
-        frames = (
-            Frame(name, folder / f"{name}{IMAGE_SUFFIX}", labels.path(root, name) if labelled else None)
-            for name in names
-        )
+        names = (f"{split}/{name}" for name in scan(folder / split, IMAGE_SUFFIX))
+        frames = pairs(names, (folder, IMAGE_SUFFIX), (root / "gtFine", labels.suffix) if labelled else None)
         self.frames = require(frames, f"extract gtFine, or choose another kind than {kind}")
 
     def read_label(self, path: Path) -> np.ndarray:

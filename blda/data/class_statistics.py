@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,17 @@ from blda import atomic
 from blda.data.frames import Frame, Reader
 from blda.data.label_space import LabelTable
 
+FORMAT = 2
+"""Raised whenever the same label files would be counted or stored in another way."""
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """pixels: (frames, classes) int64. unusable: name of a frame whose label cannot be used -> why; its row is 0."""
+
+    pixels: np.ndarray
+    unusable: Mapping[str, str]
+
 
 def class_pixels(
     reader: Reader, table: LabelTable, classes: int, cache: str | Path | None = None, workers: int = 4
@@ -22,29 +35,58 @@ def class_pixels(
 
     cache: folder for the result, made if need be; a later call with the same frames, label files (path, size and time
     of change) and table reads it from there. None counts anew. workers: threads. The data set is only read.
+    Raises the error of the first label that cannot be used.
     """
+    return count_classes(reader, table, classes, cache, workers, tolerant=False).pixels
+
+
+def count_classes(
+    reader: Reader,
+    table: LabelTable,
+    classes: int,
+    cache: str | Path | None = None,
+    workers: int = 4,
+    tolerant: bool = True,
+) -> ClassCounts:
+    """As `class_pixels`; tolerant goes on past labels that cannot be used and says which they are."""
     if unlabelled := [frame.name for frame in reader.frames if frame.label is None]:
         raise ValueError(f"frame {unlabelled[0]} has no label; class statistics need a labelled data set")
     path = None if cache is None else Path(cache) / f"class_pixels_{_fingerprint(reader, table, classes)}.json"
     counts = None if path is None else _load(path, (len(reader.frames), classes))
-    if counts is None:
-        counts = _count(reader, table, classes, workers)
+    # What others went on past must not be hidden from a caller who wants to be stopped there.
+    if counts is None or (counts.unusable and not tolerant):
+        counts = _count(reader, table, classes, workers, tolerant)
         if path is not None:
             _save(path, reader, counts)
     return counts
 
 
 def _fingerprint(reader: Reader, table: LabelTable, classes: int) -> str:
-    digest = hashlib.sha256(table.table.tobytes() + str(classes).encode())
+    digest = hashlib.sha256(table.table.tobytes() + f"{classes} {type(reader).__qualname__} {FORMAT}".encode())
     for frame in reader.frames:
-        state = frame.label.stat()
-        digest.update(f"{frame.name}\n{frame.label}\n{state.st_size} {state.st_mtime_ns}\n".encode())
+        digest.update(f"{frame.name}\n{frame.label}\n{_state(frame.label)}\n".encode())
     return digest.hexdigest()[:32]
 
 
-def _count(reader: Reader, table: LabelTable, classes: int, workers: int) -> np.ndarray:
+def _state(path: Path) -> str:
+    try:
+        state = path.stat()
+    except OSError:
+        return "gone"  # who counts it says so, in a better message
+    return f"{state.st_size} {state.st_mtime_ns}"
+
+
+def _count(reader: Reader, table: LabelTable, classes: int, workers: int, tolerant: bool) -> ClassCounts:
+    unusable: dict[str, str] = {}
+
     def count(frame: Frame) -> np.ndarray:
-        label = table(reader.read_label(frame.label), frame.label)
+        try:
+            label = table(reader.read_label(frame.label), frame.label)
+        except (ValueError, OSError) as error:
+            if not tolerant:
+                raise
+            unusable[frame.name] = str(error)
+            return np.zeros(classes, np.int64)
         return np.bincount(label.ravel(), minlength=256)[:classes]
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
@@ -53,18 +95,26 @@ def _count(reader: Reader, table: LabelTable, classes: int, workers: int) -> np.
         except BaseException:
             pool.shutdown(cancel_futures=True)  # one bad file stops the scan, not after all others are read
             raise
-    return np.stack(rows).astype(np.int64)
+    in_order = {frame.name: unusable[frame.name] for frame in reader.frames if frame.name in unusable}
+    return ClassCounts(np.stack(rows).astype(np.int64), in_order)
 
 
-def _load(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
+def _load(path: Path, shape: tuple[int, int]) -> ClassCounts | None:
     """The cached counts; None when there are none or the file is not whole, as it can be made again."""
     try:
-        counts = np.array(json.loads(path.read_text(encoding="utf-8"))["pixels"], dtype=np.int64)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        counts = ClassCounts(np.array(record["pixels"], dtype=np.int64), dict(record["unusable"]))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return counts if counts.shape == shape else None
+    return counts if counts.pixels.shape == shape else None
 
 
-def _save(path: Path, reader: Reader, counts: np.ndarray) -> None:
-    record = {"frames": [frame.name for frame in reader.frames], "pixels": counts.tolist()}
-    atomic.write(path, json.dumps(record))
+def _save(path: Path, reader: Reader, counts: ClassCounts) -> None:
+    names = [frame.name for frame in reader.frames]
+    record = {"frames": names, "pixels": counts.pixels.tolist(), "unusable": counts.unusable}
+    try:
+        atomic.write(path, json.dumps(record))
+    except OSError as error:
+        raise ValueError(
+            f"cannot write {path} ({error.strerror}); set data.cache to a folder that can be written"
+        ) from error

@@ -9,7 +9,6 @@ from torch.utils.data import Dataset
 
 from blda import rng
 from blda.data.draws import Draw
-from blda.data.files import read_image
 from blda.data.frames import Frame, Reader
 from blda.data.label_space import LabelTable
 from blda.data.sample import Sample
@@ -32,7 +31,7 @@ def read_frame(reader: Reader, table: LabelTable | None, frame: Frame) -> tuple[
 
     ValueError naming the file that cannot be read, or both files when their sizes differ.
     """
-    image = read_image(frame.image)
+    image = frame.read()
     if frame.label is None:
         return image, None
     if table is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -66,3 +67,17 @@ def read_red_ids(path: Path) -> np.ndarray:
     if pixels.ndim != 3 or pixels.shape[2] < 3:
         raise ValueError(f"label {path} has shape {pixels.shape}; expected colour channels with the class id in red")
     return pixels[:, :, 2]
+
+
+def read_colour_ids(path: Path, colours: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Ids (H, W) of a colour label image: the position of every pixel's (red, green, blue) in `colours` (CamVid)."""
+    blue, green, red = cv2.split(_decoded(path, cv2.IMREAD_COLOR).astype(np.int32))
+    code = red << 16 | green << 8 | blue
+    known = np.array([r << 16 | g << 8 | b for r, g, b in colours])
+    order = known.argsort()
+    ids = order[np.searchsorted(known, code, sorter=order).clip(max=len(known) - 1)]
+    wrong = code[known[ids] != code]
+    if wrong.size:
+        colour = tuple(int(wrong[0]) >> shift & 255 for shift in (16, 8, 0))
+        raise ValueError(f"label {path} has the colour {colour}, which means nothing; mend the file or leave it out")
+    return ids

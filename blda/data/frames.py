@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+
+from blda.data.files import read_image
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,10 @@ class Frame:
     name: str
     image: Path
     label: Path | None
+
+    def read(self) -> np.ndarray:
+        """Its pixels (H, W, 3) uint8 RGB; a frame that is not an image file of its own overrides this."""
+        return read_image(self.image)
 
 
 class Reader(Protocol):
@@ -51,35 +57,44 @@ def natural_key(text: str) -> list[tuple[int, int | str]]:
 
 
 def existing_folder(path: str | os.PathLike[str], mend: str) -> Path:
-    """`path` as a Path; FileNotFoundError with the mend when there is no such folder."""
+    """`path` as a Path; FileNotFoundError with what is there instead and the mend when there is no such folder."""
     path = Path(path)
     if not path.is_dir():
-        raise FileNotFoundError(f"no folder {path}; {mend}")
+        raise FileNotFoundError(f"no folder {path}{_instead(path)}; {mend}")
     return path
 
 
 def scan(folder: str | os.PathLike[str], suffix: str, mend: str = "check the data set's root and split") -> list[str]:
     """Names of the files below `folder` that end in `suffix`: relative, without the suffix, in natural order.
 
-    Follows links. FileNotFoundError without the folder, ValueError naming the pattern without such a file.
+    Follows links. FileNotFoundError without the folder or behind a broken link to one, ValueError naming the pattern
+    without such a file, or the subfolder that cannot be listed.
     """
     folder = existing_folder(folder, mend)
-    names = [
-        (Path(parent) / file).relative_to(folder).as_posix()[: -len(suffix)]
-        for parent, _, files in os.walk(folder, followlinks=True)
-        for file in files
-        if file.endswith(suffix) and not file.startswith(".")
-    ]
+    names = []
+    for parent, _, files in os.walk(folder, onerror=_unlisted, followlinks=True):
+        for file in files:
+            if file.endswith(suffix) and not file.startswith("."):
+                names.append((Path(parent) / file).relative_to(folder).as_posix()[: -len(suffix)])
+            elif "." not in file and not (path := Path(parent) / file).exists():
+                # A link to a folder that is gone is listed as a file; left out, its frames would be, silently.
+                raise FileNotFoundError(f"no folder {_missing(path)}; {mend}")
     if not names:
         raise ValueError(f"no file {folder}/**/*{suffix}; {mend}")
     return sorted(names, key=natural_key)
 
 
-def read_split(path: str | os.PathLike[str]) -> tuple[str, ...]:
+def listed(root: Path, split: str, images: Path, suffix: str, every: str = "train") -> Sequence[str]:
+    """Frame names of a data set without split folders: all images for the split `every`, else what a list names."""
+    return scan(images, suffix) if split == every else read_split(root / f"{split}.txt", f"or set split: {every}")
+
+
+def read_split(path: str | os.PathLike[str], otherwise: str = "or leave the split out") -> tuple[str, ...]:
     """Frame names of a split file: one a line, in its order; blank lines and lines with # are left out."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no split file {path}; write one frame name a line, or leave the split out")
+        found = _instead(path, lambda item: item.suffix == path.suffix)
+        raise FileNotFoundError(f"no split file {path}{found}; write one frame name a line, {otherwise}")
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     names = tuple(line for line in lines if line and not line.startswith("#"))
     if not names:
@@ -87,12 +102,41 @@ def read_split(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return names
 
 
+def pairs(names: Iterable[str], images: tuple[Path, str], labels: tuple[Path, str] | None) -> Iterator[Frame]:
+    """Frames of these names; images, labels: (folder, suffix), so that a file is `<folder>/<name><suffix>`.
+
+    labels: None for unlabelled data.
+    """
+    for name in names:
+        label = None if labels is None else labels[0] / f"{name}{labels[1]}"
+        yield Frame(name, images[0] / f"{name}{images[1]}", label)
+
+
 def require(frames: Iterable[Frame], mend: str) -> tuple[Frame, ...]:
     """The frames, after checking that every image and every label file is there (names only, nothing is opened)."""
     frames = tuple(frames)
     for frame in frames:
         if not frame.image.is_file():
-            raise FileNotFoundError(f"no image {frame.image}; {mend}")
+            raise FileNotFoundError(f"no image {_missing(frame.image)}; {mend}")
         if frame.label is not None and not frame.label.is_file():
-            raise FileNotFoundError(f"no label {frame.label} for image {frame.image}; {mend}")
+            raise FileNotFoundError(f"no label {_missing(frame.label)} for image {frame.image}; {mend}")
     return frames
+
+
+def _missing(path: Path) -> str:
+    """A path that is not there, with the end of a broken link."""
+    return f"{path} (a link to {os.readlink(path)}, which is not there)" if path.is_symlink() else str(path)
+
+
+def _instead(path: Path, wanted: Callable[[Path], bool] = Path.is_dir, most: int = 12) -> str:
+    """In brackets: what lies beside a missing path, or beside the first of its parents that is missing too."""
+    while not path.parent.is_dir():
+        path = path.parent
+    if path.is_symlink():
+        return f" (a link to {os.readlink(path)}, which is not there)"
+    names = sorted(item.name for item in path.parent.iterdir() if wanted(item))
+    return f" ({path.parent} holds {', '.join(names[:most]) or 'none'}{', ...' if len(names) > most else ''})"
+
+
+def _unlisted(error: OSError) -> None:
+    raise ValueError(f"cannot list {error.filename} ({error.strerror}); check the disk and the permissions") from error

@@ -9,12 +9,13 @@ import numpy as np
 
 from blda.data.cityscapes import LABEL_IDS
 from blda.data.files import read_ids
-from blda.data.frames import Frame, read_split, require, scan
+from blda.data.frames import listed, pairs, require
 
 
 class GTA5:
     """`<root>/images/00001.png` with `<root>/labels/00001.png`: indexed PNG, the indices are Cityscapes ids.
 
+    Most frames are 1914 x 1052, some a few pixels smaller.
     split: 'train' is every frame, as published; another word `w` takes the names listed in `<root>/w.txt`.
     """
 
@@ -23,11 +24,8 @@ class GTA5:
 
     def __init__(self, root: str | Path, split: str = "train", labelled: bool = True) -> None:
         root = Path(root)
-        names = scan(root / "images", ".png") if split == "train" else read_split(root / f"{split}.txt")
-        frames = (
-            Frame(name, root / "images" / f"{name}.png", root / "labels" / f"{name}.png" if labelled else None)
-            for name in names
-        )
+        names = listed(root, split, root / "images", ".png")
+        frames = pairs(names, (root / "images", ".png"), (root / "labels", ".png") if labelled else None)
         self.frames = require(frames, "extract all parts of the download")
 
     def read_label(self, path: Path) -> np.ndarray:

@@ -32,6 +32,10 @@ CLASS_LISTS: dict[str, tuple[str, ...]] = {
     "camvid11": (
         "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
     ),
+    "visda12": (
+        "aeroplane", "bicycle", "bus", "car", "horse", "knife", "motorcycle", "person", "plant", "skateboard", "train",
+        "truck",
+    ),
 }
 """Named lists of classes, for configurations."""
 # fmt: on

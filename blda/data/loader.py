@@ -54,7 +54,7 @@ def endless_loader(dataset: Dataset, sampler: DrawSampler, workers: int = 0, pin
 
 
 def evaluation_loader(
-    dataset: Dataset, workers: int = 0, pin: bool = False, rank: int = 0, world: int = 1
+    dataset: Dataset, workers: int = 0, pin: bool = False, rank: int = 0, world: int = 1, batch: int = 1
 ) -> DataLoader:
-    """This rank's share of the data set, one frame a batch (sizes may differ), each frame on exactly one rank."""
-    return _loader(Subset(dataset, range(rank, len(dataset), world)), workers, pin, batch_size=1)
+    """This rank's share of the data set, each frame on exactly one rank; sizes may differ unless `batch` is above 1."""
+    return _loader(Subset(dataset, range(rank, len(dataset), world)), workers, pin, batch_size=batch)

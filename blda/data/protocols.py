@@ -98,12 +98,15 @@ _NAMED = (
     # DAFormer, HRDA, MIC: the mean over these of the scores of a 19-class run (mIoU16 = mIoU19 * 19 / 16).
     Protocol("synthia16", CLASS_LISTS["synthia16"], kept=CITYSCAPES19),
     Protocol("synthia13", CLASS_LISTS["synthia13"], kept=CITYSCAPES19),
-    # DA-VSN, TPS, CMOM, SFC, UDASS.
+    # DA-VSN, TPS, CMOM, SFC, UDASS: their Cityscapes map for VIPER makes riders persons.
     Protocol("viper15", CLASS_LISTS["viper15"], merge={"rider": "person"}),
     # UnifiedVideoDA (its metrics.py also masks by the prediction).
     Protocol("viper15_uvda", CLASS_LISTS["viper15"], drop_predictions=True),
-    # DA-VSN family: trained with fence, evaluated without it.
+    # The same two groups for SYNTHIA-Seq, where rider is a class of its own. DA-VSN's has fence in training and in the
+    # confusion, but not in the mean.
     Protocol("synthia_seq11", CLASS_LISTS["synthia_seq11"], kept=("fence",)),
+    Protocol("synthia_seq11_uvda", CLASS_LISTS["synthia_seq11"], drop_predictions=True),
+    Protocol("camvid11", CLASS_LISTS["camvid11"]),
 )
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _NAMED}
 """The published protocols by name (docs/conventions.md). Numbers of different protocols are not comparable."""

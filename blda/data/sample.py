@@ -21,7 +21,7 @@ class Sample:
 
     image: (B, 3, H, W) float32 in [0, 1].
     label: (B, H, W) int64, IGNORE where unknown; None for unlabelled data. In evaluation its H and W
-        are those of the label file and may differ from the image's.
+        are those of the label file and may differ from the image's. (B,) where an image has one class.
     name: B frame names, for messages and pictures.
     draw: B numbers, one a draw; they seed everything random that is done to that sample, so
         results do not depend on how a batch is split over processes.

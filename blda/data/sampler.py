@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ from torch.utils.data import Sampler
 
 from blda import rng
 from blda.data.draws import Draw
+
+SAME_CLASS = 5
+"""Attempts to replace a frame by one that shows the same wanted class."""
 
 
 class DrawSampler(Sampler):
@@ -50,6 +54,18 @@ class DrawSampler(Sampler):
             self._order = (epoch, torch.randperm(self.length, generator=generator).tolist())
         return Draw(self._order[1][position], number)
 
+    def instead(self, draw: Draw, attempt: int) -> Draw:
+        """Another frame for a draw whose frame cannot be used: a pure function of (seed, draw, attempt).
+
+        The number stays, so that no other draw changes. The same frame comes again only where there is no other.
+        """
+        return replace(draw, index=self._other(draw, attempt, range(self.length)))
+
+    def _other(self, draw: Draw, attempt: int, frames: Sequence[int]) -> int:
+        others = [index for index in frames if index != draw.index] or [draw.index]
+        generator = rng.generator(self.seed, "instead", draw.number, attempt)
+        return others[int(torch.randint(len(others), (), generator=generator))]
+
 
 class RareClassSampler(DrawSampler):
     """Draws a class with p(c) ~ exp((1 - f_c) / T), then a frame that shows it (METHOD section 6; DAFormer).
@@ -86,6 +102,13 @@ class RareClassSampler(DrawSampler):
         wanted = int(torch.multinomial(self.probabilities, 1, generator=generator))
         frames = self.frames[wanted]
         return Draw(frames[int(torch.randint(len(frames), (), generator=generator))], number, wanted)
+
+    def instead(self, draw: Draw, attempt: int) -> Draw:
+        """First a few other frames that show the wanted class, then any frame for any crop."""
+        frames = self.frames[draw.wanted] if draw.wanted is not None and attempt < SAME_CLASS else []
+        if set(frames) - {draw.index}:
+            return replace(draw, index=self._other(draw, attempt, frames))
+        return replace(super().instead(draw, attempt), wanted=None)
 
 
 def _favour_rare(share: np.ndarray, shown: np.ndarray, temperature: float) -> torch.Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from blda.data.files import read_red_ids
-from blda.data.frames import Frame, read_split, require, scan
+from blda.data.frames import listed, pairs, require
 
 IDS: dict[int, str] = {
     1: "sky",
@@ -45,11 +45,8 @@ class Synthia:
 
     def __init__(self, root: str | Path, split: str = "train", labelled: bool = True) -> None:
         root = Path(root)
-        names = scan(root / "RGB", ".png") if split == "train" else read_split(root / f"{split}.txt")
-        frames = (
-            Frame(name, root / "RGB" / f"{name}.png", root / "GT" / "LABELS" / f"{name}.png" if labelled else None)
-            for name in names
-        )
+        names = listed(root, split, root / "RGB", ".png")
+        frames = pairs(names, (root / "RGB", ".png"), (root / "GT" / "LABELS", ".png") if labelled else None)
         self.frames = require(frames, "extract RGB and GT of the download")
 
     def read_label(self, path: Path) -> np.ndarray:

@@ -28,7 +28,7 @@ class Evaluator:
     """A data set and what is measured on it.
 
     metrics: makes fresh metrics for one evaluation, in a fixed order. accelerator: of this process. workers: that read.
-    bar: show progress.
+    bar: show progress. batch: images at a time, more than one only where all have the same size.
     """
 
     def __init__(
@@ -38,11 +38,12 @@ class Evaluator:
         accelerator: Accelerator,
         workers: int = 0,
         bar: bool = True,
+        batch: int = 1,
     ) -> None:
         self.metrics, self.accelerator = metrics, accelerator
         self.bar = bar and accelerator.is_main_process
         rank, world = accelerator.process_index, accelerator.num_processes
-        self.loader = evaluation_loader(dataset, workers, accelerator.device.type == "cuda", rank, world)
+        self.loader = evaluation_loader(dataset, workers, accelerator.device.type == "cuda", rank, world, batch)
 
     def __call__(self, predict: Predictor) -> Result:
         """Measure; every process returns the numbers of the whole data set."""

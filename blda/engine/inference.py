@@ -12,19 +12,26 @@ from torch import Tensor, nn
 class Predictor:
     """Whole images through a model without gradient.
 
-    model: image (B, 3, H, W) -> logits. autocast: makes the context of mixed precision.
+    model: image (B, 3, H, W) -> logits. autocast: makes the context of mixed precision. calibration: logits -> scores
+    to predict by in their place, a `Calibration` of this model.
     """
 
-    def __init__(self, model: nn.Module, autocast: Callable[[], AbstractContextManager] = nullcontext) -> None:
-        self.model, self.autocast = model, autocast
+    def __init__(
+        self,
+        model: nn.Module,
+        autocast: Callable[[], AbstractContextManager] = nullcontext,
+        calibration: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.model, self.autocast, self.calibration = model, autocast, calibration
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Tensor:
-        """image (B, 3, H, W) in [0, 1] -> logits (B, C, H, W) float32; the model's mode is restored."""
+        """image (B, 3, H, W) in [0, 1] -> logits or scores (B, C, H, W) float32; the model's mode is restored."""
         training = self.model.training
         self.model.eval()
         try:
             with self.autocast():
-                return self.model(image).float()
+                logits = self.model(image).float()
         finally:
             self.model.train(training)
+        return logits if self.calibration is None else self.calibration(logits)

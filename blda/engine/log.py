@@ -6,26 +6,31 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from blda import atomic
 from blda.data.sample import Sample
-from blda.engine import pictures
+from blda.engine import figure, pictures
+from blda.statistics import LogitStatistics
 
 
 class RunLog:
     """Numbers and pictures of a run, by step.
 
     folder: holds metrics.jsonl and the TensorBoard files. classes: names for values per class. main: of the main
-    process; others write nothing. bar: whether a progress bar is wanted.
+    process; others write nothing. bar: whether a progress bar is wanted. protocol: of the scores that name none.
     """
 
-    def __init__(self, folder: Path, classes: Sequence[str], main: bool = True, bar: bool = True) -> None:
+    def __init__(
+        self, folder: Path, classes: Sequence[str], main: bool = True, bar: bool = True, protocol: str = "all"
+    ) -> None:
         self.folder, self.classes, self.main, self.bar = folder, tuple(classes), main, bar and main
+        self.protocol = protocol
         self._writer: SummaryWriter | None = None
 
     def resume(self, step: int) -> None:
@@ -49,18 +54,27 @@ class RunLog:
         self._write(step, "train", values)
 
     def scores(self, step: int, scores: Mapping[str, float]) -> None:
-        """Numbers of an evaluation."""
-        self._write(step, "target", scores)
+        """Numbers of an evaluation, with the name of the protocol that they follow."""
+        self._write(step, "target", scores, {"protocol": self.protocol})
+        if self.main:
+            self._tensorboard().add_text("target/protocol", self.protocol, step)
 
     def pictures(self, step: int, items: Mapping[str, Tensor]) -> None:
         """Images (3, H, W), label maps (H, W) int64 in class colours, weights (H, W) in grey."""
         for name, item in items.items():
-            if self.main:
+            if self.main and item.ndim:  # a class for the whole image is no picture
                 self._tensorboard().add_image(f"train/{name}", pictures.draw(item.cpu(), len(self.classes)), step)
 
+    def statistics(self, step: int, states: Mapping[str, nn.Module]) -> None:
+        """One figure of a method's logit statistics, if it saves those of both domains; see blda/engine/figure.py."""
+        pair = [states.get(name) for name in ("source_statistics", "target_statistics")]
+        if self.main and all(isinstance(each, LogitStatistics) for each in pair):
+            drawn = figure.pixels(figure.overview(*pair, self.classes))
+            self._tensorboard().add_image("train/statistics", drawn, step)
+
     def prediction(self, step: int, sample: Sample, logits: Tensor) -> None:
-        """The first evaluated image, its truth and its prediction side by side."""
-        if not self.main:
+        """The first evaluated image, its truth and its prediction side by side; nothing for an image's one class."""
+        if not self.main or logits.ndim == 2:
             return
         panels = [sample.image[0], logits[0].argmax(0)]
         if sample.label is not None:
@@ -73,7 +87,9 @@ class RunLog:
         if self._writer is not None:
             self._writer.close()
 
-    def _write(self, step: int, group: str, values: Mapping[str, float]) -> None:
+    def _write(
+        self, step: int, group: str, values: Mapping[str, float], said: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         if not self.main:
             return
         writer = self._tensorboard()
@@ -82,7 +98,7 @@ class RunLog:
                 writer.add_scalar(f"{group}/{name}", value, step)
         line = {f"{group}/{name}": value for name, value in atomic.finite(values).items()}
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **line}) + "\n")
+            file.write(json.dumps({"step": step, **said, **line}) + "\n")
 
     def _tensorboard(self) -> SummaryWriter:
         if self._writer is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol as Contract
 
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from blda.data.protocols import Protocol
 from blda.data.sample import IGNORE, Sample
+from blda.engine import bias
 
 
 class Metric(Contract):
@@ -22,6 +23,11 @@ class Metric(Contract):
         """Add a batch; predict gives the logits of further images of the sample, such as its context."""
 
     def compute(self) -> dict[str, float]: ...
+
+
+def headline(scores: Mapping[str, float]) -> str:
+    """The number that a run is judged by: mIoU, or mAcc where whole images are classified."""
+    return "mIoU" if "mIoU" in scores else "mAcc"
 
 
 class MeanIoU:
@@ -47,8 +53,11 @@ class MeanIoU:
         self.counts += torch.bincount(pair, minlength=len(self.classes) ** 2).view_as(self.counts)
 
     def compute(self) -> dict[str, float]:
-        """mIoU, mAcc, iou/CLASS, acc/CLASS, ... of the first protocol, then those of all under PROTOCOL/."""
-        scores: dict[str, float] = {}
+        """mIoU, mAcc, iou/CLASS, acc/CLASS, ... of the first protocol, then those of all under PROTOCOL/.
+
+        And bias/CLASS, as a fraction, of every class of the run: it knows no protocol.
+        """
+        scores = bias.scores(self.counts.cpu(), self.classes)
         for index, protocol in enumerate(self.protocols):
             numbers = protocol.scores(self.counts.cpu(), self.classes)
             scores.update(numbers if index == 0 else {})

@@ -23,8 +23,13 @@ def start(precision: str) -> Accelerator:
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=2))
     accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[patience])
     if accelerator.device.type == "cpu" and accelerator.num_processes == 1:
-        torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        torch.set_num_threads(cores())
     return accelerator
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def seed_step(seed: int, rank: int, step: int) -> None:

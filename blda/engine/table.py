@@ -5,26 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+MEASURES = (("IoU", "iou", "mIoU"), ("acc", "acc", "mAcc"))
+"""Heading, key of a class before its name, key of the mean."""
+
 
 def of_classes(columns: Mapping[str, Mapping[str, float]], classes: Sequence[str]) -> str:
-    """IoU and accuracy per class in percent, one pair of columns for each named run.
+    """IoU and accuracy per class in percent, or of a classifier accuracy alone, in columns for each named run.
 
-    columns: run -> its scores, with keys iou/CLASS, acc/CLASS, mIoU, mAcc, std. Classes that no run has are left
-    out. With several runs, a last column tells how far the last is ahead of the first in IoU.
+    columns: run -> its scores, with keys iou/CLASS, acc/CLASS, mIoU, mAcc, std, accuracy. Measures and classes that no
+    run has are left out. With several runs, a last column tells how far the last is ahead of the first in the first
+    measure.
     """
-    runs = list(columns)
-    shown = [name for name in classes if any(f"iou/{name}" in scores for scores in columns.values())]
-    rows = [(name, f"iou/{name}", f"acc/{name}") for name in shown]
-    rows += [("mean", "mIoU", "mAcc"), ("std over classes", "std", "")]
+    runs, scores = list(columns), list(columns.values())
+    measures = [measure for measure in MEASURES if any(measure[2] in one for one in scores)] or MEASURES[:1]
+    rows = [(name, *(f"{key}/{name}" for _, key, _ in measures)) for name in classes]
+    rows = [row for row in rows if any(row[1] in one for one in scores)]
+    rows += [("mean", *(mean for *_, mean in measures)), ("std over classes", "std")]
+    rows += [("all images", "accuracy")] if any("accuracy" in one for one in scores) else []
     left = max(len(row[0]) for row in rows)
-    width = max(13, *(len(run) for run in runs)) if runs else 13
+    width = max(7 * len(measures) - 1, *map(len, runs)) if runs else 0
     lines = [" " * left + "".join(f"  {run:>{width}}" for run in runs) + ("    gain" if len(runs) > 1 else "")]
-    lines.append(" " * left + f"  {'IoU    acc':>{width}}" * len(runs))
-    for title, iou, accuracy in rows:
-        cells = [f"{_percent(columns[run].get(iou))} {_percent(columns[run].get(accuracy))}" for run in runs]
+    lines.append(" " * left + f"  {'    '.join(heading for heading, *_ in measures):>{width}}" * len(runs))
+    for title, *keys in rows:
+        keys += [""] * (len(measures) - len(keys))
+        cells = [" ".join(_percent(one.get(key)) for key in keys) for one in scores]
         line = f"{title:<{left}}" + "".join(f"  {cell:>{width}}" for cell in cells)
         if len(runs) > 1:
-            line += f"  {_gain(columns[runs[0]].get(iou), columns[runs[-1]].get(iou)):>6}"
+            line += f"  {_gain(scores[0].get(keys[0]), scores[-1].get(keys[0])):>6}"
         lines.append(line)
     return "\n".join(lines)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,10 +18,11 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from blda.data.sample import Sample
-from blda.engine import checkpoint, optim, runtime
+from blda.engine import bias, checkpoint, optim, runtime
 from blda.engine.evaluate import Evaluator
 from blda.engine.inference import Predictor
 from blda.engine.log import RunLog
+from blda.engine.metrics import headline
 
 Batches = Callable[[int], Iterator[tuple[Sample, Sample | None]]]
 
@@ -79,6 +80,7 @@ class Trainer:
 
     student: the bare model; the method calls it through Accelerate's wrapper. batches: from a number of passes already
     done to the endless stream of (source, target) on the device. folder: of this run; checkpoints go there.
+    counts: further numbers for the log, of this process; they are summed over all.
     """
 
     def __init__(
@@ -92,9 +94,11 @@ class Trainer:
         log: RunLog,
         folder: Path,
         plan: Plan,
+        counts: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self.accelerator, self.method, self.student, self.optimizer = accelerator, method, student, optimizer
         self.batches, self.evaluator, self.log, self.folder, self.plan = batches, evaluator, log, folder, plan
+        self.counts = counts
         self.step, self.best = 0, (-math.inf, 0)
         self._finite = torch.ones((), dtype=torch.bool, device=accelerator.device)
         self._verdict: Tensor | None = None
@@ -136,7 +140,7 @@ class Trainer:
                 self._finite = self._finite & loss.detach().isfinite()
                 self._seen.setdefault(name, []).append(loss.detach())
         if plan.clip is not None:
-            norm = self.accelerator.clip_grad_norm_(self.student.parameters(), plan.clip)
+            norm = self.accelerator.clip_grad_norm_(self._trained(), plan.clip)
             self._seen.setdefault("gradient_norm", []).append(norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -145,14 +149,16 @@ class Trainer:
         self._since += 1
 
     def evaluate(self) -> dict[str, float]:
-        """Measure the student, log it, and remember the best mIoU with its step."""
+        """Measure the student, log it, and remember the best score with its step."""
         self._share_buffers()
         autocast = self.accelerator.autocast
         result = self.evaluator(Predictor(self.student, autocast))
-        if result.scores.get("mIoU", -math.inf) > self.best[0]:
-            self.best = (result.scores["mIoU"], self.step)
-        best = {"best_on_validation/mIoU": self.best[0], "best_on_validation/step": self.best[1]}
-        scores = {**result.scores, **best}
+        judged = headline(result.scores)
+        if result.scores.get(judged, -math.inf) > self.best[0]:
+            self.best = (result.scores[judged], self.step)
+        best = {f"best_on_validation/{judged}": self.best[0], "best_on_validation/step": self.best[1]}
+        agreement = bias.agreement(self.method.state(), result.scores, self.log.classes)
+        scores = {**result.scores, **agreement, **best}
         self.log.scores(self.step, scores)
         if result.first is not None:
             self.log.prediction(self.step, *result.first)
@@ -161,7 +167,7 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint of this step; raises TrainingStopped instead where a loss or weight is not finite."""
         self._share_buffers()
-        for parameter in self.student.parameters():
+        for parameter in self._trained():
             self._finite = self._finite & parameter.detach().isfinite().all()
         self._agree(False, wait=True)
         if self.accelerator.is_main_process:
@@ -193,6 +199,10 @@ class Trainer:
         """Set the clock."""
         self.step, self.best = state["step"], tuple(state["best"])
 
+    def _trained(self) -> list[nn.Parameter]:
+        """What the optimizer moves: the student, and heads that only training has."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
     def _after_step(self, bar: tqdm) -> dict[str, float]:
         plan, scores = self.plan, {}
         bar.update()
@@ -200,12 +210,14 @@ class Trainer:
             self._log_numbers(bar)
         if self.step % plan.pictures_every == 0:
             self.log.pictures(self.step, self.method.pictures())
+            self.log.statistics(self.step, self.method.state())
         evaluates = self.step % plan.evaluate_every == 0 or self.step == plan.steps
         # Before an evaluation too: what goes wrong there must not cost the steps done.
         if evaluates or self.step % plan.checkpoint_every == 0:
             self.save()
         if evaluates:
             scores = self.evaluate()
+            self.save()  # with the best score in it
         return scores
 
     def _share_buffers(self) -> None:
@@ -246,8 +258,16 @@ class Trainer:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds_per_step": (now - self._began) / self._since,
         }
-        self.log.numbers(self.step, {**losses, **pace}, self.method.numbers())
+        self.log.numbers(self.step, {**losses, **pace, **self._totals()}, self.method.numbers())
         self._seen, self._since, self._began = {}, 0, time.perf_counter()
+
+    def _totals(self) -> dict[str, int]:
+        """The counts of all processes together."""
+        counts = self.counts()
+        if not counts:
+            return {}
+        own = torch.tensor(list(counts.values()), device=self.accelerator.device)
+        return dict(zip(counts, self.accelerator.reduce(own, "sum").tolist(), strict=True))
 
     def _bar(self) -> tqdm:
         return tqdm(initial=self.step, total=self.plan.steps, desc=self.folder.name, disable=not self.log.bar)

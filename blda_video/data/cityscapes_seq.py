@@ -10,7 +10,8 @@ import numpy as np
 
 from blda.data.cityscapes import IMAGE_SUFFIX, CityscapesLabels
 from blda.data.files import read_ids
-from blda.data.frames import Frame, require, scan
+from blda.data.frames import Frame, pairs, require, scan
+from blda_video.data.neighbour import by_number
 
 SNIPPET = 30
 KEY = 19
@@ -38,34 +39,26 @@ class CityscapesSequence:
     ) -> None:
         if key_frames not in ("snippet", "all"):
             raise ValueError(f"unknown key_frames '{key_frames}'; use snippet or all")
-        self.root = Path(root)
-        labels = CityscapesLabels(kind)
-        self.ids = labels.ids
-        self.ignored = labels.ignored
+        root, labels = Path(root), CityscapesLabels(kind)
+        self.ids, self.ignored = labels.ids, labels.ignored
+        images = (root / "leftImg8bit_sequence", IMAGE_SUFFIX)
         if labelled:
-            names = scan(
-                self.root / "gtFine" / split, labels.suffix, f"extract gtFine, or choose another kind than {kind}"
-            )
-            frames = (self._frame(f"{split}/{name}", labels) for name in names)
+            mend = f"extract gtFine, or choose another kind than {kind}"
+            names = scan(root / "gtFine" / split, labels.suffix, mend)
         else:
-            names = scan(self.root / "leftImg8bit_sequence" / split, IMAGE_SUFFIX)
+            names = scan(root / "leftImg8bit_sequence" / split, IMAGE_SUFFIX)
             names = _snippet_keys(names) if key_frames == "snippet" else names
-            frames = (self._frame(f"{split}/{name}", None) for name in names)
+        keys = (f"{split}/{name}" for name in names)
+        frames = pairs(keys, images, (root / "gtFine", labels.suffix) if labelled else None)
         self.frames = require(frames, "extract leftImg8bit_sequence with all frames of the split")
 
     def neighbour(self, frame: Frame, offset: int) -> Frame | None:
         """The frame whose number is `offset` higher, None where there is no such image."""
-        stem, number = frame.name.rsplit("_", 1)
-        found = self._frame(f"{stem}_{int(number) + offset:06d}", None)
-        return found if found.image.is_file() else None
+        return by_number(frame, offset)
 
     def read_label(self, path: Path) -> np.ndarray:
         """Raw ids (H, W)."""
         return read_ids(path)
-
-    def _frame(self, name: str, labels: CityscapesLabels | None) -> Frame:
-        image = self.root / "leftImg8bit_sequence" / f"{name}{IMAGE_SUFFIX}"
-        return Frame(name, image, None if labels is None else labels.path(self.root, name))
 
 
 def _runs(names: list[str]) -> Iterator[list[str]]:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from blda.data.dataset import EvaluationDataset, SegmentationDataset, image_tensor
 from blda.data.draws import Draw
-from blda.data.files import read_image
 from blda.data.frames import Frame, Reader
 from blda.data.label_space import LabelTable
 from blda.data.sample import Sample
@@ -81,7 +80,7 @@ class Surroundings:
         if neighbour is None:
             nowhere = torch.zeros(image.shape[0], *image.shape[-2:], dtype=torch.bool)
             return image.clone(), torch.zeros_like(image[:, :2]), nowhere
-        pixels = read_image(neighbour.image)
+        pixels = neighbour.read()
         if pixels.shape[:2] != shape:
             raise ValueError(
                 f"frame {neighbour.image} is {pixels.shape[:2]} but its key frame {frame.image} is {shape} "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from blda.data.frames import Frame
-from blda.data.viper import Viper, frame_number
+from blda.data.viper import Viper
+from blda_video.data.neighbour import by_number
 
 
 class ViperSequence(Viper):
@@ -11,6 +12,4 @@ class ViperSequence(Viper):
 
     def neighbour(self, frame: Frame, offset: int) -> Frame | None:
         """The frame whose number is `offset` higher in the same sequence, None where there is no such image."""
-        stem = frame.name.rsplit("_", 1)[0]
-        found = self.frame(f"{stem}_{frame_number(frame.name) + offset:05d}", labelled=False)
-        return found if found.image.is_file() else None
+        return by_number(frame, offset)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from torch import Tensor
 from tqdm import tqdm
 
 from blda.data.dataset import image_tensor
-from blda.data.files import read_image
 from blda.data.frames import Frame, Reader
 from blda_video.flow.store import FlowStore
+
+_LOG = logging.getLogger(__name__)
 
 
 def pairs(reader: Reader, offsets: Sequence[int]) -> list[tuple[Frame, Frame]]:
@@ -32,12 +34,14 @@ def compute(
     rank: int = 0,
     world: int = 1,
     progress: bool = True,
+    tolerant: bool = False,
 ) -> int:
-    """Estimate and store the flow of all `pairs`, in both directions; returns how many were missing.
+    """Estimate and store the flow of all `pairs`, in both directions; returns how many were missing and now are not.
 
     What is stored already is skipped, so a killed run continues where it stopped. Process `rank` of `world` takes
-    every world-th pair. progress: a bar with the rate and the time left.
-    Raises FileNotFoundError for a missing frame, ValueError for an unreadable one or for two frames of different size.
+    every world-th pair. progress: a bar with the rate and the time left. tolerant: pairs of frames that cannot be used
+    are reported and left out; without, FileNotFoundError for a missing frame, ValueError for an unreadable one or for
+    two frames of different size.
     """
     # Dealt out before what is done is skipped: a share must not depend on what other processes have written meanwhile.
     missing = [
@@ -45,12 +49,26 @@ def compute(
         for first, second in pairs(reader, offsets)[rank::world]
         if (todo := [not store.has(a.name, b.name) for a, b in ((first, second), (second, first))]) != [False, False]
     ]
-    for first, second, (forward, backward) in tqdm(missing, desc="flow", unit="pair", disable=not progress):
-        image, neighbour = (image_tensor(read_image(frame.image)) for frame in (first, second))
-        if image.shape != neighbour.shape:
-            raise ValueError(f"{first.image} and {second.image} differ in size; a sequence needs frames of one size")
-        if forward:
+    written = 0
+    for first, second, todo in tqdm(missing, desc="flow", unit="pair", disable=not progress):
+        try:
+            image, neighbour = _images(first, second)
+        except (ValueError, OSError) as error:
+            if not tolerant:
+                raise
+            _LOG.warning("no flow between %s and %s: %s", first.name, second.name, error)
+            continue
+        if todo[0]:
             store.write(first.name, second.name, estimator(image, neighbour))
-        if backward:
+        if todo[1]:
             store.write(second.name, first.name, estimator(neighbour, image))
-    return sum(sum(todo) for _, _, todo in missing)
+        written += sum(todo)
+    return written
+
+
+def _images(first: Frame, second: Frame) -> tuple[Tensor, Tensor]:
+    """Both frames (1, 3, H, W)."""
+    image, neighbour = image_tensor(first.read()), image_tensor(second.read())
+    if image.shape != neighbour.shape:
+        raise ValueError(f"{first.image} and {second.image} differ in size; a sequence needs frames of one size")
+    return image, neighbour

@@ -1,0 +1,95 @@
+"""What the benchmarks share: training runs by the project's own tools, summaries over seeds, circumstances."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+
+import torch
+
+from blda.configfile import has_key
+from blda.engine.runtime import cores
+
+ROOT = Path(__file__).parents[1]
+
+Variants = Mapping[str, Sequence[str]]
+"""Name -> overrides of the config."""
+
+
+def trained(
+    config: Path, variants: Variants, seeds: Sequence[int], output: Path, jobs: int = 1
+) -> dict[str, list[Path]]:
+    """The finished run folders of every variant and seed, in OUTPUT/VARIANT/seed_N/METHOD.
+
+    Runs that are finished there are not repeated, stopped ones continue. jobs: runs at a time; they share out the
+    CPU cores of this process.
+    """
+    shares: SimpleQueue[set[int]] = SimpleQueue()
+    mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    for job in range(jobs):
+        shares.put(set(mine[job::jobs]))
+
+    def train(name: str, seed: int) -> Path:
+        share = shares.get()
+        try:
+            return _train(config, [*variants[name], f"seed={seed}"], output / name / f"seed_{seed}", share)
+        finally:
+            shares.put(share)
+
+    # Seed by seed, so that an interrupted comparison has whole columns.
+    order = [(name, seed) for seed in seeds for name in variants]
+    with ThreadPoolExecutor(jobs) as pool:
+        folders = dict(zip(order, pool.map(lambda each: train(*each), order), strict=True))
+    return {name: [folders[name, seed] for seed in seeds] for name in variants}
+
+
+def _train(config: Path, options: Sequence[str], run: Path, share: set[int]) -> Path:
+    tool = "train_video" if has_key(config, "offsets") else "train_image"
+    command = ["accelerate", "launch", str(ROOT / "tools" / f"{tool}.py"), str(config), *options]
+    command += ["compare=[]", f"run={run}", "--resume"]
+    process = subprocess.Popen(command, stdout=sys.stderr)
+    if share:
+        os.sched_setaffinity(process.pid, share)
+    if process.wait():
+        sys.exit(f"error: failed: {' '.join(command)}")
+    method = next(option for option in options if option.startswith("method="))
+    return run / method.removeprefix("method=")
+
+
+def result(folder: Path) -> dict[str, float]:
+    """The last scores of a finished run."""
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
+def summary(runs: Sequence[Mapping[str, float | str | None]]) -> dict[str, object]:
+    """The protocol, and of every number mean, lowest, highest and standard deviation over the seeds."""
+    keys = [key for key in runs[0] if key != "protocol" and ("/" not in key or key.startswith(("iou/", "acc/")))]
+    values = {key: [run[key] for run in runs if run.get(key) is not None] for key in keys}
+    numbers = {key: spread(each) for key, each in values.items() if each}
+    return {"protocol": runs[0].get("protocol"), **numbers}
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Mean, lowest, highest and standard deviation."""
+    deviation = statistics.stdev(values) if len(values) > 1 else math.nan
+    figures = {"mean": statistics.mean(values), "min": min(values), "max": max(values), "deviation": deviation}
+    return {name: round(figure, 2) for name, figure in figures.items() if not math.isnan(figure)}
+
+
+def circumstances(device: str | None = None) -> dict[str, object]:
+    """What numbers hold for: hardware, torch and commit. device: cpu or cuda, by default what training takes."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    on_gpu = torch.cuda.is_available() if device is None else device != "cpu"
+    name = torch.cuda.get_device_name() if on_gpu else f"{cores()} CPU cores, {platform.machine()}"
+    return {"hardware": name, "torch": torch.__version__, "commit": commit.stdout.strip()}

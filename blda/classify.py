@@ -1,0 +1,147 @@
+"""Image classifiers: the same run with one class an image; what differs from the segmentation run, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from torch import nn
+
+from blda.build import Build
+from blda.config import Config, Part
+from blda.data.check import Extent, Role, attempt, inspect
+from blda.data.class_folders import ClassFolders
+from blda.data.class_statistics import ClassCounts
+from blda.data.classification import (
+    ClassificationDataset,
+    ClassificationEvaluation,
+    Images,
+    images_of_classes,
+    look,
+)
+from blda.data.frames import Reader
+from blda.data.report import DataReport
+from blda.data.transforms import RandomCrop
+from blda.data.windows import RandomWindow
+from blda.engine.accuracy import ClassAccuracy
+from blda.engine.evaluate import Evaluator
+from blda.engine.metrics import Metric
+from blda.labels import ImageLabels
+from blda.masking import Augment, BlockMask
+from blda.mixing import WholeImages
+from blda.models.classifier import Classifier, LinearHead
+from blda.models.segmenter import IMAGENET_MEAN
+from blda.parts import Constructors
+from blda.pooling import PooledStatistics
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Blocks of about `block` pixels, each hidden from the student with probability `ratio`."""
+
+    block: int = 64
+    ratio: float = 0.7
+
+
+@dataclass(frozen=True)
+class Classification:
+    """scale: least and largest share of the image that a training window shows, null for windows of the crop's own
+    size. centre: (height, width) that evaluation cuts from the middle, null for all. mask: of the target's images,
+    null for none. memory: of the statistics, see blda/pooling.py."""
+
+    scale: tuple[float, float] | None = None
+    centre: tuple[int, int] | None = None
+    mask: Mask | None = None
+    memory: float = 0.95
+
+
+@dataclass(frozen=True)
+class ClassifyConfig(Config):
+    """The key `classification` makes a run one of whole images; `blda.min_pixels` and `source.rare` count images."""
+
+    classification: Classification = Classification()
+
+
+class ClassifyBuild(Build):
+    """The parts of a classifier's run: class folders, pooled features, whole target images, accuracy by class."""
+
+    readers: ClassVar[Constructors] = {"class_folders": ClassFolders}
+    heads: ClassVar[Constructors] = {"linear": LinearHead}
+    network: ClassVar[Callable[..., nn.Module]] = Classifier
+    config: ClassifyConfig
+
+    def reader(self, where: str, part: Part, labelled: bool) -> Reader:
+        """A data set; its classes are the run's, in their order, unless it names its own."""
+        return super().reader(where, {"classes": self.classes, **part}, labelled)
+
+    def check(self, role: Role, extent: Extent) -> DataReport:
+        """A check of one data set; what its images show is known without opening them."""
+        dataset, failed = attempt(role)
+        return failed or inspect(replace(role, count=self.class_counts), dataset, extent, look)
+
+    def class_counts(self, source: Images, tolerant: bool = True) -> ClassCounts:
+        """The class of every frame, as counts."""
+        return ClassCounts(images_of_classes(source.reader, source.table, len(self.classes)), {})
+
+    def source_data(self) -> ClassificationDataset:
+        """Labelled training windows."""
+        data = self.config.source
+        reader = self.reader("source.reader", data.reader, labelled=True)
+        window = self.window(data.resize, data.crop, data.flip)
+        return ClassificationDataset(reader, self.table(reader, data.rename), window, self.seed("source"))
+
+    def target_data(self) -> ClassificationDataset:
+        """Unlabelled training windows."""
+        data = self.config.target
+        reader = self.reader("target.reader", data.reader, labelled=False)
+        window = self.window(data.resize, data.crop, data.flip)
+        return ClassificationDataset(reader, None, window, self.seed("target"))
+
+    def window(self, resize: tuple[int, int] | None, crop: tuple[int, int] | None, flip: bool) -> RandomCrop:
+        """What draws training windows."""
+        scale = self.config.classification.scale
+        return RandomCrop(resize, crop, flip) if scale is None else RandomWindow(scale, crop, resize, flip)
+
+    def evaluation_data(self) -> ClassificationEvaluation:
+        """Labelled images, cut to their middle."""
+        data = self.config.evaluation
+        reader = self.reader("evaluation.reader", data.reader, labelled=True)
+        return ClassificationEvaluation(
+            reader, self.evaluation_table(reader), data.size, self.config.classification.centre
+        )
+
+    def evaluator(self) -> Evaluator:
+        """Evaluation of this process's share, a batch at a time where all images have one size."""
+        config = self.config
+        batch = config.training.batch if config.evaluation.size or config.classification.centre else 1
+        return Evaluator(
+            self.evaluation_data(), self.metrics, self.accelerator, config.training.workers, config.log.bar, batch
+        )
+
+    def labeller(self) -> ImageLabels:
+        """What makes pseudo-labels."""
+        return ImageLabels(self.config.self_training.threshold)
+
+    def mixer(self) -> WholeImages:
+        """Target images are trained on as they are."""
+        return WholeImages()
+
+    def augment(self) -> Augment:
+        """Jitter and blur, then masking if there is any."""
+        mask = self.config.classification.mask
+        if mask is None:
+            return super().augment()
+        return BlockMask(super().augment(), self.config.seed, mask.block, mask.ratio, IMAGENET_MEAN)
+
+    def source_statistics(self) -> PooledStatistics:
+        """Statistics that remember past batches, as each has a handful of images of a class."""
+        return PooledStatistics(**self.statistics_settings("source"), memory=self.config.classification.memory)
+
+    def target_statistics(self) -> PooledStatistics:
+        """The same of the target's logits."""
+        return PooledStatistics(**self.statistics_settings("target"), memory=self.config.classification.memory)
+
+    def metrics(self) -> Sequence[Metric]:
+        """What evaluation measures."""
+        return [ClassAccuracy(self.classes, self.protocols)]

@@ -1,0 +1,200 @@
+"""Looking into a data set before a run: all of it by name, a sample of it opened the way training opens it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from blda.data.class_statistics import ClassCounts
+from blda.data.dataset import read_frame
+from blda.data.frames import Reader
+from blda.data.frequencies import classes_of, count_ids, in_vain, pixels_of, unknown_ids, without_class
+from blda.data.label_space import LabelTable
+from blda.data.loader import start_worker
+from blda.data.report import DataReport, Problem
+from blda.data.transforms import RandomCrop
+
+ENOUGH = 32
+"""Labels without any class of the run after which the data set is taken to have none."""
+
+
+class Frames(Protocol):
+    """A data set of a run: of training where it has a `transform`; `table` is None without labels."""
+
+    reader: Reader
+    table: LabelTable | None
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is looked at: `opened` frames are opened and the neighbours of `named` frames looked up, both spread
+    evenly and None for all. workers: processes that open files, 0 for this one. progress: show a bar on a terminal."""
+
+    opened: int | None = 64
+    named: int | None = None
+    workers: int = 0
+    progress: bool = False
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a run wants of one of its data sets.
+
+    name: source, target or evaluation. make: makes the data set. classes: of the run, in order. asked: who wants
+    classes shown -> which, for example {"protocol viper15": (...)}. tolerant: single frames that cannot be used are no
+    errors as long as there are others. count: class pixels of all its frames, None to count those of the opened ones.
+    min_pixels: rare-class sampling takes a frame for a class from so many of its pixels on.
+    """
+
+    name: str
+    make: Callable[[], Frames]
+    classes: Sequence[str]
+    asked: Mapping[str, Collection[str]] = field(default_factory=dict)
+    tolerant: bool = False
+    count: Callable[[Frames], ClassCounts] | None = None
+    min_pixels: int = 0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What opening one frame showed. size: (H, W), None if it cannot be used. ids: raw id -> pixels. faults: (kind,
+    message) of each thing that is wrong."""
+
+    index: int
+    size: tuple[int, int] | None
+    ids: Mapping[int, int]
+    faults: tuple[tuple[str, str], ...]
+
+
+Look = Callable[[Frames, int], Seen]
+
+
+def check(role: Role, extent: Extent) -> DataReport:
+    """Check one data set of a run; it is only read."""
+    dataset, failed = attempt(role)
+    return failed or inspect(role, dataset, extent)
+
+
+def attempt(role: Role) -> tuple[Frames | None, DataReport | None]:
+    """The data set, or the report of why it cannot be made."""
+    try:
+        return role.make(), None
+    except (ValueError, OSError) as error:
+        return None, DataReport(role.name, problems=(Problem("data set", str(error), True),))
+
+
+def look(dataset: Frames, index: int) -> Seen:
+    """Open one frame of a segmentation data set, its label too if it has one."""
+    frame, reader = dataset.reader.frames[index], _Recorder(dataset.reader)
+    size, faults = None, ()
+    try:
+        size = read_frame(reader, dataset.table, frame)[0].shape[:2]
+        if transform := getattr(dataset, "transform", None):
+            _check_crop(transform, frame.image, size)
+    except (ValueError, OSError) as error:
+        faults = (("file", str(error)),)
+    return Seen(index, size, {} if reader.raw is None else count_ids(reader.raw), faults)
+
+
+def inspect(role: Role, dataset: Frames, extent: Extent, look: Look = look) -> DataReport:
+    """As `check`, of a data set that is made already; `look` opens a frame."""
+    reader, table = dataset.reader, dataset.table
+    seen = list(_opened(dataset, look, extent, role.name))
+    labels = {str(reader.frames[item.index].label): item.ids for item in seen if item.ids}
+    counts = None
+    if table is not None:
+        found = pixels_of(labels.values(), table, len(role.classes))
+        counts = role.count(dataset) if role.count else ClassCounts(found, {})
+    return DataReport(
+        name=role.name,
+        reader=type(reader).__name__,
+        frames=len(reader.frames),
+        opened=len(seen),
+        pairs=sum(frame.label is not None for frame in reader.frames),
+        sizes=dict(Counter(f"{item.size[0]} x {item.size[1]}" for item in seen if item.size is not None)),
+        ignored=without_class(labels.values(), table),
+        unknown=tuple(unknown_ids(labels, table)),
+        classes=None if counts is None else classes_of(counts.pixels, role.classes),
+        problems=(*_faults(role, seen, counts), *_class_problems(role, dataset, counts)),
+    )
+
+
+def spread(length: int, count: int | None) -> list[int]:
+    """`count` of the numbers below `length`, evenly, with the first and the last; all of them for None."""
+    if count is None or count >= length:
+        return list(range(length))
+    return sorted({round(position) for position in np.linspace(0, length - 1, max(count, 1)).tolist()})
+
+
+class _Recorder:
+    """A reader that remembers the label it read last."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader, self.raw = reader, None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    def read_label(self, path: Path) -> np.ndarray:
+        self.raw = self._reader.read_label(path)
+        return self.raw
+
+
+class _Opening(Dataset):
+    """Frames of a data set, looked at by loader processes: a video file opened in one is used in no other."""
+
+    def __init__(self, dataset: Frames, look: Look, indices: list[int]) -> None:
+        self.dataset, self.look, self.indices = dataset, look, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, i: int) -> Seen:
+        return self.look(self.dataset, self.indices[i])
+
+
+def _opened(dataset: Frames, look: Look, extent: Extent, name: str) -> Iterator[Seen]:
+    indices = spread(len(dataset.reader.frames), extent.opened)
+    loader = DataLoader(
+        _Opening(dataset, look, indices),
+        batch_size=None,
+        num_workers=min(extent.workers, len(indices)),
+        collate_fn=_as_it_is,
+        worker_init_fn=start_worker,
+        generator=torch.Generator(),
+    )
+    return iter(tqdm(loader, f"open {name}", disable=None if extent.progress else True, unit="frame", leave=False))
+
+
+def _as_it_is(seen: Seen) -> Seen:
+    return seen
+
+
+def _check_crop(transform: RandomCrop, image: Path, size: tuple[int, int]) -> None:
+    try:
+        transform.draw(torch.Generator(), size)
+    except ValueError as error:
+        raise ValueError(f"image {image}: {error}") from error
+
+
+def _faults(role: Role, seen: Sequence[Seen], counts: ClassCounts | None) -> Iterator[Problem]:
+    faults = [fault for item in seen for fault in item.faults]
+    faults += [("file", text) for text in (counts.unusable.values() if counts else ())]
+    fatal = not role.tolerant or all(item.faults for item in seen)
+    kinds = {text: kind for kind, text in reversed(faults)}  # a frame that is a neighbour too is told once
+    return (Problem(kinds[text], text, fatal) for text in dict.fromkeys(text for _, text in faults))
+
+
+def _class_problems(role: Role, dataset: Frames, counts: ClassCounts | None) -> Iterator[Problem]:
+    """Classes that someone asks for in vain; nothing where no label could be read, which is told already."""
+    if counts is not None and len(counts.pixels):
+        enough = len(counts.pixels) >= min(len(dataset.reader.frames), ENOUGH)
+        yield from in_vain(role.asked, role.classes, dataset.table, counts.pixels, role.min_pixels, enough)

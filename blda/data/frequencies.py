@@ -1,0 +1,94 @@
+"""What the labels of a data set show: raw ids, classes, and who asks for a class in vain."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from blda.data.label_space import LabelTable
+from blda.data.report import Classes, Problem, UnknownId
+from blda.data.sample import IGNORE
+
+Ids = Mapping[int, int]
+"""Raw id -> pixels of one label."""
+
+
+def count_ids(raw: np.ndarray) -> dict[int, int]:
+    """Raw ids (H, W) -> pixels of each that occurs."""
+    if raw.dtype == np.uint8:
+        pixels = np.bincount(raw.ravel(), minlength=256)
+        return {int(i): int(pixels[i]) for i in np.flatnonzero(pixels)}
+    return dict(zip(*(values.tolist() for values in np.unique(raw, return_counts=True)), strict=True))
+
+
+def pixels_of(labels: Iterable[Ids], table: LabelTable, classes: int) -> np.ndarray:
+    """Pixels (labels, classes) int64."""
+    rows = []
+    for ids in labels:
+        rows.append(np.zeros(classes, np.int64))
+        for raw, count in ids.items():
+            if 0 <= _meaning(table, raw) < classes:
+                rows[-1][_meaning(table, raw)] += count
+    return np.array(rows, np.int64).reshape(-1, classes)
+
+
+def without_class(labels: Iterable[Ids], table: LabelTable | None) -> dict[int, int]:
+    """Legal raw id that stands for no class of the run -> pixels in all labels."""
+    found: Counter[int] = Counter()
+    for ids in labels:
+        found.update({raw: count for raw, count in ids.items() if _meaning(table, raw) == IGNORE})
+    return dict(sorted(found.items()))
+
+
+def unknown_ids(labels: Mapping[str, Ids], table: LabelTable | None) -> Iterator[UnknownId]:
+    """Ids of label files that are not legal."""
+    for file, ids in labels.items():
+        for raw, count in ids.items():
+            if _meaning(table, raw) < 0:
+                yield UnknownId(file, raw, count)
+
+
+def classes_of(pixels: np.ndarray, classes: Sequence[str]) -> Classes:
+    """Shares and frames from pixels (labels, classes)."""
+    sums = pixels.sum(axis=0)
+    share = (100 * sums / max(sums.sum(), 1)).tolist()
+    frames = (pixels > 0).sum(axis=0).tolist()
+    return Classes(len(pixels), dict(zip(classes, share, strict=True)), dict(zip(classes, frames, strict=True)))
+
+
+def in_vain(
+    asked: Mapping[str, Collection[str]],
+    classes: Sequence[str],
+    table: LabelTable,
+    pixels: np.ndarray,
+    min_pixels: int = 0,
+    enough: bool = True,
+) -> Iterator[Problem]:
+    """Classes that someone asks for and no label shows, from pixels (labels, classes).
+
+    asked: who -> the classes wanted. min_pixels: of rare-class sampling. enough: whether so many labels were looked at
+    that a data set which shows no class at all could not work.
+    """
+    most, labels = dict(zip(classes, pixels.max(axis=0).tolist(), strict=True)), len(pixels)
+    if not any(most.values()):
+        text = f"none of {labels} labels shows a class of the run; check the data set's ids and rename"
+        yield Problem("classes", text, enough)
+        return
+    known = {classes[i] for i in set(table.table.tolist()) if 0 <= i < len(classes)}
+    for who, wanted in asked.items():
+        if lacking := [name for name in wanted if name not in known]:
+            text = f"{who} has {', '.join(lacking)}, for which the data set has no id: nothing to learn or score"
+            yield Problem("classes", f"{text}; leave them out, or add ids or a rename", False)
+        if unseen := [name for name in wanted if name in known and not most[name]]:
+            text = f"{who} has {', '.join(unseen)}, which none of {labels} labels shows"
+            yield Problem("classes", f"{text}; look into more labels, or leave them out", False)
+    if rare := [f"{name} (at most {count})" for name, count in most.items() if 0 < count < min_pixels]:
+        text = f"rare-class sampling never draws {', '.join(rare)}: no frame shows {min_pixels} pixels"
+        yield Problem("rare classes", f"{text}; lower source.rare.min_pixels", max(most.values()) < min_pixels)
+
+
+def _meaning(table: LabelTable, raw: int) -> int:
+    """Class index, IGNORE, or -1 for an id that is not legal."""
+    return int(table.table[raw]) if 0 <= raw < len(table.table) else -1

@@ -1,0 +1,103 @@
+"""BDD100k videos around the labelled images of BDD10k, as downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from blda.data.cityscapes import TRAIN_IDS
+from blda.data.files import read_ids
+from blda.data.frames import Frame, existing_folder, natural_key, read_split, require
+from blda_video.data.video_file import VideoFile
+
+LABELLED = 10.0
+"""Second of a video that the labelled image shows, as the owners say."""
+SUFFIXES = (".mov", ".mp4")
+
+
+@dataclass(frozen=True)
+class Moment(Frame):
+    """The frame `offset` frames after the labelled one; which that is, only the opened video says."""
+
+    video: VideoFile
+    frame: int | None
+    offset: int
+
+    def read(self) -> np.ndarray:
+        """Its pixels (H, W, 3) uint8 RGB, turned upright."""
+        key = self.video.index.nearest(LABELLED) if self.frame is None else self.frame
+        return self.video.read(key + self.offset)
+
+
+class BDD100k:
+    """`videos/**/<id>.mov` with `images/10k/<split>/<id>.jpg` and `labels/sem_seg/masks/<split>/<id>.png`.
+
+    root: the folder `bdd100k` of the archives. The videos may lie in any folders below `videos`, as the parts unpack.
+    labelled=True: the images of BDD10k that have a video, with their labels (trainIds). labelled=False: the frames of
+    the videos at that time; no image or label is needed, but `ids` or `images/10k` may choose the videos.
+    split: of BDD10k: train or val. The published benchmark draws both its parts from train.
+    ids: text file of video ids, one a line, such as UnifiedVideoDA's valid_imgs_val.txt; a trailing _307 is left out.
+        None: all images of the split; without `images/10k/<split>`, all videos below `videos/<split>`.
+    frame: number of the labelled frame, counted from 0, in every video; None: the frame nearest to 10 s.
+        UnifiedVideoDA takes 307.
+    """
+
+    ids: Mapping[int, str] = TRAIN_IDS
+    ignored: Collection[int] = (255,)
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        labelled: bool = True,
+        ids: str | Path | None = None,
+        frame: int | None = None,
+    ) -> None:
+        self.root, self.frame = Path(root), frame
+        videos = _videos(existing_folder(self.root / "videos", "extract the videos of BDD100k"))
+        wanted = self._wanted(split, ids, labelled, videos)
+        self.videos = {f"{split}/{key}": VideoFile(videos[key]) for key in wanted if key in videos}
+        if not self.videos:
+            raise ValueError(f"none of {len(wanted)} images of BDD10k {split} has a video below {self.root / 'videos'}")
+        make = self._image if labelled else self._moment
+        self.frames = require(map(make, self.videos), "extract images and labels of BDD10k")
+
+    def neighbour(self, frame: Frame, offset: int) -> Frame:
+        """The frame of the video `offset` frames later; whether the video is that long shows when it is read."""
+        return self._moment(frame.name, offset)
+
+    def read_label(self, path: Path) -> np.ndarray:
+        """trainIds (H, W)."""
+        return read_ids(path)
+
+    def _wanted(self, split: str, ids: str | Path | None, labelled: bool, videos: Mapping[str, Path]) -> Sequence[str]:
+        """Ids of the videos that are asked for, in natural order; not all of them need be there."""
+        if ids is not None:
+            return [name.removesuffix("_307") for name in read_split(ids)]
+        images = self.root / "images" / "10k" / split
+        if labelled or images.is_dir():
+            found = [path.stem for path in existing_folder(images, "extract BDD10k's images").glob("*.jpg")]
+        else:
+            parts = (self.root / "videos" / split).parts
+            found = [key for key, path in videos.items() if path.parts[: len(parts)] == parts]
+        return sorted(found, key=natural_key)
+
+    def _image(self, name: str) -> Frame:
+        masks = self.root / "labels" / "sem_seg" / "masks"
+        return Frame(name, self.root / "images" / "10k" / f"{name}.jpg", masks / f"{name}.png")
+
+    def _moment(self, name: str, offset: int = 0) -> Moment:
+        video = self.videos[name]
+        return Moment(f"{name}/{offset:+d}" if offset else name, video.path, None, video, self.frame, offset)
+
+
+def _videos(folder: Path) -> dict[str, Path]:
+    """Id -> file of all videos."""
+    paths = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    videos = {path.stem: path for path in paths}
+    if not videos:
+        raise FileNotFoundError(f"no video {folder}/**/*{SUFFIXES[0]}; extract the videos of BDD100k there")
+    return videos

@@ -1,0 +1,190 @@
+"""Balance a trained network after the fact: fit statistics of its logits and write a calibration file.
+
+    python tools/calibrate.py runs/demo/self_training/step_000700.pt [key=value ...] --output FILE
+    python tools/calibrate.py --source LOGITS --target LOGITS [--validation LOGITS] --output FILE
+
+The first takes a checkpoint and what its run's config names: whole training images of both domains, at the config's
+`resize`, the target's labelled by the network itself with the rule of `self_training.threshold`. The second takes what
+any network saved: an .npz with arrays `logits` (N, C, H, W) or (N, C) and `labels`, a folder of such files, or a folder
+with logits/*.npy and labels/*.npy; the target's labels are its largest logits. Leaving out what is unsure (--threshold,
+and `self_training.threshold` of a classifier's run) hides from the fit where classes lose: it corrects less.
+
+Labels of the target are never read for the fit. The labels of the validation set (the run's `evaluation`) are used for
+evaluation only: to report each --tau. The file gets the tau of --choose; `--choose best-miou` (of a classifier, mAcc)
+takes it from those labels, and says so in the file and in the report.
+
+Prints JSON, and tables on the error stream. Apply the file with `tools/evaluate.py --calibration FILE`.
+"""
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import torch
+from command import one_line_errors, parser
+from evaluate import restored
+from torch import nn
+from torch.utils.data import Dataset, Subset
+
+from blda.build import Build
+from blda.classify import ClassifyBuild
+from blda.config import Source, Target
+from blda.data.classification import ClassificationEvaluation
+from blda.data.dataset import EvaluationDataset
+from blda.data.protocols import protocol_of
+from blda.data.sample import Sample
+from blda.engine import checkpoint, runtime
+from blda.engine.inference import Predictor
+from blda.engine.metrics import MeanIoU
+from blda.labels import TeacherLabels
+from blda.posthoc import Subject, calibrate
+from blda.saved_logits import SavedLogits
+from blda.statistics import LogitStatistics
+from blda_video.build import VideoBuild
+
+TAUS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+BEST = "best-miou"
+
+
+def main() -> None:
+    given = arguments().parse_intermixed_args()
+    with one_line_errors():
+        _check(given)
+        subject, statistics = of_run(given) if given.run else of_files(given)
+        network = given.run[0] if given.run else f"saved logits {given.source}, {given.target}"
+        origin = {"network": network, "statistics": given.statistics}
+        found = calibrate(subject, given.tau, given.choose, origin, given.passes, statistics)
+        if subject.accelerator.is_main_process:
+            found.calibration.save(given.output)
+            print(json.dumps({"calibration": str(given.output), **found.numbers()}, indent=1))
+            print(found.tables(), file=sys.stderr)
+
+
+def arguments() -> ArgumentParser:
+    """The command line."""
+    found = parser(__doc__)
+    found.add_argument("run", nargs="*", metavar="CHECKPOINT [key=value ...]", help="and keys of its config to replace")
+    found.add_argument("--output", type=Path, required=True, metavar="FILE", help="the calibration file to write")
+    found.add_argument("--tau", type=float, nargs="+", default=TAUS, help="strengths to report (default: %(default)s)")
+    found.add_argument("--choose", type=_tau, default=0.1, metavar="TAU", help=f"goes to the file; {BEST}: by labels")
+    found.add_argument("--passes", type=int, default=20, help="most EM passes; fewer when the fit is stable")
+    found.add_argument("--min-pixels", type=int, help="classes with fewer are left alone (default: the run's, or 100)")
+    of_run = found.add_argument_group("with a checkpoint")
+    of_run.add_argument("--images", type=int, default=500, help="of each domain to fit to, spread over its data set")
+    of_run.add_argument("--statistics", choices=("fit", "checkpoint"), default="fit", help="or those of its training")
+    of_run.add_argument("--fit-only", action="store_true", help="measure nothing; needs no labels of the target")
+    saved = found.add_argument_group("with saved logits")
+    for name, labels in (("source", "with labels"), ("target", "labels are not read"), ("validation", "with labels")):
+        saved.add_argument(f"--{name}", type=Path, metavar="LOGITS", help=f".npz or folder, {labels}")
+    saved.add_argument("--classes", nargs="+", metavar="NAME", help="names, or one file of names, one a line")
+    saved.add_argument("--threshold", type=float, default=0.0, help="leave out target images less sure than this")
+    return found
+
+
+def of_run(given: Namespace) -> tuple[Subject, tuple[LogitStatistics, LogitStatistics] | None]:
+    """A checkpoint's network with whole images of its run, and the statistics it kept if these are wanted."""
+    path, overrides = Path(given.run[0]), given.run[1:]
+    parts, student = restored(path, overrides)
+    config = parts.config
+    # A video run is calibrated as one of images: its own parts would read neighbours and flow too.
+    kind = Build if isinstance(parts, VideoBuild) else type(parts)
+    fits = given.statistics == "fit"
+    subject = Subject(
+        predict=Predictor(student, parts.accelerator.autocast),
+        source=_spread(_whole(parts, "source", config.source), given.images) if fits else None,
+        target=_spread(_whole(parts, "target", config.target), given.images) if fits else None,
+        validation=None if given.fit_only else kind.evaluation_data(parts),
+        labeller=kind.labeller(parts),
+        classes=parts.classes,
+        protocol=parts.protocols[0],
+        metric=lambda: kind.metrics(parts)[0],
+        accelerator=parts.accelerator,
+        components=config.blda.components,
+        min_pixels=config.blda.min_pixels if given.min_pixels is None else given.min_pixels,
+        workers=config.training.workers,
+        batch=config.training.batch if isinstance(parts, ClassifyBuild) and config.classification.centre else 1,
+        bar=config.log.bar,
+    )
+    return subject, None if fits else _stored(parts, path)
+
+
+def of_files(given: Namespace) -> tuple[Subject, None]:
+    """Logits that any network saved; the network that is run on them is the identity."""
+    source, target = SavedLogits(given.source, labelled=True), SavedLogits(given.target, labelled=False)
+    validation = SavedLogits(given.validation, labelled=True) if given.validation else None
+    for path, saved in ((given.target, target), (given.validation, validation)):
+        if saved and saved.classes != source.classes:
+            raise ValueError(f"{path} holds {saved.classes} classes, {given.source} {source.classes}; use one network")
+    classes = _names(given.classes, source.classes)
+    protocol = protocol_of(classes)
+    subject = Subject(
+        predict=Predictor(nn.Identity()),
+        source=source,
+        target=target,
+        validation=validation,
+        labeller=TeacherLabels(given.threshold),
+        classes=classes,
+        protocol=protocol,
+        metric=lambda: MeanIoU(classes, [protocol]),
+        accelerator=runtime.start("no"),
+        min_pixels=100 if given.min_pixels is None else given.min_pixels,
+    )
+    return subject, None
+
+
+def _check(given: Namespace) -> None:
+    """ValueError where the arguments do not belong together."""
+    saved = given.source or given.target or given.validation
+    if given.run and (saved or given.classes):
+        raise ValueError(f"{given.run[0]} and saved logits (--source, --classes, ...) exclude each other; give one")
+    if not given.run and not (given.source and given.target):
+        raise ValueError("give a checkpoint, or saved logits by --source and --target; see --help")
+    if given.choose is None and (given.fit_only if given.run else not given.validation):
+        raise ValueError(f"--choose {BEST} needs labels to choose on; give --validation, or a number")
+    if given.statistics == "checkpoint" and not given.run:
+        raise ValueError("--statistics checkpoint needs a checkpoint; saved logits are always fitted to")
+    if given.images < 1 or given.passes < 1:
+        raise ValueError(f"--images is {given.images} and --passes {given.passes}; both must be at least 1")
+
+
+def _tau(text: str) -> float | None:
+    return None if text == BEST else float(text)
+
+
+def _whole(parts: Build, domain: str, data: Target) -> Dataset[Sample]:
+    """Whole images of a domain's training data, the target's without labels."""
+    labelled = isinstance(data, Source)
+    reader = parts.reader(f"{domain}.reader", data.reader, labelled=labelled)
+    table = parts.table(reader, data.rename) if labelled else None
+    if isinstance(parts, ClassifyBuild):
+        return ClassificationEvaluation(reader, table, data.resize, parts.config.classification.centre)
+    return EvaluationDataset(reader, table, data.resize)
+
+
+def _spread(dataset: Dataset[Sample], images: int) -> Dataset[Sample]:
+    """At most so many samples, evenly over the data set."""
+    chosen = torch.linspace(0, len(dataset) - 1, min(images, len(dataset)), dtype=torch.float64).round().long()
+    return Subset(dataset, chosen.tolist())
+
+
+def _stored(parts: Build, path: Path) -> tuple[LogitStatistics, LogitStatistics]:
+    """The statistics of both domains that a run of `blda` saved with its checkpoint."""
+    source, target = parts.source_statistics(), parts.target_statistics()
+    checkpoint.restore(path, checkpoint.read(path), {"source_statistics": source, "target_statistics": target})
+    return source.to(parts.accelerator.device), target.to(parts.accelerator.device)
+
+
+def _names(given: list[str] | None, classes: int) -> tuple[str, ...]:
+    """The names of the classes of saved logits."""
+    if given is None:
+        return tuple(f"class_{index}" for index in range(classes))
+    if len(given) == 1 and Path(given[0]).is_file():
+        given = [line.strip() for line in Path(given[0]).read_text(encoding="utf-8").splitlines() if line.strip()]
+    if len(given) != classes or len(set(given)) != classes:
+        raise ValueError(f"--classes gives {len(set(given))} different names for {classes} classes; name each once")
+    return tuple(given)
+
+
+if __name__ == "__main__":
+    main()

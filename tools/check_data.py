@@ -1,0 +1,63 @@
+"""Check the data that a run needs before it starts: what is there, what it holds, what is wrong and how to mend it.
+
+    python tools/check_data.py CONFIG [key=value ...] [--all] [--sample 64] [--json FILE] [--workers N]
+
+CONFIG: of any run, for example configs/viper2csseq.yaml. Finds every image, label, neighbour and stored
+flow by name, and opens a sample of each data set, or all of it. Prints sizes, class frequencies and every problem with
+its mend; the data sets are only read. Where the run favours rare classes, all labels of the source are counted, and
+training finds the counts in the run's cache. Street worlds that the config names are made first. Exits with 1 if
+training could not work.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import kinds
+from command import completed, one_line_errors, parser
+
+from blda import atomic, configfile
+from blda.config import Config
+from blda.data.check import Extent
+from blda.data.report import DataReport, as_json, as_text, works
+from blda.engine import runtime
+from blda_video.build import VideoBuild
+from blda_video.config import VideoConfig
+
+ONLY_VIDEO = set(VideoConfig.__dataclass_fields__) - set(Config.__dataclass_fields__)
+"""Keys by which a config is known as a video run's."""
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("config", help="YAML file of a run")
+    arguments.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key of the config")
+    arguments.add_argument("--all", action="store_true", help="open every frame, not a sample")
+    arguments.add_argument("--sample", type=int, default=64, metavar="N", help="frames of each data set to open (64)")
+    arguments.add_argument("--json", metavar="FILE", help="write the report to FILE too, with all problems")
+    arguments.add_argument("--workers", type=int, default=runtime.cores(), metavar="N", help="processes that read")
+    given = arguments.parse_intermixed_args()
+    config = (given.config, *given.overrides)
+    with one_line_errors(*config):
+        extent = Extent(None if given.all else given.sample, None, given.workers, progress=True)
+        reports = check(given.config, given.overrides, extent)
+        if given.json:
+            atomic.write(Path(given.json), json.dumps(as_json(reports), indent=1))
+    print(completed(as_text(reports), *config))
+    sys.exit(0 if works(reports) else 1)
+
+
+def check(path: str, overrides: list[str], extent: Extent) -> list[DataReport]:
+    """Reports on the data sets of a run."""
+    replaced = {override.split("=")[0].split(".")[0] for override in overrides}
+    video = any(key in replaced or configfile.has_key(Path(path), key) for key in ONLY_VIDEO)
+    kind, build = kinds.of_video(Path(path)) if video else kinds.of_images(Path(path))
+    config = configfile.load(path, kind, overrides)
+    parts = build(config, runtime.start("no"))
+    if isinstance(parts, VideoBuild):
+        parts.make_worlds()
+    return list(parts.examine((*config.compare, config.method), extent, statistics=True))
+
+
+if __name__ == "__main__":
+    main()

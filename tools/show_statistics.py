@@ -1,0 +1,123 @@
+"""Draw the logit statistics of a BLDA checkpoint: medians and corrections of all cells, densities and bias by class.
+
+    python tools/show_statistics.py runs/demo/blda/step_000700.pt [--output FILE.png] [--json]
+    python tools/show_statistics.py runs/demo/blda/step_000700.pt --classes road sidewalk car
+
+--classes draws the cells of a few classes in full instead: densities of source and target with the anchor, and the
+correction as a function of the logit. --output also takes .pdf and .svg; without it, the figure goes beside the
+checkpoint. Where the checkpoint's step was evaluated, the bias measured with labels, in the run's metrics.jsonl, is
+drawn with the estimate.
+
+--json prints the numbers instead, and draws only to a given --output.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kinds
+import torch
+from command import one_line_errors, parser
+from torch import Tensor
+
+from blda import atomic, configfile
+from blda.engine import bias, checkpoint, figure, runtime
+from blda.engine.cells import NEGATIVE, POSITIVE, cells, median_correction
+from blda.statistics import LogitStatistics
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a checkpoint knows of its logits. truth: measured bias (C,), None where its step was not evaluated."""
+
+    source: LogitStatistics
+    target: LogitStatistics
+    classes: tuple[str, ...]
+    tau: float
+    truth: Tensor | None
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("checkpoint", type=Path, help="step_*.pt in the folder of a run of method=blda")
+    arguments.add_argument("--output", type=Path, metavar="FILE", help="figure to write (default: CHECKPOINT.png)")
+    arguments.add_argument("--classes", nargs="+", metavar="NAME", help="draw the cells of these in full")
+    arguments.add_argument("--json", action="store_true", help="print the numbers")
+    given = arguments.parse_args()
+    with one_line_errors():
+        shown = read(given.checkpoint)
+        if given.json:
+            print(json.dumps(numbers(shown), indent=1))
+        if given.output or not given.json:
+            draw(shown, given.classes, given.output or given.checkpoint.with_suffix(".png"))
+
+
+def read(path: Path) -> Shown:
+    """The statistics in a checkpoint, with names and tau of the config beside it."""
+    states = checkpoint.read(path)
+    names = ("source_statistics", "target_statistics")
+    if not all(name in states for name in names):
+        raise ValueError(f"{path} holds no logit statistics, only {', '.join(states)}; method=blda keeps them")
+    beside = path.parent / "config.yaml"
+    kind, build = kinds.of_run(beside)
+    config = configfile.load(beside, kind)
+    parts = build(config, runtime.start("no"))
+    source, target = parts.source_statistics(), parts.target_statistics()
+    checkpoint.restore(path, states, dict(zip(names, (source, target), strict=True)))
+    return Shown(source, target, parts.classes, config.blda.tau, _measured(path.parent, states, parts.classes))
+
+
+def draw(shown: Shown, chosen: list[str] | None, path: Path) -> None:
+    """Write the figure of all classes, or the cells of the chosen ones."""
+    pair, classes = (shown.source, shown.target), shown.classes
+    if chosen:
+        drawn = figure.closeup(*pair, classes, chosen)
+    else:
+        drawn = figure.overview(*pair, classes, shown.tau, shown.truth)
+    atomic.write(path, lambda file: drawn.savefig(file, format=path.suffix.removeprefix(".") or "png"))
+
+
+def numbers(shown: Shown) -> dict[str, Any]:
+    """What the figure shows, as JSON knows it; null is what was never estimated or measured."""
+    source, target = cells(shown.source), cells(shown.target)
+    by_domain = {"source": source, "target": target}
+    truth = torch.full_like(target.bias, torch.nan) if shown.truth is None else shown.truth
+    correlation = bias.rank_correlation(target.bias, truth, target.estimated)
+    return {
+        "classes": shown.classes,
+        "tau": shown.tau,
+        "updates": {name: each.updates for name, each in by_domain.items()},
+        "estimated": {name: each.estimated.tolist() for name, each in by_domain.items()},
+        "bias": {name: _plain(each.bias) for name, each in by_domain.items()} | {"measured": _plain(truth)},
+        "bias_rank_correlation": _plain(torch.tensor(correlation)),
+        "median": {name: _plain(each.median) for name, each in by_domain.items()},
+        "correction_at_median": {name: _plain(median_correction(each, source)) for name, each in by_domain.items()},
+        "anchor_quantiles": {
+            name: _plain(source.anchor_quantiles[row]) for name, row in (("positive", POSITIVE), ("negative", NEGATIVE))
+        },
+    }
+
+
+def _measured(folder: Path, states: dict[str, Any], classes: tuple[str, ...]) -> Tensor | None:
+    """Bias measured at the checkpoint's step, from the log of its run."""
+    log, step = folder / "metrics.jsonl", states["trainer"]["step"]
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    for line in (json.loads(line) for line in lines):
+        found = {key.removeprefix("target/"): value for key, value in line.items() if key.startswith("target/bias/")}
+        if found and line["step"] == step:
+            return bias.of_scores(found, classes)
+    return None
+
+
+def _plain(values: Tensor) -> Any:
+    """Lists of numbers, null for nan."""
+    if values.ndim:
+        return [_plain(each) for each in values]
+    return values.item() if values.isfinite() else None
+
+
+if __name__ == "__main__":
+    main()
