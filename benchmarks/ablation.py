@@ -26,6 +26,7 @@ VARIANTS = {
     "reweighted": ["method=reweighted"],
     "online_source": ["method=blda", "blda.correct_target=false"],
     "online_both": ["method=blda"],
+    "online_both_tau_0.1": ["method=blda", "blda.tau=0.1"],
     "cumulative_density": ["method=blda", "blda.density={}"],
 }
 TAUS = ("0.1", "0.2", "0.3", "0.5", "1.0")

@@ -170,7 +170,8 @@ class Build:
     def criterion(self, method: str, trained: nn.Module) -> Criterion:
         """What a labelled batch costs in one of METHODS."""
         if method == "reweighted":
-            frequency = torch.from_numpy(self.class_counts(self.source_data()).pixels.sum(0))
+            with self.accelerator.main_process_first():
+                frequency = torch.from_numpy(self.class_counts(self.source_data()).pixels.sum(0))
             return ReweightedLoss(frequency.to(self.accelerator.device), self.config.reweighting.power)
         if method != "blda":
             return PlainLoss()

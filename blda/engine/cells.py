@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +23,7 @@ class Cells:
 
     mixture: (C, C, K), cell (c, l) is logit l over the pixels labelled c. anchors: (2, K). estimated (C,) and
     anchored (2,): bool, what was ever estimated. quantiles (C, C, 3) and anchor_quantiles (2, 3): at CLIP, 1/2 and
-    1 - CLIP; nan where never estimated. bias: (C,), estimated without labels, nan while no row is known. updates: so far.
+    1 - CLIP; nan where never estimated. bias: (C,), estimated without labels, nan while no row is. updates: so far.
     """
 
     mixture: Mixture

@@ -1,4 +1,4 @@
-"""The statistics of both domains as one figure: all classes at a glance, or the mixtures of a few."""
+"""The statistics of both domains as one figure: all classes at a glance, or the cells of a few in full."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from torch import Tensor
 
-from blda.balance import CLIP
 from blda.engine import cells, panels
 from blda.engine.bias import rank_correlation
 from blda.engine.cells import NEGATIVE, POSITIVE, Cells
-from blda.engine.panels import ANCHOR, MOST_NAMES, SOURCE, TARGET, TITLE, UNKNOWN
+from blda.engine.panels import MOST_NAMES, TEXT, TITLE
 from blda.statistics import LogitStatistics
 
 MOST_CLOSE = 8
@@ -35,22 +32,23 @@ def overview(
     truth: Tensor | None = None,
 ) -> Figure:
     """Left, all cells: medians of both domains, their difference, the target's correction. Right, class by class: its
-    logit where it is right and where it is wrong, against the source's anchors, and its bias.
+    logit where it is the label and where it is not, against the source's anchors, and its bias.
 
     classes: C names. tau: strength of the correction, for the title. truth: measured bias (C,), nan where unknown.
     Of more than 40 classes, those with the largest bias have a row on the right. The same arguments give the same
-    pixels.
+    pixels, at most 1880 x 1080.
     """
-    own, other = cells.cells(source), cells.cells(target)
+    own, other, names = cells.cells(source), cells.cells(target), tuple(classes)
     shown = _shown(own, other)
     height = 2.4 + max(5, 0.21 * len(shown), min(0.3 * len(shown), 6))
     figure = _canvas(height + _ROWS_WIDTH, height)
-    title = f"C = {len(classes)}, source after {own.updates} updates, target after {other.updates}"
-    figure.suptitle(f"Logit statistics: {title}" + ("" if tau is None else f", τ = {tau:g}"), fontsize=12)
+    title = f"Logit statistics: C = {len(names)}, source after {own.updates} updates, target after {other.updates}"
+    figure.suptitle(title if tau is None else f"{title}, τ = {tau:g}", fontsize=12)
     left, right = figure.subfigures(1, 2, width_ratios=(height, _ROWS_WIDTH))
-    _matrices(left, own, other, tuple(classes))
-    _rows(right, own, other, tuple(classes), shown, truth)
-    figure.legend(handles=_legend(truth is not None), loc="outside lower center", ncols=6, fontsize=TITLE, frameon=False)
+    _matrices(left, own, other, names)
+    _rows(right, own, other, [names[row] for row in shown], shown)
+    _bias(right, own, other, len(names), shown, truth)
+    panels.legend(figure, bands=True, truth=truth is not None)
     return figure
 
 
@@ -63,7 +61,7 @@ def closeup(source: LogitStatistics, target: LogitStatistics, classes: Sequence[
     if unknown := [name for name in chosen if name not in classes]:
         raise ValueError(f"no class {', '.join(unknown)}; the run has {', '.join(classes)}")
     if not 0 < len(chosen) <= MOST_CLOSE:
-        raise ValueError(f"{len(chosen)} classes in full would not be readable; choose 1 to {MOST_CLOSE}")
+        raise ValueError(f"{len(chosen)} classes in full are not readable; choose 1 to {MOST_CLOSE}")
     own, other = cells.cells(source), cells.cells(target)
     count, index = len(chosen), [tuple(classes).index(name) for name in chosen]
     figure = _canvas(max(2 + 2.6 * count, 7), 1.2 + 2.6 * count)
@@ -74,7 +72,7 @@ def closeup(source: LogitStatistics, target: LogitStatistics, classes: Sequence[
         axes[2 * i, 0].set_ylabel(f"labelled\n{chosen[i]}", fontsize=TITLE)
         axes[2 * i + 1, 0].set_ylabel("Δ(z)", fontsize=TITLE)
         axes[0, i].set_title(f"logit of {chosen[i]}", fontsize=TITLE)
-    figure.legend(handles=_legend(False)[:3], loc="outside lower center", ncols=3, fontsize=TITLE, frameon=False)
+    panels.legend(figure, bands=False, truth=False)
     return figure
 
 
@@ -99,7 +97,7 @@ def _shown(own: Cells, other: Cells) -> list[int]:
     return largest[torch.where(known, bias, -2.0)[largest].argsort(descending=True, stable=True)].tolist()
 
 
-def _matrices(figure: SubFigure, own: Cells, other: Cells, names: tuple[str, ...]) -> None:
+def _matrices(figure: SubFigure, own: Cells, other: Cells, names: Sequence[str]) -> None:
     moved, correction = other.median - own.median, cells.median_correction(other, own)
     medians = panels.span(torch.cat((own.median, other.median)))
     grid = (
@@ -113,57 +111,59 @@ def _matrices(figure: SubFigure, own: Cells, other: Cells, names: tuple[str, ...
         panels.name_cells(axis, names, (own.estimated & other.estimated).tolist())
         axis.label_outer()
         bar = figure.colorbar(image, cax=axis.inset_axes((1.03, 0, 0.035, 1)))
-        bar.ax.tick_params(labelsize=panels.TEXT, length=2)
+        bar.ax.tick_params(labelsize=TEXT, length=2)
         bar.outline.set_visible(False)
     figure.supylabel("pixels labelled", fontsize=TITLE)
     figure.supxlabel("logit of", fontsize=TITLE)
 
 
-def _rows(
-    figure: SubFigure, own: Cells, other: Cells, names: tuple[str, ...], shown: list[int], truth: Tensor | None
-) -> None:
-    positive, negative, bias = figure.subplots(1, 3, sharey=True)
-    for axis, anchor, title in (
-        (positive, POSITIVE, "its logit where it is the label"),
-        (negative, NEGATIVE, "its logit where another is"),
-    ):
-        inside = own.anchor_quantiles[anchor]
-        ends = [domain.quantiles[domain.labels(row, anchor), row] for domain in (own, other) for row in shown]
-        edges = _axis(torch.cat(ends), inside)
-        ridges = [[domain.class_density(row, anchor, edges) for row in shown] for domain in (own, other)]
+def _rows(figure: SubFigure, own: Cells, other: Cells, names: Sequence[str], shown: list[int]) -> None:
+    """Three columns that share their rows: positive and negative logits, and room for the bias."""
+    axes = figure.subplots(1, 3, sharey=True)
+    titles = ("its logit where it is the label", "its logit where another is")
+    for axis, anchor, title in zip(axes, (POSITIVE, NEGATIVE), titles, strict=False):
+        anchored = own.anchor_quantiles[anchor]
+        ends = [each.quantiles[each.labels(row, anchor), row] for each in (own, other) for row in shown]
+        edges = _axis(torch.cat(ends), anchored)
+        ridges = [[each.class_density(row, anchor, edges) for row in shown] for each in (own, other)]
         panels.ridges(axis, edges, *ridges)
-        panels.anchor(axis, edges, own.anchor_density(anchor, edges), inside, bottom=len(shown))
+        panels.anchor(axis, edges, own.anchor_density(anchor, edges), anchored, bottom=len(shown))
         axis.set_xlim(float(edges[0]), float(edges[-1]))
+        axis.set_xlabel("logit", fontsize=TEXT)
         axis.set_title(title, fontsize=TITLE)
-        axis.set_xlabel("logit", fontsize=panels.TEXT)
-    panels.bars(bias, own.bias[shown], other.bias[shown], None if truth is None else truth[shown])
-    bias.set_title("bias" if len(shown) == len(names) else f"bias, {len(shown)} largest of {len(names)}", fontsize=TITLE)
-    if truth is not None:
-        correlation = rank_correlation(other.bias, truth, other.estimated)
-        bias.set_xlabel(f"rank correlation target / measured: {correlation:.2f}", fontsize=panels.TEXT)
-    panels.name_rows(positive, [names[row] for row in shown], (own.estimated & other.estimated)[shown].tolist())
-    for axis in (positive, negative, bias):
-        axis.tick_params(labelsize=panels.TEXT, length=2)
+    panels.name_rows(axes[0], names, (own.estimated & other.estimated)[shown].tolist())
+    for axis in axes:
+        axis.tick_params(labelsize=TEXT, length=2)
         axis.tick_params(axis="y", length=0)
         axis.spines[["top", "right"]].set_visible(False)
+
+
+def _bias(figure: SubFigure, own: Cells, other: Cells, count: int, shown: list[int], truth: Tensor | None) -> None:
+    axis = figure.axes[-1]
+    panels.bars(axis, own.bias[shown], other.bias[shown], None if truth is None else truth[shown])
+    title = "bias" if len(shown) == count else f"bias, {len(shown)} largest of {count}"
+    axis.set_title(title, fontsize=TITLE)
+    if truth is not None:
+        correlation = rank_correlation(other.bias, truth, other.estimated)
+        axis.set_xlabel(f"rank correlation target / measured: {correlation:.2f}", fontsize=TEXT)
 
 
 def _cell(top: Axes, bottom: Axes, own: Cells, other: Cells, label: int, channel: int) -> None:
     anchor = POSITIVE if label == channel else NEGATIVE
     ends = torch.stack([each.quantiles[label, channel] for each in (own, other)])
     edges = _axis(ends, own.anchor_quantiles[anchor])
-    panels.ridge(top, edges, own.anchor_density(anchor, edges), 0, ANCHOR)
-    for domain, colour in ((own, SOURCE), (other, TARGET)):
+    panels.ridge(top, edges, own.anchor_density(anchor, edges), 0, panels.ANCHOR)
+    for domain, colour in ((own, panels.SOURCE), (other, panels.TARGET)):
         panels.ridge(top, edges, domain.density(label, channel, edges), 0, colour)
-        delta = cells.correction(domain, own, label, channel, edges)
         low, _, high = domain.quantiles[label, channel]
+        delta = cells.correction(domain, own, label, channel, edges)
         panels.curve(bottom, edges, delta, (low <= edges) & (edges <= high), colour)
     top.set(ylim=(0, None), yticks=[], xticklabels=[])
     if not (own.estimated[label] and other.estimated[label]):
-        top.set_facecolor(UNKNOWN)
+        top.set_facecolor(panels.UNKNOWN)
     for axis in (top, bottom):
         axis.set_xlim(float(edges[0]), float(edges[-1]))
-        axis.tick_params(labelsize=panels.TEXT, length=2)
+        axis.tick_params(labelsize=TEXT, length=2)
 
 
 def _axis(ends: Tensor, anchor: Tensor) -> Tensor:
@@ -176,15 +176,3 @@ def _axis(ends: Tensor, anchor: Tensor) -> Tensor:
     high = torch.nanquantile(ends[:, 2], 1 - _TRIM).fmax(anchor[2]).nan_to_num(1)
     margin = 0.04 * (high - low) + 1e-3
     return torch.linspace(float(low - margin), float(high + margin), _POINTS + 1)
-
-
-def _legend(truth: bool) -> list[Patch | Line2D]:
-    handles = [
-        Patch(color=SOURCE, alpha=0.6, label="source"),
-        Patch(color=TARGET, alpha=0.6, label="target"),
-        Patch(color=ANCHOR, alpha=0.6, label="anchor: all classes of the source"),
-        Patch(color=ANCHOR, alpha=0.1, label="its 1 % to 99 %"),
-        Patch(color=UNKNOWN, label="grey: never estimated"),
-    ]
-    mark = Line2D([], [], marker="D", color="black", linestyle="", markersize=4, label="bias measured with labels")
-    return [*handles, mark] if truth else handles

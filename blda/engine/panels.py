@@ -9,6 +9,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.text import Text
 from torch import Tensor
 
 SOURCE, TARGET, ANCHOR, UNKNOWN = "#0072B2", "#D55E00", "#404040", "#D9D9D9"
@@ -20,6 +24,7 @@ TEXT, TITLE = 8, 9.5
 MOST_NAMES = 40
 """Names that fit on an axis; of more, every k-th is written."""
 
+_LONGEST = 16  # letters of a name
 _MOST_VALUES = 8  # classes up to which every cell carries its number
 _FULL = 0.92  # height of the tallest point of a ridge, in rows
 
@@ -39,8 +44,9 @@ def name_cells(axis: Axes, names: Sequence[str], known: Sequence[bool]) -> None:
     """Class names along both sides of a matrix, as many as fit; in grey what was not estimated in both domains."""
     ticks = range(0, len(names), -(-len(names) // MOST_NAMES))
     size = min(TEXT, max(4.5, 230 / len(ticks)))
-    axis.set_xticks(ticks, [names[i] for i in ticks], rotation=90, fontsize=size)
-    axis.set_yticks(ticks, [names[i] for i in ticks], fontsize=size)
+    shown = [_short(names[i]) for i in ticks]
+    axis.set_xticks(ticks, shown, rotation=90, fontsize=size, parse_math=False)
+    axis.set_yticks(ticks, shown, fontsize=size, parse_math=False)
     axis.tick_params(length=1.5, pad=1.5)
     for i, label in zip(ticks, axis.get_yticklabels(), strict=True):
         _mark(label, known[i])
@@ -72,10 +78,13 @@ def ridges(axis: Axes, edges: Tensor, source: Sequence[Tensor], target: Sequence
 
 
 def ridge(axis: Axes, edges: Tensor, found: Tensor, bottom: float, colour: str, height: float = _FULL) -> None:
-    """One density (N,) as a hill on its line; nothing where it is nan."""
-    if not found.isfinite().all() or not found.max() > 0:
+    """One density (N,) as a hill on its line; nothing where it is nan, a word where most of it lies off the axis."""
+    if not found.isfinite().all():
         return
-    middle, curve = (edges[1:] + edges[:-1]) / 2, bottom + height * found / found.max()
+    if (found * edges.diff()).sum() < 0.5:
+        place = {"transform": axis.get_yaxis_transform(), "ha": "right", "fontsize": TEXT - 2, "color": colour}
+        axis.text(0.98, bottom + 0.1 * height, "beyond this axis", **place)
+    middle, curve = (edges[1:] + edges[:-1]) / 2, bottom + height * found / found.max().clamp_min(1e-6)
     axis.fill_between(middle.numpy(), bottom, curve.numpy(), color=colour, alpha=0.25, linewidth=0, zorder=1)
     axis.plot(middle.numpy(), curve.numpy(), color=colour, linewidth=1, zorder=2)
 
@@ -114,13 +123,33 @@ def bars(axis: Axes, source: Tensor, target: Tensor, truth: Tensor | None) -> No
 def name_rows(axis: Axes, names: Sequence[str], known: Sequence[bool]) -> None:
     """Names of ridges from the top, below that of the anchor; in grey what was not estimated in both domains."""
     heights = [len(names) - row for row in range(len(names) + 1)]
-    axis.set_yticks([at + _FULL / 3 for at in heights], ["anchor", *names], fontsize=TEXT)
+    labels = ["anchor", *map(_short, names)]
+    axis.set_yticks([at + _FULL / 3 for at in heights], labels, fontsize=TEXT, parse_math=False)
     axis.set_ylim(-0.2, len(names) + 1)
     for label, is_known in zip(axis.get_yticklabels()[1:], known, strict=True):
         _mark(label, is_known)
 
 
-def _mark(label: object, known: bool) -> None:
+def legend(figure: Figure, bands: bool, truth: bool) -> None:
+    """What colours and marks mean, below. bands: anchors have one. truth: measured bias is marked."""
+    handles = [
+        Patch(color=SOURCE, alpha=0.6, label="source"),
+        Patch(color=TARGET, alpha=0.6, label="target"),
+        Patch(color=ANCHOR, alpha=0.6, label="anchor: all classes of the source"),
+        Patch(color=UNKNOWN, label="never estimated"),
+    ]
+    if bands:
+        handles.insert(3, Patch(color=ANCHOR, alpha=0.1, label="its 1 % to 99 %"))
+    if truth:
+        handles.append(Line2D([], [], marker="D", color="black", ls="", ms=4, label="bias measured with labels"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=TITLE, frameon=False)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+
+
+def _mark(label: Text, known: bool) -> None:
     if not known:
         label.set(color="0.6", fontstyle="italic")
 

@@ -17,7 +17,8 @@ from blda.data.viper import Viper
 from blda_video.data.cityscapes_seq import CityscapesSequence
 from blda_video.data.viper import ViperSequence
 from blda_video.data.world import writer
-from blda_video.data.world.layouts import CITYSCAPES_IDS, VIPER_IDS
+from blda_video.data.layouts.cityscapes import CITYSCAPES_IDS
+from blda_video.data.layouts.games import VIPER_IDS
 from blda_video.data.world.materials import CLASSES
 from blda_video.data.world.world import World
 from blda_video.data.world.writer import WorldSpec, ensure, make, sequence_seed
@@ -110,7 +111,7 @@ def test_other_settings_are_an_error_that_names_them(tmp_path: Path) -> None:
         ensure(viper(tmp_path, size=(40, 64)), progress=False)
     assert "world_train.json" in str(error.value) and "\n" not in str(error.value)
     (tmp_path / "world" / "world_train.json").unlink()
-    with pytest.raises(ValueError, match="exists already; delete it"):
+    with pytest.raises(ValueError, match="exists already and is no"):
         ensure(viper(tmp_path), progress=False)
 
 

@@ -1,0 +1,144 @@
+"""A short, small run of a config on miniatures of its data: no download, no weights, seconds on a CPU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from blda import configfile
+from blda.classify import ClassifyConfig
+from blda.config import Config
+from blda_video.config import VideoConfig
+from blda_video.data.miniature import copies, moved
+from blda_video.data.world.writer import write
+
+MARK = "# A rehearsal, made by tools/make_world.py"
+"""First words of the config in a folder that may be made anew."""
+STEPS = 20
+SHORT = 64
+"""Shorter side of the training crop."""
+BATCH = 4
+HEADS = {"daformer": {"embed": 16}, "linear": {"bottleneck": 32}}
+
+
+def make(path: Path, kind: type[Config], root: Path) -> Path:
+    """Write `<root>/<name of the config>` with copies of the data sets and `config.yaml`; returns the latter.
+
+    The config has the original as its base, and its run's folder inside. An earlier rehearsal is replaced, run and all.
+    ValueError when the folder is there and no rehearsal, or a reader has no miniature.
+    """
+    folder = root / path.stem
+    _require_ours(folder)
+    config = configfile.load(path, kind)
+    scale = _scale(config)
+    found, readers = copies(config, folder, lambda size: _scaled(size, scale))
+    root.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=root))
+    try:
+        for copy in found:
+            write(copy.spec, temporary / Path(copy.spec.root).relative_to(folder))
+            for file, text in copy.files.items():
+                file = temporary / file.relative_to(folder)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8")
+        base = os.path.relpath(path.resolve(), folder.resolve())
+        tree = {"base": base, **changes(config, folder, scale, readers)}
+        text = f"{MARK}: {path}\n" + yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=110)
+        (temporary / "config.yaml").write_text(text, encoding="utf-8")
+        temporary.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder / "config.yaml"
+
+
+def changes(config: Config, folder: Path, scale: float, readers: dict[str, dict]) -> dict[str, Any]:
+    """What the rehearsal's config says otherwise.
+
+    scale: by which images, crops and rows shrink; pixel counts shrink by its square. readers: role -> new keywords.
+    """
+    settings, training = config.self_training, config.training
+    small: dict[str, Any] = {"run": str(folder / "run")}
+    for role, keywords in readers.items():
+        data = getattr(config, role)
+        sizes = {key: _scaled(getattr(data, key, None), scale) for key in ("resize", "crop", "size")}
+        small[role] = {"reader": {"name": data.reader["name"], **keywords}}
+        small[role].update({key: list(size) for key, size in sizes.items() if size is not None})
+    if config.source.rare is not None:
+        small["source"]["rare"] = {"min_pixels": _count(config.source.rare.min_pixels, scale)}
+    small["evaluation"]["every"] = STEPS // 2
+    head = config.model.head.get("name")
+    small["model"] = {
+        "encoder": {"name": "small", "channels": [8, 16, 24, 32]},
+        "head": {"name": head, **HEADS.get(head, {})},
+    }
+    small["self_training"] = {
+        "ignore_top": round(settings.ignore_top * scale),
+        "ignore_bottom": round(settings.ignore_bottom * scale),
+        "burn_in": min(settings.burn_in, STEPS // 4),
+    }
+    small["blda"] = {"warmup": STEPS // 4, "min_pixels": _count(config.blda.min_pixels, scale)}
+    small["optimizer"] = {"warmup": STEPS // 4}
+    small["training"] = {
+        "steps": STEPS,
+        "batch": min(training.batch, BATCH),
+        "precision": "no",
+        "workers": min(training.workers, 1),
+        "checkpoint_every": STEPS // 2,
+    }
+    small["log"] = {"every": STEPS // 4, "pictures": STEPS // 2}
+    small["data"] = {"cache": None}
+    return {**small, **_of_video(config, folder), **_of_classifier(config, scale)}
+
+
+def _of_video(config: Config, folder: Path) -> dict[str, Any]:
+    if not isinstance(config, VideoConfig):
+        return {}
+    flow = dict(config.flow)
+    if flow.get("name") == "store":
+        flow = {"name": "store", "root": str(moved(folder, flow["root"])), "estimator": "dis-medium"}
+    elif flow.get("name") != "dis":
+        flow = {"name": "dis", "preset": "medium"}
+    return {"flow": flow, "worlds": []}
+
+
+def _of_classifier(config: Config, scale: float) -> dict[str, Any]:
+    """Where `min_pixels` counts images."""
+    if not isinstance(config, ClassifyConfig):
+        return {}
+    part, share = config.classification, min(1, BATCH / config.training.batch)
+    small = {"blda": {"warmup": STEPS // 4, "min_pixels": max(round(config.blda.min_pixels * share), 1)}}
+    small["classification"] = {}
+    if part.centre is not None:
+        small["classification"]["centre"] = list(_scaled(part.centre, scale))
+    if part.mask is not None:
+        small["classification"]["mask"] = {"block": max(round(part.mask.block * scale), 4)}
+    if config.source.rare is not None:
+        small["source"] = {"rare": {"min_pixels": config.source.rare.min_pixels}}
+    return small
+
+
+def _scale(config: Config) -> float:
+    sides = config.source.crop or config.source.resize
+    return 1.0 if sides is None else min(1.0, SHORT / min(sides))
+
+
+def _scaled(size: tuple[int, int] | None, scale: float) -> tuple[int, ...] | None:
+    return None if size is None else tuple(max(round(side * scale), 1) for side in size)
+
+
+def _count(pixels: int, scale: float) -> int:
+    return max(round(pixels * scale**2), 1)
+
+
+def _require_ours(folder: Path) -> None:
+    config = folder / "config.yaml"
+    if folder.exists() and not (config.is_file() and config.read_text(encoding="utf-8").startswith(MARK)):
+        raise ValueError(f"{folder} exists and is no rehearsal of a config; choose another --root")
