@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,9 @@ def changes(config: Config, folder: Path, scale: float, readers: dict[str, dict]
         sizes = {key: _scaled(getattr(data, key, None), scale) for key in ("resize", "crop", "size")}
         small[role] = {"reader": {"name": data.reader["name"], **keywords}}
         small[role].update({key: list(size) for key, size in sizes.items() if size is not None})
+    counted = _counted(config, scale)
     if config.source.rare is not None:
-        small["source"]["rare"] = {"min_pixels": _count(config.source.rare.min_pixels, scale)}
+        small["source"]["rare"] = {"min_pixels": counted(config.source.rare.min_pixels)}
     small["evaluation"]["every"] = STEPS // 2
     head = config.model.head.get("name")
     small["model"] = {
@@ -84,7 +86,7 @@ def changes(config: Config, folder: Path, scale: float, readers: dict[str, dict]
         "ignore_bottom": round(settings.ignore_bottom * scale),
         "burn_in": min(settings.burn_in, STEPS // 4),
     }
-    small["blda"] = {"warmup": STEPS // 4, "min_pixels": _count(config.blda.min_pixels, scale)}
+    small["blda"] = {"warmup": STEPS // 4, "min_pixels": counted(config.blda.min_pixels)}
     small["optimizer"] = {"warmup": STEPS // 4}
     small["training"] = {
         "steps": STEPS,
@@ -110,19 +112,20 @@ def _of_video(config: Config, folder: Path) -> dict[str, Any]:
 
 
 def _of_classifier(config: Config, scale: float) -> dict[str, Any]:
-    """Where `min_pixels` counts images."""
     if not isinstance(config, ClassifyConfig):
         return {}
-    part, share = config.classification, min(1, BATCH / config.training.batch)
-    small = {"blda": {"warmup": STEPS // 4, "min_pixels": max(round(config.blda.min_pixels * share), 1)}}
-    small["classification"] = {}
-    if part.centre is not None:
-        small["classification"]["centre"] = list(_scaled(part.centre, scale))
-    if part.mask is not None:
-        small["classification"]["mask"] = {"block": max(round(part.mask.block * scale), 4)}
-    if config.source.rare is not None:
-        small["source"] = {"rare": {"min_pixels": config.source.rare.min_pixels}}
-    return small
+    centre, mask = _scaled(config.classification.centre, scale), config.classification.mask
+    small = {} if centre is None else {"centre": list(centre)}
+    return {
+        "classification": small if mask is None else {**small, "mask": {"block": max(round(mask.block * scale), 4)}}
+    }
+
+
+def _counted(config: Config, scale: float) -> Callable[[int], int]:
+    """How `min_pixels` shrinks: with the area, or with the batch where it counts images."""
+    images = isinstance(config, ClassifyConfig)
+    share = min(1, BATCH / config.training.batch) if images else scale**2
+    return lambda count: max(round(count * share), 1)
 
 
 def _scale(config: Config) -> float:
@@ -132,10 +135,6 @@ def _scale(config: Config) -> float:
 
 def _scaled(size: tuple[int, int] | None, scale: float) -> tuple[int, ...] | None:
     return None if size is None else tuple(max(round(side * scale), 1) for side in size)
-
-
-def _count(pixels: int, scale: float) -> int:
-    return max(round(pixels * scale**2), 1)
 
 
 def _require_ours(folder: Path) -> None:

@@ -1,48 +1,87 @@
-"""Make a street world on disk (see blda_video/data/world), or draw a sheet of it to look at.
+"""Make small street-world copies of data sets, to rehearse a run before a download, or a sheet to look at.
 
-python tools/make_world.py data/world/source --layout viper --look source --sequences 8 --size 128 256
-python tools/make_world.py data/world/target --layout cityscapes_seq --look target --split val --sequences 4
-python tools/make_world.py --preview sheet.png
+    python tools/make_world.py --like configs/viper2csseq.yaml
+    python tools/make_world.py --layout NAME [--root DIR] [--split train val] [--sequences 8] [--size 128 256] ...
+    python tools/make_world.py --preview sheet.png
+
+--like: writes ROOT/viper2csseq with all that the config reads (images, labels, lists, stored flow) and a config of 20
+steps of a small network on it, and prints the command that trains and evaluates it. Made again, it replaces the last
+rehearsal. --layout: writes one data set as its owners name and encode it; a finished split is left as it is.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
+import compute_flow
 import cv2
+import kinds
 import numpy as np
+from command import one_line_errors, parser
 
+from blda import configfile
 from blda.engine import pictures
+from blda_video import rehearsal
+from blda_video.config import VideoConfig
+from blda_video.data.layouts.table import LAYOUTS
 from blda_video.data.world.domains import LOOKS
-from blda_video.data.world.layouts import LAYOUTS
 from blda_video.data.world.world import World
 from blda_video.data.world.writer import WorldSpec, ensure
 
 COLORS = pictures.palette(len(pictures.CITYSCAPES)).numpy()
 """Cityscapes' colours of the 19 classes."""
+ROOT = Path("data/miniature")
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", nargs="?", type=Path, help="folder of the data set; a finished split is left as it is")
-    parser.add_argument("--layout", choices=sorted(LAYOUTS), default="viper", help="how files are named and encoded")
-    parser.add_argument("--look", choices=sorted(LOOKS), default="source", help="clean game or grey camera")
-    parser.add_argument("--split", default="train", help="folder name; other splits have other streets")
-    parser.add_argument("--sequences", type=int, default=8)
-    parser.add_argument("--frames", type=int, default=30, help="frames of a sequence")
-    parser.add_argument("--size", type=int, nargs=2, default=(128, 256), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--labelled", type=int, nargs="+", metavar="FRAME", help="frame numbers that get labels")
-    parser.add_argument("--flow", action="store_true", help="also store the exact flow between consecutive frames")
-    parser.add_argument("--workers", type=int, default=1, help="processes")
-    parser.add_argument("--preview", type=Path, metavar="PNG", help="draw image, labels and flow of both looks instead")
-    parsed = parser.parse_args()
-    if parsed.root is None and parsed.preview is None:
-        parser.error("give a ROOT to write to, or --preview PNG")
-    return parsed
+    reading = parser(__doc__)
+    what = reading.add_mutually_exclusive_group(required=True)
+    what.add_argument("--like", type=Path, metavar="CONFIG", help="all that this config reads, and a config to run")
+    what.add_argument("--layout", choices=sorted(LAYOUTS), help="one data set, in this layout")
+    what.add_argument("--preview", type=Path, metavar="PNG", help="image, labels and flow of both looks")
+    reading.add_argument("--root", type=Path, help=f"folder; without, {ROOT} with --like, {ROOT}/LAYOUT with --layout")
+    reading.add_argument("--look", choices=sorted(LOOKS), help="clean game or grey camera; without, what suits")
+    reading.add_argument("--split", nargs="+", help="other splits have other streets; without, those of the layout")
+    reading.add_argument("--sequences", type=int)
+    reading.add_argument("--frames", type=int, help="frames of a sequence")
+    reading.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
+    reading.add_argument("--seed", type=int, default=0)
+    reading.add_argument("--labelled", type=int, nargs="+", metavar="FRAME", help="frame numbers that get labels")
+    reading.add_argument("--flow", action="store_true", help="also store the exact flow between consecutive frames")
+    reading.add_argument("--workers", type=int, default=1, help="processes")
+    return reading.parse_args()
+
+
+def make_like(path: Path, root: Path) -> str:
+    """Write the rehearsal of a config; returns the command that runs it."""
+    kind, _ = kinds.of_run(path)
+    made = rehearsal.make(path, kind, root)
+    config = configfile.load(made, kind)
+    video = isinstance(config, VideoConfig)
+    if video and config.flow.get("name") == "store":
+        compute_flow.fill(config)
+    tool = "train_video" if video else "train_image"
+    return shlex.join(["accelerate", "launch", f"tools/{tool}.py", str(made)])
+
+
+def make_layout(args: argparse.Namespace) -> None:
+    """Write the splits of one data set."""
+    root, layout = args.root or ROOT / args.layout, LAYOUTS[args.layout]()
+    usual, frames = layout.usual, args.frames or layout.usual.frames
+    for split in args.split or usual.splits:
+        spec = WorldSpec(
+            *(root, args.layout, args.look or usual.look, split, args.sequences or usual.sequences, frames),
+            size=tuple(args.size or usual.size),
+            seed=args.seed,
+            labelled=layout.published(frames) if args.labelled is None else tuple(args.labelled),
+            flow=args.flow,
+        )
+        ensure(spec, workers=args.workers)
+        print(f"{root}: {args.layout} layout, split {split}, {spec.sequences} sequences of {frames} frames")
 
 
 def preview(path: Path, size: tuple[int, int], seed: int, rows: int = 4) -> None:
@@ -70,20 +109,13 @@ def flow_colors(flow: np.ndarray, seen: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Entry point."""
     args = arguments()
-    try:
+    with one_line_errors():
         if args.preview is not None:
-            preview(args.preview, tuple(args.size), args.seed)
-            return
-        labelled = None if args.labelled is None else tuple(args.labelled)
-        spec = WorldSpec(
-            *(args.root, args.layout, args.look, args.split, args.sequences, args.frames, tuple(args.size), args.seed),
-            labelled=labelled,
-            flow=args.flow,
-        )
-        ensure(spec, workers=args.workers)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    print(f"{args.root}: {args.layout} layout, split {args.split}, {args.sequences} sequences of {args.frames} frames")
+            preview(args.preview, tuple(args.size or (128, 256)), args.seed)
+        elif args.layout is not None:
+            make_layout(args)
+        else:
+            print(make_like(args.like, args.root or ROOT))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from blda.config import Config, Part, Target
 from blda.data.label_space import CLASS_LISTS
 from blda.spelling import nearest
 from blda_video.data.layouts.encode import RATE
-from blda_video.data.layouts.layout import Layout, Place
+from blda_video.data.layouts.layout import Place
 from blda_video.data.layouts.table import LAYOUTS
 from blda_video.data.world.writer import WorldSpec
 
@@ -138,8 +138,7 @@ def _bdd100k(wanted: Wanted) -> Made:
     if not wanted.part.get("ids"):
         return [copy], part
     path = wanted.moved(wanted.part["ids"])
-    spec = copy.spec
-    names = [Path(name).name for name in _names(spec.made_layout(), replace(spec, frames=1))]
+    names = [Path(name).name for name in _names(copy.spec, 1)]
     return [replace(copy, files={path: _lines(names)})], {**part, "ids": str(path)}
 
 
@@ -153,7 +152,7 @@ def _folder(wanted: Wanted) -> Made:
     made = []
     for folder in part["folders"] or ("drive_1", "drive_2"):
         spec = wanted.spec(wanted.folder, "folder", "all", options={**options, "folders": (folder,)}, frames=frames)
-        names += _names(spec.made_layout(), spec)
+        names += _names(spec, frames)
         made.append(Copy(("folder", trees["images"], folder), spec, {}))
     if "split" in paths:
         made[0] = replace(made[0], files={paths["split"]: _lines(names)})
@@ -181,8 +180,10 @@ def _class_folders(wanted: Wanted) -> Made:
     return [Copy(("class_folders", images), spec, files)], keywords
 
 
-def _names(layout: Layout, spec: WorldSpec) -> list[str]:
-    places = (Place(spec.split, i, t, spec.frames) for i in range(spec.sequences) for t in range(spec.frames))
+def _names(spec: WorldSpec, frames: int) -> list[str]:
+    """Names of the first so many frames of each sequence."""
+    layout = spec.made_layout()
+    places = (Place(spec.split, i, t, spec.frames) for i in range(spec.sequences) for t in range(frames))
     return [layout.name(place) for place in places]
 
 

@@ -5,9 +5,11 @@ import torch
 from torch.nn import functional as F
 
 from blda.balance import alignment, balanced, correction
-from blda.data.sample import IGNORE
+from blda.data.sample import IGNORE, Sample
 from blda.gmm import Mixture
-from blda.losses import cross_entropy
+from blda.labels import PseudoLabels
+from blda.losses import BalancedLoss, cross_entropy
+from blda.mixing import Mixed
 from blda.statistics import LogitStatistics
 
 
@@ -135,3 +137,37 @@ def test_each_pixel_takes_the_rows_of_its_own_domain(classes):
     joined = correction(logits, labels, [one, other], is_other.long())
     apart = torch.where(is_other[:, None], correction(logits, labels, [other]), correction(logits, labels, [one]))
     assert torch.equal(joined, apart)
+
+
+def _spoilt(case: str, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(2, classes, 8, 8, generator=g), torch.randint(classes, (2, 8, 8), generator=g)
+    if case == "class never seen":
+        labels[labels == classes - 1] = IGNORE
+    if case in ("one pixel", "all ignored"):
+        labels.fill_(IGNORE)
+    if case == "one pixel":
+        labels[0, 3, 3] = 0
+    scale = {"constant": 0.0, "huge": 1e4, "infinite": float("inf"), "minus infinite": -float("inf")}.get(case, 1.0)
+    return (torch.ones_like(logits) if scale == 0 else logits.sign() * scale if scale > 1 else logits * scale), labels
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5])
+@pytest.mark.parametrize(
+    "case", ["class never seen", "one pixel", "all ignored", "constant", "huge", "infinite", "minus infinite"]
+)
+@pytest.mark.parametrize("min_pixels", [1, 100])
+def test_no_batch_puts_anything_but_numbers_into_the_statistics(case, classes, min_pixels):
+    logits, labels = _spoilt(case, classes)
+    criterion = BalancedLoss(*(LogitStatistics(classes, min_pixels=min_pixels, warmup=2) for _ in range(2)))
+    source, weight = Sample(logits, labels, ("a", "b"), (0, 1)), torch.full(labels.shape, 0.5)
+    from_source = torch.arange(8).expand(labels.shape) < 4
+    losses = []
+    for _ in range(3):
+        losses.append(criterion.source(logits, source))
+        losses.append(criterion.mixed(logits, Mixed(logits, labels, weight, from_source), PseudoLabels(labels, weight)))
+    for statistics in criterion.state().values():
+        assert all(buffer.float().isfinite().all() for buffer in statistics.buffers())
+        assert statistics.bias().isfinite().all()
+    if "infinite" not in case:
+        assert torch.stack(losses).isfinite().all()

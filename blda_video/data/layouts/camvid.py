@@ -22,7 +22,12 @@ SEGNET: dict[str, str] = {
 }
 """Class of the world -> SegNet's class."""
 
-DRIVES = (("0016E5_{:05d}", 7959, 2), ("0001TP_{:06d}", 6690, 30), ("0006R0_f{:05d}", 930, 30), ("Seq05VD_f{:05d}", 0, 30))
+DRIVES = (
+    ("0016E5_{:05d}", 7959, 2),
+    ("0001TP_{:06d}", 6690, 30),
+    ("0006R0_f{:05d}", 930, 30),
+    ("Seq05VD_f{:05d}", 0, 30),
+)
 """Names, first number, and numbers from one frame to the next: 15 Hz, and about 1 Hz."""
 
 
