@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from blda import grid, pixels
-from blda.gmm import Mixture, cdf, quantile
+from blda.gmm import Mixture, cdf, quantile, tabulated
+from blda.kernels.choice import mixtures
 from blda.statistics import MOST_ELEMENTS, LogitStatistics
 
 CLIP = 0.01
@@ -42,13 +43,23 @@ def alignment(statistics: LogitStatistics, source: LogitStatistics, labels: Tens
         active, rows = active & present, rows[active & present]
     table = torch.zeros(classes, classes, grid.BINS, device=device)
     for some in rows.split(max(1, MOST_ELEMENTS // table[0].numel())):
-        mixture = Mixture(*(field[some] for field in statistics.mixture))
-        height = cdf(mixture, grid.nodes(device)).clamp_(CLIP, 1 - CLIP)
-        positive, negative = (Mixture(*(field[anchor, None] for field in source.anchors)) for anchor in (0, 1))
-        own = height[torch.arange(len(some), device=device), some]
-        table[some] = quantile(negative, height.view(1, -1)).view(height.shape)
-        table[some, some] = quantile(positive, own.view(1, -1)).view(own.shape)
+        cells = Mixture(*(field[some] for field in statistics.mixture))
+        table[some] = _aligned(cells, source.anchors, 1)
+        own = Mixture(*(field[torch.arange(len(some), device=device), some] for field in cells))
+        table[some, some] = _aligned(own, source.anchors, 0)
     return Alignment(table, active)
+
+
+def _aligned(mixture: Mixture, anchors: Mixture, which: int) -> Tensor:
+    """F_a^-1(clip(F(z))) of mixtures (..., K) at all nodes -> (..., BINS)."""
+    anchor, nodes = Mixture(*(field[which, None] for field in anchors)), grid.nodes(mixture.means.device)
+    compiled = mixtures(mixture.means.device.type)
+    if compiled is None:
+        height = cdf(mixture, nodes).clamp_(CLIP, 1 - CLIP)
+        return quantile(anchor, height.view(1, -1)).view(height.shape)
+    levels, heights = tabulated(anchor)
+    flat = Mixture(*(field.flatten(0, -2) for field in mixture))
+    return compiled.align(flat, nodes, CLIP, heights[0], levels[0]).view(*mixture.means.shape[:-1], grid.BINS)
 
 
 @torch.no_grad()

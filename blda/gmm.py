@@ -64,20 +64,25 @@ def cdf(mixture: Mixture, values: Tensor) -> Tensor:
     return total
 
 
-def quantile(mixture: Mixture, probability: Tensor, nodes: int = 8192) -> Tensor:
-    """F^-1(p) of the mixtures (M, K) at probability (M, N) in (0, 1), by inverting F tabulated on `nodes` points.
+def quantile(mixture: Mixture, probability: Tensor) -> Tensor:
+    """F^-1(p) of the mixtures (M, K) at probability (M, N) in (0, 1), by inverting the tabulated F."""
+    levels, heights = tabulated(mixture)
+    right = torch.searchsorted(heights, probability.contiguous()).clamp(1, levels.shape[-1] - 1)
+    below, above = heights.gather(-1, right - 1), heights.gather(-1, right)
+    fraction = ((probability - below) / (above - below).clamp_min(1e-12)).clamp(0, 1)
+    return torch.lerp(levels.gather(-1, right - 1), levels.gather(-1, right), fraction)
 
-    The nodes span eight deviations around every component; the error is far below their spacing.
+
+def tabulated(mixture: Mixture, points: int = 8192) -> tuple[Tensor, Tensor]:
+    """Values (M, points) and F there, of mixtures (M, K).
+
+    They span eight deviations around every component; what interpolation gets wrong is far below their spacing.
     """
     deviation = mixture.variances.sqrt()
     low = (mixture.means - 8 * deviation).amin(-1, keepdim=True)
     high = (mixture.means + 8 * deviation).amax(-1, keepdim=True)
-    grid = low + (high - low) * torch.linspace(0, 1, nodes, dtype=low.dtype, device=low.device)
-    height = cdf(mixture, grid).contiguous()
-    right = torch.searchsorted(height, probability.contiguous()).clamp(1, nodes - 1)
-    below, above = height.gather(-1, right - 1), height.gather(-1, right)
-    fraction = ((probability - below) / (above - below).clamp_min(1e-12)).clamp(0, 1)
-    return torch.lerp(grid.gather(-1, right - 1), grid.gather(-1, right), fraction)
+    levels = low + (high - low) * torch.linspace(0, 1, points, dtype=low.dtype, device=low.device)
+    return levels, cdf(mixture, levels).contiguous()
 
 
 def _density(mixture: Mixture, values: Tensor) -> Tensor:

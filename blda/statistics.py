@@ -8,7 +8,7 @@ from torch import distributed as dist
 
 from blda import grid, pixels
 from blda.gmm import Mixture, cdf, em_step
-from blda.kernels.choice import kernels
+from blda.kernels.choice import kernels, mixtures
 from blda.labels import PseudoLabels
 
 EM_ITERATIONS = 3
@@ -157,12 +157,19 @@ def _fitted(mixture: Mixture, values: Tensor, counts: Tensor, iterations: int) -
         values, counts, rows = values[occupied], counts[..., occupied], rows[counts.flatten(1).any(1)]
     row_size = max(1, counts[0].numel() * mixture.means.shape[-1])
     for some in rows.split(max(1, MOST_ELEMENTS // row_size)):
-        part = Mixture(*(field[some] for field in mixture))
-        for _ in range(iterations):
-            part = em_step(part, values, counts[some])
+        part = _em(Mixture(*(field[some] for field in mixture)), values, counts[some], iterations)
         for field, new in zip(fitted, part, strict=True):
             field[some] = new
     return fitted
+
+
+def _em(mixture: Mixture, values: Tensor, counts: Tensor, iterations: int) -> Mixture:
+    compiled = mixtures(counts.device.type)
+    if compiled is not None:
+        return compiled.fit(mixture, values, counts, iterations)
+    for _ in range(iterations):
+        mixture = em_step(mixture, values, counts)
+    return mixture
 
 
 def _count(logits: Tensor, row: Tensor, units: Tensor) -> Tensor:

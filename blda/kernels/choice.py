@@ -12,6 +12,12 @@ NEEDS = {"cpu": "numba", "cuda": "triton"}
 
 
 @cache
+def mixtures(device: str) -> ModuleType | None:
+    """The module with `fit` and `align` of mixtures, for the CPU only; None where plain torch does the work."""
+    return import_module("blda.kernels.mixtures") if device == "cpu" and find_spec("numba") else None
+
+
+@cache
 def kernels(device: str) -> ModuleType | None:
     """The module for a device type, with `count` and `loss_and_gradient`; None where plain torch does the work."""
     needs = NEEDS.get(device)

@@ -7,9 +7,6 @@ added over the tiles in their order, so results do not depend on the number of t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -17,6 +14,7 @@ from numba import njit
 from torch import Tensor
 
 from blda.grid import BINS, LIMIT, MIDDLE, ONE, SCALE
+from blda.kernels.threads import over_threads
 
 TILE = 1024
 """Pixels: 19 classes of them take 76 KB."""
@@ -36,7 +34,8 @@ def count(logits: Tensor, row: Tensor, units: Tensor) -> Tensor:
         _count(*arrays, tiles.start, tiles.stop, counts)
         return counts
 
-    parts = _over_threads(part, batch * math.ceil(pixels / TILE))
+    # A thread's own histogram pays from about as many logits on as it has cells.
+    parts = over_threads(part, batch * math.ceil(pixels / TILE), math.ceil((classes + 1) * BINS / TILE))
     return torch.from_numpy(sum(parts[1:], parts[0])).view(classes + 1, classes, BINS)[:classes]
 
 
@@ -53,19 +52,8 @@ def loss_and_gradient(
     gradient, losses = torch.empty_like(logits), torch.zeros(tiles, dtype=torch.float64)
     given = (tensor.numpy() for tensor in (logits, row, weight, table.flatten(), active))
     arrays = (*given, np.float32(tau), gradient.numpy(), losses.numpy())
-    _over_threads(lambda part: _loss(*arrays, part.start, part.stop), tiles)
+    over_threads(lambda part: _loss(*arrays, part.start, part.stop), tiles)
     return losses.sum(), gradient
-
-
-def _over_threads(work: Callable, tiles: int) -> list:
-    """work(range of tiles), the tiles shared out evenly over torch's threads; results in the order of the tiles."""
-    threads = min(torch.get_num_threads(), tiles)
-    edges = [tiles * i // max(threads, 1) for i in range(threads + 1)]
-    shares = [range(*pair) for pair in pairwise(edges)] or [range(0)]
-    if len(shares) == 1:
-        return [work(shares[0])]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, shares))
 
 
 @_compiled

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from blda import losses, statistics
-from blda.balance import Alignment, balanced, correction
+from blda import balance, losses, statistics
+from blda.balance import Alignment, alignment, balanced, correction
 from blda.data.sample import IGNORE
+from blda.gmm import Mixture, em_step
 from blda.grid import BINS, nodes
-from blda.kernels.choice import kernels
+from blda.kernels.choice import kernels, mixtures
 from blda.losses import balanced_cross_entropy, cross_entropy
 from blda.statistics import LogitStatistics
 
@@ -46,8 +47,13 @@ def plain(monkeypatch):
     """Turns the compiled kernels off."""
 
     def turn_off() -> None:
-        for module in (losses, statistics):
-            monkeypatch.setattr(module, "kernels", lambda device: None)
+        for module, name in (
+            (losses, "kernels"),
+            (statistics, "kernels"),
+            (statistics, "mixtures"),
+            (balance, "mixtures"),
+        ):
+            monkeypatch.setattr(module, name, lambda device: None)
 
     return turn_off
 
@@ -59,6 +65,36 @@ def test_compiled_counts_equal_plain_ones(shape, plain):
     compiled = domain.evidence(logits, labels, weight)
     plain()
     assert torch.equal(compiled, domain.evidence(logits, labels, weight))
+
+
+def test_compiled_fit_equals_plain_em_in_double_precision():
+    module = mixtures("cpu")
+    if module is None:
+        pytest.skip("numba is not installed")
+    g = torch.Generator().manual_seed(0)
+    start = Mixture(torch.full((3, 4, 5), 0.2), torch.randn(3, 4, 5, generator=g), torch.ones(3, 4, 5))
+    counts = 100 * torch.rand(3, 4, BINS, generator=g).double() * (torch.rand(3, 4, BINS, generator=g) < 0.3)
+    counts[1, 2] = 0
+    fitted = module.fit(start, nodes(), counts, 3)
+    expected = Mixture(*(field.double() for field in start))
+    for _ in range(3):
+        expected = em_step(expected, nodes().double(), counts)
+    for own, right in zip(fitted, expected, strict=True):
+        torch.testing.assert_close(own, right.float(), atol=1e-4, rtol=1e-4)
+    assert all(torch.equal(own[1, 2], old[1, 2]) for own, old in zip(fitted, start, strict=True))
+
+
+@pytest.mark.parametrize("classes", [1, 2, 6])
+def test_compiled_alignment_equals_the_plain_one(classes, plain):
+    logits, labels, _ = _batch((2, classes, 40, 50))
+    statistics = LogitStatistics(classes, min_pixels=1)
+    for _ in range(2):
+        statistics.update(logits.clamp(-30, 30), labels)
+    compiled = alignment(statistics, statistics, labels)
+    plain()
+    expected = alignment(statistics, statistics, labels)
+    assert torch.equal(compiled.active, expected.active)
+    torch.testing.assert_close(compiled.table, expected.table, atol=2e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
