@@ -45,26 +45,31 @@ def spearman(first: Tensor, second: Tensor) -> float:
     return float(ranks.prod(0).sum() / spread) if spread > 0 else float("nan")
 
 
-def rank_correlation(estimate: Tensor, truth: Tensor, estimated: Tensor) -> float:
+def rank_correlation(estimate: Tensor, truth: Tensor, known: Tensor) -> float:
     """Spearman's, of the bias estimated without labels with the measured one, (C,) each.
 
-    Over the classes that both know: not nan in the truth, and with statistics of their own, estimated (C,) bool. nan
-    below three of them.
+    Over the classes that are known, (C,) bool, and not nan in the truth; nan below three of them.
     """
-    known = estimated & ~truth.isnan()
+    known = known & ~truth.isnan()
     return spearman(estimate[known], truth[known]) if known.sum() > 2 else float("nan")
 
 
 def agreement(states: Mapping[str, object], found: Mapping[str, float], classes: Sequence[str]) -> dict[str, float]:
-    """bias_rank_correlation of a method's target statistics with the measured bias; nothing if it keeps none.
+    """Rank correlation of the target's estimated with the measured bias; nothing for a method without statistics.
 
-    states: what the method saves, by name. found: scores that hold the measured bias.
+    states: what the method saves, by name. found: scores that hold the measured bias. Returns bias_rank_correlation,
+    over the classes whose row was estimated, and bias_rank_correlation/all, over all that occur in the truth: one
+    without pseudo-labels is estimated too, by its logit over the pixels of the others. nan while no row is estimated.
     """
     statistics = states.get("target_statistics")
     if not isinstance(statistics, LogitStatistics):
         return {}
-    estimate, estimated = statistics.bias().cpu(), statistics.estimated[: statistics.classes].cpu()
-    return {"bias_rank_correlation": rank_correlation(estimate, of_scores(found, classes), estimated)}
+    estimate, truth = statistics.bias().cpu(), of_scores(found, classes)
+    rows = statistics.estimated[: statistics.classes].cpu()
+    return {
+        "bias_rank_correlation": rank_correlation(estimate, truth, rows),
+        "bias_rank_correlation/all": rank_correlation(estimate, truth, rows.any().expand_as(rows)),
+    }
 
 
 def _ranks(values: Tensor) -> Tensor:

@@ -93,7 +93,17 @@ def test_bias_estimated_without_labels_ranks_classes_as_the_measured_one():
     scores = bias.scores(confusion, names)
     torch.testing.assert_close(statistics.bias().double(), bias.of_scores(scores, names), atol=0.01, rtol=0)
     found = bias.agreement({"teacher": None, "target_statistics": statistics}, scores, names)
-    assert found == {"bias_rank_correlation": pytest.approx(1)}
+    assert found == {"bias_rank_correlation": pytest.approx(1), "bias_rank_correlation/all": pytest.approx(1)}
+
+
+def test_a_class_without_pseudo_labels_counts_among_all_alone():
+    statistics, confusion = _statistics()
+    statistics.estimated[0] = False
+    names = ("a", "b", "c", "d")
+    scores = bias.scores(confusion, names) | {"bias/a": 5.0}
+    found = bias.agreement({"target_statistics": statistics}, scores, names)
+    assert found["bias_rank_correlation"] == pytest.approx(1)
+    assert found["bias_rank_correlation/all"] < 0.9
 
 
 def test_a_method_without_target_statistics_has_no_agreement():
@@ -102,7 +112,8 @@ def test_a_method_without_target_statistics_has_no_agreement():
 
 def test_statistics_that_know_nothing_agree_with_nothing():
     found = bias.agreement({"target_statistics": LogitStatistics(3)}, {"bias/a": 0.1, "bias/b": 0.0}, ("a", "b", "c"))
-    assert math.isnan(found["bias_rank_correlation"])
+    assert len(found) == 2
+    assert all(math.isnan(value) for value in found.values())
 
 
 @pytest.mark.parametrize("scale", [0.05, 1.0, 30.0])
