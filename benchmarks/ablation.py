@@ -4,8 +4,8 @@
         [key=value ...]
 
 Trains with the project's tools: on the source alone, self-training, the same with class re-weighting, BLDA on source
-pixels, on both domains, and with cumulative-density regression; and calibrates the self-trained networks after the
-fact (tools/calibrate.py). Finished runs in OUTPUT are not repeated, stopped ones continue. For every variant: mIoU,
+pixels, on both domains, and with cumulative-density regression; and calibrates trained networks after the fact
+(tools/calibrate.py). Finished runs in OUTPUT are not repeated, stopped ones continue. For every variant: mIoU,
 mAcc and deviation over classes with mean and spread over the seeds, its margin in mIoU over self-training seed by seed,
 and the rank correlation between the estimated and the true bias of the target at every evaluation.
 """
@@ -30,6 +30,7 @@ VARIANTS = {
     "cumulative_density": ["method=blda", "blda.density={}"],
 }
 TAUS = ("0.1", "0.2", "0.3", "0.5", "1.0")
+POST_HOC = ("self_training", "online_both")
 CORRELATION = "bias_rank_correlation"
 
 
@@ -44,8 +45,9 @@ def main() -> None:
     variants = {name: [*given.overrides, *options] for name, options in VARIANTS.items()}
     folders = trained(given.config, variants, given.seeds, given.output, given.jobs)
     scores = {name: [result(folder) for folder in each] for name, each in folders.items()}
-    for tau, runs in calibrated(folders["self_training"]).items():
-        scores[f"post_hoc_tau_{tau}"] = runs
+    for name in POST_HOC:
+        for tau, runs in calibrated(folders[name]).items():
+            scores[f"{name}+post_hoc_tau_{tau}"] = runs
     report = {name: compared(runs, scores["self_training"]) for name, runs in scores.items()}
     for name in ("online_source", "online_both", "cumulative_density"):
         report[name][CORRELATION] = [correlations(folder) for folder in folders[name]]
@@ -55,14 +57,15 @@ def main() -> None:
 
 
 def calibrated(folders: list[Path]) -> dict[str, list[dict[str, float]]]:
-    """tau -> scores of the self-trained networks, calibrated without training and without target labels."""
+    """tau -> scores of trained networks, calibrated without training and without target labels."""
     found: dict[str, list[dict[str, float]]] = {tau: [] for tau in TAUS}
     for folder in folders:
-        newest = max(folder.glob("step_*.pt"))
-        command = [sys.executable, str(ROOT / "tools" / "calibrate.py"), str(newest), "log.bar=false"]
-        command += ["--output", str(folder / "calibration.pt"), "--tau", *TAUS]
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-        for scores in json.loads(done.stdout)["sweep"]:
+        done = folder / "calibration.json"
+        if not done.exists():
+            command = [sys.executable, str(ROOT / "tools" / "calibrate.py"), str(max(folder.glob("step_*.pt")))]
+            command += ["log.bar=false", "--images", "120", "--output", str(folder / "calibration.pt"), "--tau", *TAUS]
+            done.write_text(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
+        for scores in json.loads(done.read_text())["sweep"]:
             if str(scores["tau"]) in found:
                 found[str(scores["tau"])].append(scores)
     return found

@@ -1,6 +1,7 @@
 """How well flow carries labels: labels of frame t - k are pulled to t and compared with the labels of t. Prints JSON.
 
     python benchmarks/label_carry.py --images DIR --labels DIR --gaps 1 2 4 --flow dis-medium --classes 11
+    python benchmarks/label_carry.py ... --flow '{name: raft, size: small, weights: PATH}'
 
 Both folders hold files of equal stems, in the order of time. Ids from --classes on are ignored. `mIoU` is over the
 pixels whose point lies inside frame t - k, `mIoU_outside_wrong` counts the others as errors, `mIoU_where_valid` is
@@ -12,26 +13,23 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import yaml
 from torch import Tensor
 
 from blda.data.dataset import image_tensor
 from blda.data.files import read_ids, read_image
 from blda.data.sample import IGNORE
-from blda_video.flow.estimate import DIS
+from blda_video.build import estimator_of
+from blda_video.data.clip import Estimator
 from blda_video.flow.geometry import consistent, pull_labels
 
-Estimator = Callable[[Tensor, Tensor], Tensor]
-ESTIMATORS: dict[str, Callable[[], Estimator]] = {
-    "none": lambda: lambda image, neighbour: torch.zeros_like(image[:, :2]),
-    "dis-ultrafast": lambda: DIS("ultrafast"),
-    "dis-fast": lambda: DIS("fast"),
-    "dis-medium": lambda: DIS("medium"),
-    "dis": lambda: DIS(),
-}
+
+def standing(image: Tensor, neighbour: Tensor) -> Tensor:
+    """No motion (B, 2, H, W)."""
+    return torch.zeros_like(image[:, :2])
 
 
 def ids_of(path: Path) -> Tensor:
@@ -86,13 +84,17 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="folder of consecutive frames")
     parser.add_argument("--labels", type=Path, required=True, help="folder of label pictures of the same stems")
     parser.add_argument("--gaps", type=int, nargs="+", default=[1, 2, 4], help="distances in frames")
-    parser.add_argument("--flow", choices=ESTIMATORS, default="dis", help="estimator; none copies without motion")
+    help_of_flow = "estimator: a name, or a part as in a config; none copies without motion"
+    parser.add_argument("--flow", default="dis-medium", help=help_of_flow)
     parser.add_argument("--classes", type=int, required=True, help="number of classes; ids from it on are ignored")
     parser.add_argument("--frames", type=int, default=None, help="use only the first N frames")
     options = parser.parse_args()
     labels = {path.stem: path for path in sorted(options.labels.iterdir())}
     images = [path for path in sorted(options.images.iterdir()) if path.stem in labels][: options.frames]
-    estimator = ESTIMATORS[options.flow]()
+    try:
+        estimator = standing if options.flow == "none" else estimator_of("--flow", yaml.safe_load(options.flow))
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
     gaps = {str(gap): carry(images, labels, gap, estimator, options.classes) for gap in options.gaps}
     print(json.dumps({"benchmark": "label_carry", "flow": options.flow, "gaps": gaps}, indent=2))
 

@@ -140,7 +140,7 @@ class Build:
         wrapped, optimizer = accelerator.prepare(trained, optimizer)
         batches = self.batches(adapts=teacher is not None)
         log = RunLog(folder, self.classes, accelerator.is_main_process, config.log.bar, self.protocols[0].name)
-        parts = self.method(wrapped, teacher, criterion)
+        parts = self.method(method, wrapped, teacher, criterion)
         measure, plan = self.evaluator(), self.plan()
         return Trainer(accelerator, parts, student, optimizer, batches, measure, log, folder, plan, self.skipped)
 
@@ -178,8 +178,8 @@ class Build:
         density, balanced = self.config.blda.density, self.balanced_loss()
         return balanced if density is None else DensityLoss(balanced, trained.head, density.strength, density.power)
 
-    def method(self, student: nn.Module, teacher: Teacher | None, criterion: Criterion) -> Method:
-        """What is trained for, around the wrapped student."""
+    def method(self, name: str, student: nn.Module, teacher: Teacher | None, criterion: Criterion) -> Method:
+        """What is trained for, around the wrapped student; all of METHODS but the first are one in kind."""
         if teacher is None:
             return Supervised(student, criterion)
         settings, seed = self.config.self_training, self.config.seed
@@ -251,7 +251,7 @@ class Build:
         reader = self.reader("source.reader", data.reader, labelled=True)
         least = data.rare.min_pixels * data.rare.min_crop_ratio if data.rare else 0
         crop = RandomCrop(data.resize, data.crop, data.flip, data.max_share, least)
-        return SegmentationDataset(reader, self.table(reader, data.rename), crop, self.seed("source"))
+        return SegmentationDataset(reader, self.table(reader, data.rename), crop, self.seed("source"), in_bytes=True)
 
     def rare_pixels(self, source: SegmentationDataset) -> Any:
         """Class pixels of every source frame, counted once by one process; None unless rare classes are favoured."""
@@ -326,7 +326,7 @@ class Build:
         data = self.config.target
         reader = self.reader("target.reader", data.reader, labelled=False)
         crop = RandomCrop(data.resize, data.crop, data.flip)
-        return SegmentationDataset(reader, None, crop, self.seed("target"))
+        return SegmentationDataset(reader, None, crop, self.seed("target"), in_bytes=True)
 
     def labeller(self) -> Labeller:
         """What makes pseudo-labels."""

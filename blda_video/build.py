@@ -6,14 +6,17 @@ import os
 from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
+from torch import Tensor
+
 from blda.build import Build
+from blda.config import Part
 from blda.data.check import Extent, Role
 from blda.data.report import DataReport
 from blda.data.transforms import RandomCrop
 from blda.engine.metrics import Metric
 from blda.parts import Constructors, construct
 from blda.spelling import nearest
-from blda_video import rules
 from blda_video.config import VideoConfig
 from blda_video.data.bdd import BDDVid
 from blda_video.data.bdd100k import BDD100k
@@ -27,13 +30,42 @@ from blda_video.data.videos import VideoFiles
 from blda_video.data.viper import ViperSequence
 from blda_video.data.world.writer import ensure
 from blda_video.flow.estimate import DIS
-from blda_video.flow.store import FlowStore
+from blda_video.flow.mmflow import MMFlow
+from blda_video.flow.names import described, part_of
+from blda_video.flow.published import PublishedFlow
+from blda_video.flow.raft import RAFT
+from blda_video.flow.store import FlowStore, StoredFlow
 from blda_video.metrics import TemporalConsistency
 from blda_video.propagate import PropagatedLabels
+from blda_video.rules.agreement import Consistency, ConsistentConfidence, RareClass
+from blda_video.rules.averages import KeyAlone, Trajectory
+from blda_video.rules.rule import Rule
+from blda_video.rules.warped import ConfidenceThreshold, Fill, MaxConfidence, Warp
 from blda_video.smoothing import SmoothedStatistics
 
-ESTIMATORS: Constructors = {"dis": DIS}
-RULES = {"none": rules.none, "trajectory": rules.trajectory}
+ESTIMATORS: Constructors = {"dis": DIS, "mmflow": MMFlow, "raft": RAFT}
+STORES: Constructors = {"published": PublishedFlow, "store": FlowStore}
+RULES: Constructors = {
+    "none": KeyAlone,
+    "trajectory": Trajectory,
+    "warp": Warp,
+    "fill": Fill,
+    "max_confidence": MaxConfidence,
+    "confidence_threshold": ConfidenceThreshold,
+    "consistency": Consistency,
+    "consistent_confidence": ConsistentConfidence,
+    "rare_class": RareClass,
+}
+
+
+def estimator_of(where: str, estimator: str | Part | None) -> Estimator:
+    """An estimator by its name, such as dis-medium, or as a part, such as {name: raft, size: large}.
+
+    Raises ValueError naming `where` it is asked for.
+    """
+    if not estimator:
+        raise ValueError(f"{where} is missing; name what computes flow, for example dis-medium or {{name: raft}}")
+    return construct(where, part_of(estimator, ESTIMATORS), ESTIMATORS)
 
 
 class VideoBuild(Build):
@@ -63,18 +95,16 @@ class VideoBuild(Build):
             for world in self.config.worlds:
                 ensure(world, workers=os.cpu_count() or 1)
 
-    def flow(self) -> Estimator | FlowStore:
-        """Where flow comes from: estimated on the crop, or stored before by tools/compute_flow.py."""
+    def flow(self) -> Estimator | StoredFlow:
+        """Where flow comes from: estimated on the crop, stored before by tools/compute_flow.py, or published."""
         part = self.config.flow
-        if part.get("name") == "store":
-            return construct("flow", part, {"store": FlowStore})
-        return construct("flow", part, ESTIMATORS)
+        if part.get("name") == "store" and part.get("estimator") is not None:
+            part = {**part, "estimator": described(part["estimator"], ESTIMATORS)}
+        return construct("flow", part, {**ESTIMATORS, **STORES})
 
     def estimator(self) -> Estimator:
-        """What a flow store is computed with, by the name in its manifest, for example dis-medium."""
-        name, _, preset = str(self.config.flow.get("estimator")).partition("-")
-        part = {"name": name, "preset": preset} if preset else {"name": name}
-        return construct("flow.estimator", part, ESTIMATORS)
+        """What the run's flow store is computed with."""
+        return estimator_of("flow.estimator", self.config.flow.get("estimator"))
 
     def flow_pairs(self) -> list[tuple[VideoReader, tuple[int, ...]]]:
         """The readers and offsets that a run needs flow for."""
@@ -92,14 +122,30 @@ class VideoBuild(Build):
         data = self.config.target
         reader = self.reader("target.reader", data.reader, labelled=False)
         crop = RandomCrop(data.resize, data.crop, data.flip)
-        return ClipDataset(reader, None, crop, self.seed("target"), self.config.offsets, self.flow())
+        return ClipDataset(reader, None, crop, self.seed("target"), self.config.offsets, self.flow(), in_bytes=True)
 
     def labeller(self) -> PropagatedLabels:
         """Pseudo-labels from all frames of a clip."""
-        rule, settings = self.config.rule, self.config.self_training
-        if rule not in RULES:
-            raise ValueError(f"rule: unknown '{rule}'; {nearest(rule, list(RULES))}")
-        return PropagatedLabels(RULES[rule], settings.threshold, settings.ignore_top, settings.ignore_bottom)
+        config, settings = self.config, self.config.self_training
+        trust = (settings.threshold, settings.ignore_top, settings.ignore_bottom)
+        observe = config.smoothing is not None and "blda" in (config.method, *config.compare)
+        return PropagatedLabels(self.rule(), *trust, observe)
+
+    def rule(self) -> Rule:
+        """How beliefs of frames combine."""
+        part = self.config.rule if isinstance(self.config.rule, dict) else {"name": self.config.rule}
+        name = str(part.get("name"))
+        if name == "oracle":
+            raise ValueError("rule: oracle reads the target's labels; only benchmarks/pseudo_labels.py may do that")
+        if name not in RULES:
+            raise ValueError(f"rule: unknown '{name}'; {nearest(name, list(RULES))}")
+        fixed = {"frequency": self.frequency()} if name == "rare_class" else {}
+        return construct("rule", part, RULES, **fixed)
+
+    def frequency(self) -> Tensor:
+        """Labelled pixels of each class in the source, (C,) int64; counted once by one process."""
+        with self.accelerator.main_process_first():
+            return torch.from_numpy(self.class_counts(self.source_data()).pixels.sum(0))
 
     def target_statistics(self) -> SmoothedStatistics:
         """Statistics pooled over each clip, unless smoothing is off."""

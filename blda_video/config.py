@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from blda.config import Config, Part
 from blda_video.data.world.writer import WorldSpec
@@ -18,12 +19,13 @@ class Smoothing:
 @dataclass(frozen=True)
 class VideoConfig(Config):
     """offsets: signed frame distances of the context of a target clip. flow: {name: dis, preset} on the crop, or
-    {name: store, root} computed before. rule: how beliefs of frames are combined. smoothing: null for none.
-    consistency: offsets that evaluation compares with, empty for none. worlds: street worlds to make first."""
+    {name: store, root} computed before. rule: how beliefs of frames are combined, a name or {name, keyword: value}.
+    smoothing: null for none. consistency: offsets that evaluation compares with, empty for none. worlds: street worlds
+    to make first."""
 
     offsets: tuple[int, ...] = (-1,)
     flow: Part = field(default_factory=lambda: {"name": "dis", "preset": "medium"})
-    rule: str = "trajectory"
+    rule: Any = "trajectory"
     smoothing: Smoothing | None = Smoothing()
     consistency: tuple[int, ...] = (-1,)
     worlds: tuple[WorldSpec, ...] = ()

@@ -11,16 +11,16 @@ from torch import Tensor
 from blda.labels import PseudoLabels, pseudo_labels
 from blda_video.data.sample import Clip
 from blda_video.flow.geometry import warp
-from blda_video.rules import Rule
+from blda_video.rules.rule import Rule
 
 
 @dataclass(frozen=True)
 class ClipLabels(PseudoLabels):
-    """Pseudo-labels of B key frames, with what the teacher saw in the context.
+    """Pseudo-labels of B key frames, with what the teacher saw in the context, if that was asked for.
 
     context_logits: (B, K, C, H, W), the teacher's logits of the context frames, pulled to the key frame.
     context_weight: (B, K, H, W) float32, validity of each observation: 1 where the flow is valid, else 0.
-    offset: K signed frame distances.
+    offset: K signed frame distances; empty, with K = 0, when nobody asked.
     """
 
     context_logits: Tensor
@@ -33,29 +33,48 @@ class PropagatedLabels:
 
     rule: how beliefs combine, see `blda_video.rules`. threshold, ignore_top, ignore_bottom: of the image rule, which
     is applied to the combined belief: where frames disagree the average is flat, and the image's weight falls with it.
+    observe: hand on the context's logits, for statistics that are pooled over the clip.
     """
 
-    def __init__(self, rule: Rule, threshold: float = 0.968, ignore_top: int = 0, ignore_bottom: int = 0) -> None:
-        self.rule, self.threshold = rule, threshold
+    def __init__(
+        self,
+        rule: Rule,
+        threshold: float = 0.968,
+        ignore_top: int = 0,
+        ignore_bottom: int = 0,
+        observe: bool = True,
+    ) -> None:
+        self.rule, self.threshold, self.observe = rule, threshold, observe
         self.ignore_top, self.ignore_bottom = ignore_top, ignore_bottom
 
     def __call__(self, teacher: Callable[[Tensor], Tensor], target: Clip) -> ClipLabels:
         """teacher: image (B, 3, H, W) -> logits (B, C, H, W). target: the clean, not augmented batch.
 
         The teacher is called once for each frame of the clip, key first, always with B images: its BatchNorm works on
-        batch statistics, which must not depend on the context.
+        batch statistics, which must not depend on the context. Frames that neither the rule nor the observer looks at
+        are not shown to it.
         """
         logits = teacher(target.image)
         key = logits.softmax(1)
+        wanted = range(len(target.offset)) if self.rule.needs_context or self.observe else ()
         beliefs, observations = [], []
-        for k in range(len(target.offset)):
+        for k in wanted:
             seen, flow = teacher(target.context[:, k]), target.flow[:, k]
-            beliefs.append(warp(seen.softmax(1), flow))
-            observations.append(warp(seen, flow))
-        combined = self.rule(key, _stack(beliefs, key), target.valid, target.offset)
-        labels = pseudo_labels(combined, self.threshold, self.ignore_top, self.ignore_bottom)
-        context_weight = target.valid.to(labels.weight.dtype)
-        return ClipLabels(labels.label, labels.weight, _stack(observations, logits), context_weight, target.offset)
+            if self.rule.needs_context:
+                beliefs.append(warp(seen.softmax(1), flow))
+            if self.observe:
+                observations.append(warp(seen, flow))
+        count = len(beliefs)
+        combined = self.rule(key, _stack(beliefs, key), target.valid[:, :count], target.offset[:count])
+        labels = pseudo_labels(combined.belief, self.threshold, self.ignore_top, self.ignore_bottom)
+        count = len(observations)
+        return ClipLabels(
+            labels.label,
+            labels.weight * combined.keep,
+            _stack(observations, logits),
+            target.valid[:, :count].to(labels.weight.dtype),
+            target.offset[:count],
+        )
 
 
 def _stack(frames: list[Tensor], like: Tensor) -> Tensor:

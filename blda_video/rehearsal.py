@@ -65,18 +65,13 @@ def changes(config: Config, folder: Path, scale: float, readers: dict[str, dict]
 
     scale: by which images, crops and rows shrink; pixel counts shrink by its square. readers: role -> new keywords.
     """
-    settings, training = config.self_training, config.training
-    small: dict[str, Any] = {"run": str(folder / "run")}
-    for role, keywords in readers.items():
-        data = getattr(config, role)
-        sizes = {key: _scaled(getattr(data, key, None), scale) for key in ("resize", "crop", "size")}
-        small[role] = {"reader": {"name": data.reader["name"], **keywords}}
-        small[role].update({key: list(size) for key, size in sizes.items() if size is not None})
+    settings, training, head = config.self_training, config.training, config.model.head.get("name")
     counted = _counted(config, scale)
+    small: dict[str, Any] = {"run": str(folder / "run")}
+    small |= {role: _of_data(getattr(config, role), keywords, scale) for role, keywords in readers.items()}
     if config.source.rare is not None:
         small["source"]["rare"] = {"min_pixels": counted(config.source.rare.min_pixels)}
     small["evaluation"]["every"] = STEPS // 2
-    head = config.model.head.get("name")
     small["model"] = {
         "encoder": {"name": "small", "channels": [8, 16, 24, 32]},
         "head": {"name": head, **HEADS.get(head, {})},
@@ -100,6 +95,13 @@ def changes(config: Config, folder: Path, scale: float, readers: dict[str, dict]
     return {**small, **_of_video(config, folder), **_of_classifier(config, scale)}
 
 
+def _of_data(data: Any, keywords: dict[str, Any], scale: float) -> dict[str, Any]:
+    """Of source, target or evaluation."""
+    sizes = {key: _scaled(getattr(data, key, None), scale) for key in ("resize", "crop", "size")}
+    shrunk = {key: list(size) for key, size in sizes.items() if size is not None}
+    return {"reader": {"name": data.reader["name"], **keywords}, **shrunk}
+
+
 def _of_video(config: Config, folder: Path) -> dict[str, Any]:
     if not isinstance(config, VideoConfig):
         return {}
@@ -114,11 +116,12 @@ def _of_video(config: Config, folder: Path) -> dict[str, Any]:
 def _of_classifier(config: Config, scale: float) -> dict[str, Any]:
     if not isinstance(config, ClassifyConfig):
         return {}
-    centre, mask = _scaled(config.classification.centre, scale), config.classification.mask
-    small = {} if centre is None else {"centre": list(centre)}
-    return {
-        "classification": small if mask is None else {**small, "mask": {"block": max(round(mask.block * scale), 4)}}
-    }
+    small: dict[str, Any] = {}
+    if (centre := _scaled(config.classification.centre, scale)) is not None:
+        small["centre"] = list(centre)
+    if (mask := config.classification.mask) is not None:
+        small["mask"] = {"block": max(round(mask.block * scale), 4)}
+    return {"classification": small}
 
 
 def _counted(config: Config, scale: float) -> Callable[[int], int]:

@@ -73,7 +73,7 @@ def test_prints_the_numbers(run, monkeypatch, capsys):
     found = json.loads(capsys.readouterr().out)
     assert not run.with_suffix(".png").exists()
     assert found["classes"][SKY] == "sky"
-    assert found["tau"] == 0.1
+    assert found["tau"] == 0.3
     assert found["updates"] == {"source": 1, "target": 1}
     assert found["estimated"]["target"] == [row != SKY for row in range(19)]
     assert found["median"]["target"][SKY] == [None] * 19

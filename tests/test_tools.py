@@ -184,53 +184,6 @@ def test_help_explains_the_tool(monkeypatch, capsys, name):
     assert len(capsys.readouterr().out.splitlines()) > 8
 
 
-def test_image_configs_train_on_their_layouts(worlds, tmp_path, monkeypatch, capsys):
-    """GTA5 and SYNTHIA in miniature, Cityscapes as images; both configs as they are but for roots and sizes."""
-    frames = sorted((worlds / "city" / "gtFine" / "val").rglob("*_gtFine_labelIds.png"))
-    to_synthia = {7: 3, 8: 4, 11: 2, 23: 1, 21: 6, 26: 8}
-    for number, path in enumerate(frames, 1):
-        ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        image = cv2.imread(
-            str(path).replace("gtFine_labelIds", "leftImg8bit").replace("gtFine", "leftImg8bit_sequence")
-        )
-        _write(tmp_path / "gta5" / "images" / f"{number:05d}.png", image)
-        _write(tmp_path / "gta5" / "labels" / f"{number:05d}.png", ids)
-        red = np.zeros((*ids.shape, 3), np.uint16)
-        red[..., 2] = np.vectorize(lambda raw: to_synthia.get(raw, 0))(ids)
-        _write(tmp_path / "synthia" / "RGB" / f"{number:07d}.png", image)
-        _write(tmp_path / "synthia" / "GT" / "LABELS" / f"{number:07d}.png", red)
-        for split in ("train", "val"):
-            stem = f"a/a_{number:06d}_000019"
-            _write(tmp_path / "cs" / "leftImg8bit" / split / f"{stem}_leftImg8bit.png", image)
-            _write(tmp_path / "cs" / "gtFine" / split / f"{stem}_gtFine_labelIds.png", ids)
-    for name, protocol in (("gta2cs", "cityscapes19"), ("synthia2cs", "synthia16")):
-        roots = [f"source.reader.root={tmp_path / name.split('2')[0].replace('gta', 'gta5')}"]
-        roots += [f"{part}.reader.root={tmp_path / 'cs'}" for part in ("target", "evaluation")]
-        _tool(monkeypatch, "train_image", ROOT / "configs" / f"{name}.yaml", f"run={tmp_path / name}", *roots, *SMALL)
-        assert f"protocol {protocol}" in capsys.readouterr().out
-
-
-def test_viper2bdd_trains_on_extracted_frames(worlds, tmp_path, monkeypatch, capsys):
-    """BDDVid in miniature: frames 303 .. 311 of two videos, and the stills that replace frame 307 in evaluation."""
-    names = sorted((worlds / "city" / "leftImg8bit_sequence" / "train").rglob("*.png"))
-    video = tmp_path / "bdd" / "video_da"
-    for index, start in enumerate((0, 15)):
-        for offset, path in enumerate(names[start : start + 9]):
-            _write(video / "train" / "images" / f"{index:04d}_{303 + offset}.jpg", cv2.imread(str(path)))
-        still = f"{index:04d}_307"
-        _write(video / "val_orig_10k" / "images" / f"{still}.jpg", cv2.imread(str(names[start + 4])))
-        _write(video / "val_orig_10k" / "labels" / f"{still}.png", np.full((32, 64), index, np.uint8))
-    roots = [f"run={tmp_path / 'run'}", f"source.reader.root={worlds / 'viper'}", "source.reader.every=1"]
-    roots += [f"{part}.reader.root={tmp_path / 'bdd'}" for part in ("target", "evaluation")]
-    _tool(monkeypatch, "train_video", ROOT / "configs" / "viper2bdd.yaml", *roots, *SMALL, "flow={name: dis}")
-    assert "protocol viper15" in capsys.readouterr().out
-
-
-def _write(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), pixels)
-
-
 def test_sigterm_to_the_whole_group_saves_and_the_run_resumes(worlds, tmp_path):
     """As a cluster ends a job: the loaders' processes get the signal too."""
     config = str(ROOT / "configs" / "viper2csseq.yaml")

@@ -1,49 +1,88 @@
 """Compute and store the flow that a run needs, both ways between each key frame and its neighbours.
 
     python tools/compute_flow.py configs/viper2csseq.yaml [key=value ...]
+    python tools/compute_flow.py configs/viper2csseq.yaml --check
 
-The config's `flow` names the store and what makes it: {name: store, root: DIR, estimator: dis-medium}. What is stored
-already is left as it is, so a stopped computation is continued by the same command. Under `accelerate launch` the
-pairs are shared out over the processes. A frame that cannot be read is an error, or with data.on_error=skip left out.
+The config's `flow` names the store and what makes it: {name: store, root: DIR, estimator: dis-medium}, or as a part,
+estimator: {name: raft, size: large, weights: default, iterations: 24}. What is stored already is left as it is, so a
+stopped or killed computation is continued by the same command. Under `accelerate launch` the pairs are shared out over
+the processes, each with its device; the bar shows the share of the first. A frame that cannot be read is an error, or
+with data.on_error=skip left out. --check reads every flow that the run needs, of a store or of published files, and
+exits with 1 and a line on how to mend it when something is missing, damaged, or of another size, estimator or offset.
 """
 
 import sys
+from typing import Any
 
-from command import one_line_errors, parser
+from command import completed, one_line_errors, parser
 
 from blda import configfile
 from blda.engine import runtime
 from blda_video.build import VideoBuild
 from blda_video.config import VideoConfig
+from blda_video.flow.check import Verdict, gathered, verify
 from blda_video.flow.compute import compute
-from blda_video.flow.store import FlowStore
+from blda_video.flow.store import FlowStore, StoredFlow
+
+EXAMPLE = "set flow={name: store, root: DIR, estimator: dis-medium}"
 
 
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("config", help="YAML file of a video run")
     arguments.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key of the config")
-    given = arguments.parse_args()
-    with one_line_errors(given.config, *given.overrides):
-        written = fill(configfile.load(given.config, VideoConfig, given.overrides))
-    print(f"{written} flows written", file=sys.stderr)
+    arguments.add_argument("--check", action="store_true", help="verify what is stored instead of computing")
+    given = arguments.parse_intermixed_args()
+    shown = (given.config, *given.overrides)
+    with one_line_errors(*shown):
+        config = configfile.load(given.config, VideoConfig, given.overrides)
+        build = VideoBuild(config, runtime.start("no"))
+        build.make_worlds()
+        if not given.check:
+            print(f"{fill(build)} flows written", file=sys.stderr)
+            return
+        verdict = examine(build)
+    if build.accelerator.is_main_process:
+        for line in verdict.lines():
+            print(completed(line, *shown))
+        counts = f"{len(verdict.missing)} missing, {len(verdict.faults)} faulty"
+        print(f"{verdict.wanted} flows needed, {counts}", file=sys.stderr)
+    sys.exit(1 if verdict.lines() else 0)
 
 
-def fill(config: VideoConfig) -> int:
+def fill(build: VideoBuild) -> int:
     """Store all flow of a run that is missing; returns the number of flows this process wrote."""
-    accelerator = runtime.start("no")
-    build = VideoBuild(config, accelerator)
-    build.make_worlds()
     store = build.flow()
     if not isinstance(store, FlowStore):
-        raise ValueError("flow: this run computes flow live; set flow={name: store, root: DIR, estimator: dis-medium}")
-    rank, world = accelerator.process_index, accelerator.num_processes
-    tolerant = config.data.on_error == "skip"
-    return sum(
-        compute(reader, offsets, build.estimator(), store, rank, world, accelerator.is_main_process, tolerant)
-        for reader, offsets in build.flow_pairs()
-        if offsets
-    )
+        raise ValueError(f"flow: this run computes no flow beforehand; {EXAMPLE}")
+    estimator, device, share = build.estimator(), build.accelerator.device, _share(build)
+    written = 0
+    with runtime.StopSignal() as stop:
+        for reader, offsets in build.flow_pairs():
+            written += compute(reader, offsets, estimator, store, **share, device=device, stopped=lambda: stop.received)
+    if stop.received:
+        sys.exit(f"stopped by {stop.received} after {written} flows; the same command continues")
+    return written
+
+
+def examine(build: VideoBuild) -> Verdict:
+    """Read all flow of a run; the verdict is that of all processes."""
+    store = build.flow()
+    if not isinstance(store, StoredFlow):
+        raise ValueError(f"flow: this run stores no flow; {EXAMPLE}")
+    verdicts = (verify(reader, offsets, store, **_share(build)) for reader, offsets in build.flow_pairs())
+    return gathered(sum(verdicts, Verdict()))
+
+
+def _share(build: VideoBuild) -> dict[str, Any]:
+    """What this process takes of the work, and how."""
+    accelerator = build.accelerator
+    return {
+        "rank": accelerator.process_index,
+        "world": accelerator.num_processes,
+        "progress": accelerator.is_main_process,
+        "tolerant": build.config.data.on_error == "skip",
+    }
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 
 import compute_flow
@@ -23,7 +22,7 @@ import numpy as np
 from command import one_line_errors, parser
 
 from blda import configfile
-from blda.engine import pictures
+from blda.engine import pictures, runtime
 from blda_video import rehearsal
 from blda_video.config import VideoConfig
 from blda_video.data.layouts.table import LAYOUTS
@@ -58,12 +57,12 @@ def arguments() -> argparse.Namespace:
 
 def make_like(path: Path, root: Path) -> str:
     """Write the rehearsal of a config; returns the command that runs it."""
-    kind, _ = kinds.of_run(path)
+    kind, build = kinds.of_run(path)
     made = rehearsal.make(path, kind, root)
     config = configfile.load(made, kind)
     video = isinstance(config, VideoConfig)
     if video and config.flow.get("name") == "store":
-        compute_flow.fill(config)
+        compute_flow.fill(build(config, runtime.start("no")))
     tool = "train_video" if video else "train_image"
     return shlex.join(["accelerate", "launch", f"tools/{tool}.py", str(made)])
 

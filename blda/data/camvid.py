@@ -73,6 +73,8 @@ class CamVid:
         else:
             images = existing_folder(root / split, "extract 701_StillsRaw_full, or SegNet's copy and choose its split")
             names = scan(images, ".png")
+        if unquoted := [name for name in sequences if not isinstance(name, str)]:
+            raise ValueError(f"sequences: {unquoted[0]!r} is a number to YAML; put names in quotes, such as '0016E5'")
         chosen = (name for name in names if not sequences or name.startswith(tuple(sequences)))
         frames = pairs(chosen, (images, ".png"), labels if labelled else None)
         self.frames = require(frames, "extract the labels beside the images")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,14 +12,20 @@ from blda import rng
 from blda.data.draws import Draw
 from blda.data.frames import Frame, Reader
 from blda.data.label_space import LabelTable
-from blda.data.sample import Sample
+from blda.data.sample import Sample, unit_floats
 from blda.data.transforms import Geometry, RandomCrop, Size, whole
+
+
+def byte_tensor(image: np.ndarray) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, H, W) uint8."""
+    planes = np.empty((3, *image.shape[:2]), np.uint8)
+    cv2.split(image, list(planes))
+    return torch.from_numpy(planes[None])
 
 
 def image_tensor(image: np.ndarray) -> Tensor:
     """(H, W, 3) uint8 -> (1, 3, H, W) float32 in [0, 1]."""
-    planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    return planes[None].float().div_(255)
+    return unit_floats(byte_tensor(image))
 
 
 def label_tensor(label: np.ndarray) -> Tensor:
@@ -31,18 +38,26 @@ def read_frame(reader: Reader, table: LabelTable | None, frame: Frame) -> tuple[
 
     ValueError naming the file that cannot be read, or both files when their sizes differ.
     """
+    image, ids, classes = read_ids(reader, table, frame)
+    return image, None if ids is None else np.take(classes, ids)
+
+
+def read_ids(
+    reader: Reader, table: LabelTable | None, frame: Frame
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """As `read_frame`, but ids (H, W) uint8 and the class index (256,) uint8 of each, as `LabelTable.compact`."""
     image = frame.read()
     if frame.label is None:
-        return image, None
+        return image, None, None
     if table is None:
         raise ValueError(f"frame {frame.name} has a label but the data set no label table; pass one or labelled=False")
-    label = table(reader.read_label(frame.label), frame.label)
-    if label.shape != image.shape[:2]:
+    ids, classes = table.compact(reader.read_label(frame.label), frame.label)
+    if ids.shape != image.shape[:2]:
         raise ValueError(
-            f"image {frame.image} is {image.shape[:2]} but its label {frame.label} is {label.shape} (height, width); "
+            f"image {frame.image} is {image.shape[:2]} but its label {frame.label} is {ids.shape} (height, width); "
             "replace one or leave the frame out"
         )
-    return image, label
+    return image, ids, classes
 
 
 class SegmentationDataset(Dataset):
@@ -50,13 +65,17 @@ class SegmentationDataset(Dataset):
 
     reader: where the frames come from. table: raw ids -> class indices, None for unlabelled data.
     seed: give source and target different ones, or the same draw number cuts both at the same place.
+    in_bytes: give images and labels as uint8, which `Sample.to` makes what a `Sample` has.
     """
 
-    def __init__(self, reader: Reader, table: LabelTable | None, transform: RandomCrop, seed: int) -> None:
+    def __init__(
+        self, reader: Reader, table: LabelTable | None, transform: RandomCrop, seed: int, in_bytes: bool = False
+    ) -> None:
         self.reader = reader
         self.table = table
         self.transform = transform
         self.seed = seed
+        self.in_bytes = in_bytes
 
     def __len__(self) -> int:
         return len(self.reader.frames)
@@ -68,16 +87,20 @@ class SegmentationDataset(Dataset):
     def cut(self, draw: Draw) -> tuple[Sample, Geometry, Size]:
         """The sample, the geometry it was cut with and the (H, W) of the whole frame before it."""
         frame = self.reader.frames[draw.index]
-        image, label = read_frame(self.reader, self.table, frame)
+        image, ids, classes = read_ids(self.reader, self.table, frame)
         generator = rng.generator(self.seed, "crop", draw.number)
-        geometry = self.transform.draw(generator, image.shape[:2], label, draw.wanted)
+        if ids is None:
+            geometry, label = self.transform.draw(generator, image.shape[:2]), None
+        else:
+            geometry, cut = self.transform.draw_label(generator, ids, classes, draw.wanted)
+            label = torch.from_numpy(cv2.LUT(cut, classes)[None])
         sample = Sample(
-            image=image_tensor(geometry.image(image)),
-            label=None if label is None else label_tensor(geometry.label(label)),
+            image=byte_tensor(geometry.image(image)),
+            label=label,
             name=(frame.name,),
             draw=(draw.number,),
         )
-        return sample, geometry, image.shape[:2]
+        return sample if self.in_bytes else sample.to("cpu"), geometry, image.shape[:2]
 
 
 class EvaluationDataset(Dataset):

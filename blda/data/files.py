@@ -41,7 +41,7 @@ def _decoded(path: Path, flags: int) -> np.ndarray:
 
 def read_image(path: Path) -> np.ndarray:
     """RGB image (H, W, 3) uint8, as stored: an orientation tag is not applied, because label files have none."""
-    return cv2.cvtColor(_decoded(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION), cv2.COLOR_BGR2RGB)
+    return _decoded(path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def read_ids(path: Path) -> np.ndarray:

@@ -41,6 +41,7 @@ CLASS_LISTS: dict[str, tuple[str, ...]] = {
 # fmt: on
 
 _UNKNOWN = -1
+_SAME = np.arange(256, dtype=np.uint8)
 
 
 class LabelTable:
@@ -51,14 +52,26 @@ class LabelTable:
 
     def __init__(self, table: np.ndarray) -> None:
         self.table = np.asarray(table, dtype=np.int16)
+        self._of_bytes = self.table[:256].astype(np.uint8)
+        self._first, self._row = _row(self.table[:256] != _UNKNOWN)
 
     def __call__(self, raw: np.ndarray, path: Path) -> np.ndarray:
         """Raw ids (H, W) -> class indices (H, W) uint8; ValueError naming `path` and its unknown ids."""
-        inside = raw.dtype == np.uint8 or (raw.min() >= 0 and raw.max() < len(self.table))
-        if inside:
-            mapped = np.take(self.table, raw)
-            if mapped.min() > _UNKNOWN:
-                return mapped.astype(np.uint8)
+        ids, classes = self.compact(raw, path)
+        return np.take(classes, ids)
+
+    def compact(self, raw: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Ids (H, W) uint8 and the class index (256,) uint8 of each, to be looked up when few pixels are left.
+
+        Ids of 8 bits stay as they are, others become class indices. ValueError naming `path` and its unknown ids.
+        """
+        in_row = raw.dtype == np.uint8 and (np.subtract(raw, self._first) if self._first else raw).max() < self._row
+        if in_row:
+            return raw, self._of_bytes
+        if raw.dtype == np.uint8 or (raw.min() >= 0 and raw.max() < len(self.table)):
+            classes = np.take(self.table, raw)
+            if classes.min() > _UNKNOWN:
+                return classes.astype(np.uint8), _SAME
         raise ValueError(
             f"label {path} holds unknown ids {self._unknown(raw)}; add them to the data set's ids or ignored"
         )
@@ -67,6 +80,12 @@ class LabelTable:
         legal = np.flatnonzero(self.table != _UNKNOWN)
         unknown = [int(i) for i in np.setdiff1d(raw, legal)]
         return ", ".join(map(str, unknown[:10])) + (f" and {len(unknown) - 10} more" if len(unknown) > 10 else "")
+
+
+def _row(legal: np.ndarray) -> tuple[np.uint8, int]:
+    """First and number of the legal ids where they follow each other, 255 by 0; then one comparison checks an image."""
+    first = np.flatnonzero(legal & ~np.roll(legal, 1))
+    return (np.uint8(first[0]), int(legal.sum())) if len(first) == 1 else (np.uint8(0), 0)
 
 
 def label_table(

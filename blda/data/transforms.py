@@ -8,10 +8,14 @@ import cv2
 import numpy as np
 import torch
 
+from blda.data.sample import IGNORE
+from blda.data.span import Span, span
+
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
 TRIES = 10
+_SAME = np.arange(256, dtype=np.uint8)
 
 
 def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
@@ -19,8 +23,12 @@ def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
     height, width = image.shape[:2]
     if (height, width) == tuple(size):
         return image
-    strong = height > 2 * size[0] and width > 2 * size[1]
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if strong else cv2.INTER_LINEAR)
+    return cv2.resize(image, size[::-1], interpolation=_interpolation((height, width), size))
+
+
+def _interpolation(old: Size, new: Size) -> int:
+    strong = old[0] > 2 * new[0] and old[1] > 2 * new[1]
+    return cv2.INTER_AREA if strong else cv2.INTER_LINEAR
 
 
 def resize_label(label: np.ndarray, size: Size) -> np.ndarray:
@@ -42,17 +50,33 @@ class Geometry:
     flip: bool
 
     def image(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 -> (height, width, 3)."""
-        return self.cut(resize_image(image, self.size))
+        """(H, W, 3) uint8 -> (height, width, 3): `resize_image`, then `cut`, of no more pixels than these need."""
+        return self._resized(image, _interpolation(image.shape[:2], self.size))
 
     def label(self, label: np.ndarray) -> np.ndarray:
-        """(H, W) uint8 -> (height, width)."""
-        return self.cut(resize_label(label, self.size))
+        """(H, W) uint8 -> (height, width): `resize_label`, then `cut`, of no more pixels than these need."""
+        return self._resized(label, cv2.INTER_NEAREST_EXACT)
+
+    def _resized(self, pixels: np.ndarray, interpolation: int) -> np.ndarray:
+        if pixels.shape[:2] == self.size:
+            return self.cut(pixels)
+        rows, columns = self.spans(pixels.shape[:2])
+        window = pixels[rows.source, columns.source]
+        resized = cv2.resize(window, (columns.size, rows.size), interpolation=interpolation)
+        return self._mirrored(resized[rows.part, columns.part])
+
+    def spans(self, old: Size) -> tuple[Span, Span]:
+        """Rows and columns of an `old` image that the crop is made of."""
+        rows = span(old[0], self.size[0], self.top, self.height)
+        return rows, span(old[1], self.size[1], self.left, self.width)
 
     def cut(self, pixels: np.ndarray) -> np.ndarray:
         """Crop and mirror of what has been resized already: (*size, ...) -> (height, width, ...)."""
-        crop = pixels[self.top : self.top + self.height, self.left : self.left + self.width]
-        return crop[:, ::-1] if self.flip else crop
+        return self._mirrored(pixels[self.top : self.top + self.height, self.left : self.left + self.width])
+
+    def _mirrored(self, crop: np.ndarray) -> np.ndarray:
+        # A view with a negative stride would be copied by whatever comes next, and slowly.
+        return cv2.flip(crop, 1) if self.flip else crop
 
 
 def whole(size: Size) -> Geometry:
@@ -97,20 +121,34 @@ class RandomCrop:
         self, generator: torch.Generator, shape: Size, label: np.ndarray | None = None, wanted: int | None = None
     ) -> Geometry:
         """A geometry for an image of (H, W) `shape`; `label` (H, W) uint8 class indices steer the crop."""
-        size = self.resize or (int(shape[0]), int(shape[1]))
         if label is None:
+            size = self.resize or (int(shape[0]), int(shape[1]))
             return draw_geometry(generator, size, self.crop or size, self.flip)
-        resized = resize_label(label, size)
-        for _ in range(TRIES):
-            geometry = self._diverse(generator, size, resized)
-            if wanted is None or np.count_nonzero(geometry.cut(resized) == wanted) > self.min_pixels:
-                break
-        return geometry
+        return self.draw_label(generator, label, _SAME, wanted)[0]
 
-    def _diverse(self, generator: torch.Generator, size: Size, resized: np.ndarray) -> Geometry:
+    def draw_label(
+        self, generator: torch.Generator, ids: np.ndarray, classes: np.ndarray, wanted: int | None = None
+    ) -> tuple[Geometry, np.ndarray]:
+        """As `draw`, by a label of `ids` (H, W) uint8 and the class (256,) uint8 of each; with the ids that it cuts."""
         for _ in range(TRIES):
-            geometry = draw_geometry(generator, size, self.crop or size, self.flip)
-            pixels = np.bincount(geometry.cut(resized).ravel(), minlength=256)[:255]
-            if pixels.max() < self.max_share * pixels.sum():
+            geometry, cut, pixels = self._diverse(generator, ids, classes)
+            if wanted is None or pixels[wanted] > self.min_pixels:
                 break
-        return geometry
+        return geometry, cut
+
+    def _diverse(
+        self, generator: torch.Generator, ids: np.ndarray, classes: np.ndarray
+    ) -> tuple[Geometry, np.ndarray, np.ndarray]:
+        """A geometry, the ids that it cuts and how many pixels of each class these are."""
+        for _ in range(TRIES):
+            geometry = self.draw(generator, ids.shape)
+            cut = geometry.label(ids)
+            pixels = np.bincount(classes, weights=_histogram(cut), minlength=256)
+            if pixels[:IGNORE].max() < self.max_share * pixels[:IGNORE].sum():
+                break
+        return geometry, cut, pixels
+
+
+def _histogram(label: np.ndarray) -> np.ndarray:
+    """(256,) float64 pixels of each value; numpy's bincount copies to 8 bytes a pixel first."""
+    return cv2.calcHist([label], [0], None, [256], [0, 256]).ravel().astype(np.float64)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from blda.data.protocols import Protocol
 from blda.data.sample import IGNORE, Sample
+from blda.engine import bias
 
 
 class ClassAccuracy:
@@ -35,13 +36,13 @@ class ClassAccuracy:
 
     def compute(self) -> dict[str, float]:
         """mAcc (mean over the classes that have images: the field's number), std over these, accuracy over all images,
-        acc/CLASS of the first protocol, then those of all under PROTOCOL/."""
+        acc/CLASS of the first protocol, then those of all under PROTOCOL/; bias/CLASS as a fraction."""
         counts, scores = self.counts.cpu(), {}
         for index, protocol in enumerate(self.protocols):
             numbers = self._scores(protocol, counts)
             scores.update(numbers if index == 0 else {})
             scores.update({f"{protocol.name}/{key}": value for key, value in numbers.items()})
-        return scores
+        return {**scores, **bias.scores(counts, self.classes)}
 
     def _scores(self, protocol: Protocol, counts: Tensor) -> dict[str, float]:
         own = {k: v for k, v in protocol.scores(counts, self.classes).items() if k.startswith("acc/") or k == "mAcc"}

@@ -11,7 +11,7 @@ from blda.data.dataset import read_frame
 from blda.data.frames import Frame
 from blda.data.report import DataReport, Problem
 from blda_video.data.clip import ClipDataset, EvaluationClips, Surroundings, VideoReader
-from blda_video.flow.store import FlowStore
+from blda_video.flow.store import StoredFlow
 
 FARTHEST = 30
 """Frames farther off than a missing neighbour in which its video is looked for."""
@@ -92,9 +92,9 @@ def neighbours_at(reader: VideoReader, frames: Iterable[Frame], offset: int) -> 
 
 def stored_flow(around: Surroundings, frames: Iterable[Frame]) -> tuple[int, tuple[str, ...]]:
     """How many stored flows the clips of these key frames need, and the paths of those that are missing."""
-    if not isinstance(around.flow, FlowStore):
+    if not isinstance(around.flow, StoredFlow):
         return 0, ()
-    ways = (way for frame in frames for neighbour in _around(around, frame) for way in _ways(frame, neighbour))
+    ways = (way for frame in frames for neighbour in _around(around, frame) for way in _ways(around, frame, neighbour))
     wanted = dict.fromkeys((key.name, other.name) for key, other in ways)
     return len(wanted), tuple(str(around.flow.path(*names)) for names in wanted if not around.flow.has(*names))
 
@@ -104,8 +104,8 @@ def _around(around: Surroundings, frame: Frame) -> Iterator[Frame]:
     return (neighbour for neighbour in found if neighbour is not None)
 
 
-def _ways(frame: Frame, neighbour: Frame) -> tuple[tuple[Frame, Frame], tuple[Frame, Frame]]:
-    return (frame, neighbour), (neighbour, frame)
+def _ways(around: Surroundings, frame: Frame, neighbour: Frame) -> tuple[tuple[Frame, Frame], ...]:
+    return ((frame, neighbour), (neighbour, frame)) if around.flow.both_ways else ((frame, neighbour),)
 
 
 def _look_at_neighbour(around: Surroundings, frame: Frame, neighbour: Frame, size: tuple[int, int] | None) -> None:
@@ -115,15 +115,12 @@ def _look_at_neighbour(around: Surroundings, frame: Frame, neighbour: Frame, siz
             f"frame {neighbour.image} is {shape} but its key frame {frame.image} is {size} (height, width); "
             "all frames of a video must have one size"
         )
-    if not isinstance(around.flow, FlowStore):
+    if not isinstance(around.flow, StoredFlow):
         return
-    for key, other in _ways(frame, neighbour):
+    for key, other in _ways(around, frame, neighbour):
         # What is missing is found by name, for all frames.
-        if around.flow.has(key.name, other.name) and around.flow.read(key.name, other.name).shape[-2:] != shape:
-            raise ValueError(
-                f"flow {around.flow.path(key.name, other.name)} has another size than image {key.image}, {shape} "
-                "(height, width); compute the flow again from these frames"
-            )
+        if around.flow.has(key.name, other.name):
+            around.flow.read(key.name, other.name, size=shape)
 
 
 def _gap_problems(neighbours: Iterable[Neighbours]) -> Iterator[Problem]:

@@ -8,15 +8,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from blda.data.dataset import EvaluationDataset, SegmentationDataset, image_tensor
+from blda.data.dataset import EvaluationDataset, SegmentationDataset, byte_tensor
 from blda.data.draws import Draw
 from blda.data.frames import Frame, Reader
 from blda.data.label_space import LabelTable
-from blda.data.sample import Sample
+from blda.data.sample import Sample, unit_floats
 from blda.data.transforms import Geometry, RandomCrop, Size
 from blda_video.data.sample import Clip
-from blda_video.flow.geometry import consistent, crop, flip, resize
-from blda_video.flow.store import FlowStore
+from blda_video.flow.geometry import consistent, crop, flip, inside, resize
+from blda_video.flow.store import StoredFlow
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 Cut = tuple[Sample, Geometry, Size]
@@ -34,11 +34,11 @@ class Surroundings:
     """The frames around a key frame and the motion to them.
 
     offsets: signed frame distances, different and not 0; empty makes clips of the key frame alone.
-    flow: an estimator `(image, neighbour) -> flow`, run on the cut images in both directions, or a `FlowStore` of
+    flow: an estimator `(image, neighbour) -> flow`, run on the cut images in both directions, or a `StoredFlow` of
         flows between whole frames. May be None when there are no offsets.
     """
 
-    def __init__(self, reader: VideoReader, offsets: tuple[int, ...], flow: Estimator | FlowStore | None) -> None:
+    def __init__(self, reader: VideoReader, offsets: tuple[int, ...], flow: Estimator | StoredFlow | None) -> None:
         self.reader = reader
         self.offsets = tuple(offsets)
         self.flow = flow
@@ -48,6 +48,8 @@ class Surroundings:
             raise ValueError(f"offsets {self.offsets} need flow; give an estimator or a flow store")
         if self.offsets and not hasattr(reader, "neighbour"):
             raise ValueError(f"{type(reader).__name__} knows no neighbouring frames; use a reader of sequences")
+        if isinstance(flow, StoredFlow):
+            flow.require(self.offsets)
         for offset in self.offsets:
             if not any(reader.neighbour(frame, offset) for frame in reader.frames):
                 raise ValueError(
@@ -67,7 +69,7 @@ class Surroundings:
             name=sample.name,
             draw=sample.draw,
             context=torch.stack(context, 1) if seen else sample.image.new_zeros(1, 0, 3, height, width),
-            flow=torch.stack(flow, 1) if seen else sample.image.new_zeros(1, 0, 2, height, width),
+            flow=torch.stack(flow, 1) if seen else torch.zeros(1, 0, 2, height, width),
             valid=torch.stack(valid, 1) if seen else torch.zeros(1, 0, height, width, dtype=torch.bool),
             offset=self.offsets,
         )
@@ -79,39 +81,38 @@ class Surroundings:
         neighbour = self.reader.neighbour(frame, offset)
         if neighbour is None:
             nowhere = torch.zeros(image.shape[0], *image.shape[-2:], dtype=torch.bool)
-            return image.clone(), torch.zeros_like(image[:, :2]), nowhere
+            return image.clone(), torch.zeros(image.shape[0], 2, *image.shape[-2:]), nowhere
         pixels = neighbour.read()
         if pixels.shape[:2] != shape:
             raise ValueError(
                 f"frame {neighbour.image} is {pixels.shape[:2]} but its key frame {frame.image} is {shape} "
                 "(height, width); all frames of a video must have one size"
             )
-        context = image_tensor(geometry.image(pixels))
-        if isinstance(self.flow, FlowStore):
+        context = byte_tensor(geometry.image(pixels))
+        context = context if image.dtype == torch.uint8 else unit_floats(context)
+        if isinstance(self.flow, StoredFlow):
             forward = self._stored(frame, neighbour, geometry, shape)
-            backward = self._stored(neighbour, frame, geometry, shape)
+            backward = self._stored(neighbour, frame, geometry, shape) if self.flow.both_ways else None
         else:
-            forward, backward = self.flow(image, context), self.flow(context, image)
-        valid = consistent(forward, backward)
+            key, other = unit_floats(image), unit_floats(context)
+            forward, backward = self.flow(key, other), self.flow(other, key)
+        # Flow that others published leads one way; it cannot be checked, and NaN is not inside.
+        valid = inside(forward) if backward is None else consistent(forward, backward)
         # Unknown vectors are NaN and not valid; as numbers they would poison whoever multiplies by validity.
         return context, torch.nan_to_num(forward, nan=0.0), valid
 
     def _stored(self, key: Frame, neighbour: Frame, geometry: Geometry, shape: Size) -> Tensor:
-        flow = self.flow.read(key.name, neighbour.name)
-        if tuple(flow.shape[-2:]) != shape:
-            raise ValueError(
-                f"flow {self.flow.path(key.name, neighbour.name)} is {tuple(flow.shape[-2:])} but image {key.image} "
-                f"is {shape} (height, width); compute the flow again from these frames"
-            )
-        flow = resize(flow, geometry.size)
-        flow = crop(flow, geometry.top, geometry.left, geometry.height, geometry.width)
+        rows, columns = geometry.spans(shape)
+        flow = self.flow.read(key.name, neighbour.name, rows.source, columns.source, shape)
+        flow = resize(flow, (rows.size, columns.size))
+        flow = crop(flow, rows.part.start, columns.part.start, geometry.height, geometry.width)
         return flip(flow) if geometry.flip else flow
 
 
 class ClipDataset(SegmentationDataset):
     """Training clips: a `SegmentationDataset` with the frames around each key frame; K = 0 gives its very pixels.
 
-    reader, table, transform, seed: as in `SegmentationDataset`. offsets, flow: as in `Surroundings`.
+    reader, table, transform, seed, in_bytes: as in `SegmentationDataset`. offsets, flow: as in `Surroundings`.
     """
 
     def __init__(
@@ -121,9 +122,10 @@ class ClipDataset(SegmentationDataset):
         transform: RandomCrop,
         seed: int,
         offsets: tuple[int, ...],
-        flow: Estimator | FlowStore | None,
+        flow: Estimator | StoredFlow | None,
+        in_bytes: bool = False,
     ) -> None:
-        super().__init__(reader, table, transform, seed)
+        super().__init__(reader, table, transform, seed, in_bytes)
         self.surroundings = Surroundings(reader, offsets, flow)
 
     def __getitem__(self, draw: Draw) -> Clip:
@@ -140,7 +142,7 @@ class EvaluationClips(EvaluationDataset):
         table: LabelTable | None,
         size: Size | None,
         offsets: tuple[int, ...],
-        flow: Estimator | FlowStore | None,
+        flow: Estimator | StoredFlow | None,
     ) -> None:
         super().__init__(reader, table, size)
         self.surroundings = Surroundings(reader, offsets, flow)

@@ -47,6 +47,12 @@ class Wanted:
         """`<folder>/data/viper` for data/viper or /data/viper."""
         return moved(self.folder, path)
 
+    def text(self, key: str) -> str:
+        """A keyword that the reader cannot do without."""
+        if not isinstance(self.part.get(key), str):
+            raise ValueError(f"reader {self.part['name']} needs '{key}'; see docs/datasets.md")
+        return self.part[key]
+
     def spec(self, root: Path, layout: str, split: str, **changes: Any) -> WorldSpec:
         """A street world in the usual small form of a layout, with labels where the original has them."""
         options = changes.get("options", {})
@@ -98,43 +104,33 @@ def _wanted(config: Config, data: Any, look: str, folder: Path, scale: Callable[
 Made = tuple[list[Copy], Part]
 
 
-def _rooted(layout: str, **options: Any) -> Callable[[Wanted], Made]:
-    """Copies of a data set that has a root and splits, and whose videos have a length of their own."""
+def _rooted(wanted: Wanted, layout: str | None = None, **changes: Any) -> Made:
+    """Of a data set that has a root and splits. changes: of the street world, for videos of any length."""
+    part, layout = wanted.part, layout or wanted.part["name"]
+    root, split = wanted.moved(wanted.text("root")), part.get("split", "train")
+    options = {key: value for key, value in part.items() if key in inspect.signature(LAYOUTS[layout]).parameters}
+    spec = wanted.spec(root, layout, split, options=options, **changes)
+    return [Copy((layout, root, split, *options.values()), spec, {})], {"root": str(root)}
 
-    def make(wanted: Wanted, split: str | None = None, **changes: Any) -> Made:
-        part = wanted.part
-        root, split = wanted.moved(part["root"]), split or part.get("split", "train")
-        known = inspect.signature(LAYOUTS[layout]).parameters
-        given = {**options, **{key: value for key, value in part.items() if key in known}}
-        spec = wanted.spec(root, layout, split, options=given, **changes)
-        return [Copy((layout, root, split, *given.values()), spec, {})], {"root": str(root)}
 
-    return make
+def _drive(wanted: Wanted, layout: str | None = None) -> Made:
+    frames = LAYOUTS[layout or wanted.part["name"]]().usual.frames
+    return _rooted(wanted, layout, frames=max(frames, 2 * wanted.reach + 2))
 
 
 def _viper(wanted: Wanted) -> Made:
     every = wanted.part.get("every", 10)
     frames = max(2 * every + 1, 2 * wanted.reach + 2, 6)
-    return _rooted("viper")(wanted, frames=frames, labelled=tuple(range(0, frames, every)))
-
-
-def _drive(layout: str) -> Callable[[Wanted], Made]:
-    """Data sets whose drives may have any length."""
-
-    def make(wanted: Wanted) -> Made:
-        frames = max(LAYOUTS[layout]().usual.frames, 2 * wanted.reach + 2)
-        return _rooted(layout)(wanted, frames=frames)
-
-    return make
+    return _rooted(wanted, frames=frames, labelled=tuple(range(0, frames, every)))
 
 
 def _camvid(wanted: Wanted) -> Made:
     segnet = wanted.part.get("split", "train") in ("train", "val", "test")
-    return _drive("camvid" if segnet else "camvid_owners")(wanted)
+    return _drive(wanted, "camvid" if segnet else "camvid_owners")
 
 
 def _bdd100k(wanted: Wanted) -> Made:
-    (copy,), part = _rooted("bdd100k")(wanted)
+    (copy,), part = _rooted(wanted)
     if not wanted.part.get("ids"):
         return [copy], part
     path = wanted.moved(wanted.part["ids"])
@@ -144,6 +140,7 @@ def _bdd100k(wanted: Wanted) -> Made:
 
 def _folder(wanted: Wanted) -> Made:
     part = {"folders": ("drive_1", "drive_2"), **wanted.part}
+    wanted.text("images")
     paths = {key: wanted.moved(part[key]) for key in ("images", "labels", "split") if part.get(key)}
     trees = {key: str(paths[key].relative_to(wanted.folder)) if key in paths else None for key in ("images", "labels")}
     known = ("ids", "image_suffix", "label_suffix", "spacing")
@@ -161,7 +158,7 @@ def _folder(wanted: Wanted) -> Made:
 
 def _videos(wanted: Wanted) -> Made:
     part = wanted.part
-    root, files = wanted.moved(part["root"]), part.get("files") or "*.mp4"
+    root, files = wanted.moved(wanted.text("root")), part.get("files") or "*.mp4"
     still = math.ceil(RATE * (part.get("start", 0) + (part.get("seconds") or 0)))
     frames = max(12, 2 * wanted.reach * part.get("spacing", 1) + 2, part.get("every", 1) + 2)
     spec = wanted.spec(root, "videos", "all", options={"files": files, "still": still}, frames=frames)
@@ -169,7 +166,7 @@ def _videos(wanted: Wanted) -> Made:
 
 
 def _class_folders(wanted: Wanted) -> Made:
-    images, listing = wanted.moved(wanted.part["images"]), wanted.part.get("listing")
+    images, listing = wanted.moved(wanted.text("images")), wanted.part.get("listing")
     options = {"classes": tuple(wanted.part.get("classes", wanted.classes))}
     spec = wanted.spec(images.parent, "class_folders", images.name, options=options)
     keywords, files = {"images": str(images)}, {}
@@ -192,15 +189,19 @@ def _lines(names: Iterable[str]) -> str:
 
 
 READERS: Mapping[str, Callable[[Wanted], Made]] = {
-    **{
-        name: _rooted(name)
-        for name in ("acdc", "bdd10k", "bdd_vid", "cityscapes", "cityscapes_seq", "dark_zurich", "gta5", "synthia")
-    },
+    "acdc": _rooted,
+    "bdd10k": _rooted,
     "bdd100k": _bdd100k,
+    "bdd_vid": _rooted,
     "camvid": _camvid,
+    "cityscapes": _rooted,
+    "cityscapes_seq": _rooted,
     "class_folders": _class_folders,
+    "dark_zurich": _rooted,
     "folder": _folder,
-    "synthia_seq": _drive("synthia_seq"),
+    "gta5": _rooted,
+    "synthia": _rooted,
+    "synthia_seq": _drive,
     "videos": _videos,
     "viper": _viper,
 }

@@ -35,6 +35,9 @@ class DecordDecoder:
         self._reader = decord.VideoReader(str(path), num_threads=1)
         if len(self._reader) != len(index):
             raise ValueError(f"decord counts {len(self._reader)} frames in it, PyAV {len(index)}")
+        if self._reader[0].shape[2] != 3:
+            # Seen at a width of 48, where a row with its padding is as long as one of four channels.
+            raise ImportError("decord takes the padding of this file's rows for a fourth channel")
 
     def frame(self, i: int) -> np.ndarray:
         """Frame i; decord itself turns it upright."""
@@ -98,5 +101,5 @@ def open_decoder(path: Path, index: VideoIndex) -> Decoder:
     """decord where it is exact and installed, otherwise PyAV, which gives the same pixels."""
     try:
         return (DecordDecoder if index.closed else PyAVDecoder)(path, index)
-    except ImportError:  # there is no decord for some machines
+    except ImportError:  # there is no decord for some machines, and no right one for some files
         return PyAVDecoder(path, index)

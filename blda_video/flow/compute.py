@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -15,14 +16,18 @@ from blda_video.flow.store import FlowStore
 _LOG = logging.getLogger(__name__)
 
 
-def pairs(reader: Reader, offsets: Sequence[int]) -> list[tuple[Frame, Frame]]:
-    """The pairs of frames that clips of `reader` at signed `offsets` need, each unordered pair once."""
-    wanted: dict[frozenset[str], tuple[Frame, Frame]] = {}
+def pairs(reader: Reader, offsets: Sequence[int], both_ways: bool = True) -> list[tuple[Frame, Frame]]:
+    """The pairs (key, neighbour) that clips of `reader` at signed `offsets` need.
+
+    both_ways: flow is stored in both directions, so each unordered pair is listed once.
+    """
+    wanted: dict[Collection[str], tuple[Frame, Frame]] = {}
     for frame in reader.frames:
         for offset in offsets:
             other = reader.neighbour(frame, offset)
             if other is not None and other.name != frame.name:
-                wanted.setdefault(frozenset((frame.name, other.name)), (frame, other))
+                names = (frame.name, other.name)
+                wanted.setdefault(frozenset(names) if both_ways else names, (frame, other))
     return list(wanted.values())
 
 
@@ -35,14 +40,19 @@ def compute(
     world: int = 1,
     progress: bool = True,
     tolerant: bool = False,
+    device: torch.device | str = "cpu",
+    stopped: Callable[[], object] = lambda: False,
 ) -> int:
     """Estimate and store the flow of all `pairs`, in both directions; returns how many were missing and now are not.
 
     What is stored already is skipped, so a killed run continues where it stopped. Process `rank` of `world` takes
-    every world-th pair. progress: a bar with the rate and the time left. tolerant: pairs of frames that cannot be used
+    every world-th pair. progress: a bar with the rate and the time left. device: what the estimator is given its images
+    on. stopped: asked after every pair whether to end early. tolerant: pairs of frames that cannot be used
     are reported and left out; without, FileNotFoundError for a missing frame, ValueError for an unreadable one or for
     two frames of different size.
     """
+    if offsets:
+        store.note(offsets)
     # Dealt out before what is done is skipped: a share must not depend on what other processes have written meanwhile.
     missing = [
         (first, second, todo)
@@ -51,8 +61,10 @@ def compute(
     ]
     written = 0
     for first, second, todo in tqdm(missing, desc="flow", unit="pair", disable=not progress):
+        if stopped():
+            break
         try:
-            image, neighbour = _images(first, second)
+            image, neighbour = (each.to(device) for each in _images(first, second))
         except (ValueError, OSError) as error:
             if not tolerant:
                 raise

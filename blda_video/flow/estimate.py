@@ -1,4 +1,4 @@
-"""Optical-flow estimators: callables (image, neighbour), each (B, 3, H, W) in [0, 1] -> flow (B, 2, H, W)."""
+"""Flow on the CPU. An estimator is a callable (image, neighbour), each (B, 3, H, W) in [0, 1] -> flow (B, 2, H, W)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,6 @@ class DIS:
         if preset not in presets:
             raise ValueError(f"unknown DIS preset {preset!r}; use one of {', '.join(presets)}")
         self.preset = preset
-
-    @property
-    def name(self) -> str:
-        """What a flow store notes as the origin of its vectors."""
-        return f"dis-{self.preset}"
 
     def __call__(self, image: Tensor, neighbour: Tensor) -> Tensor:
         """Flow (B, 2, H, W) float32 pixels, image -> neighbour, on the device of `image`.

@@ -102,6 +102,8 @@ def test_both_copies_of_camvid_give_the_same_classes(tmp_path: Path) -> None:
         assert STILLS[1] in names(reader)
     with pytest.raises(ValueError, match=r"begins with Seq05VD; check sequences"):
         CamVid(tmp_path / "segnet", sequences=["Seq05VD"])
+    with pytest.raises(ValueError, match=r"1600000.0 is a number to YAML; put names in quotes"):
+        CamVid(tmp_path / "segnet", sequences=[16e5])
     (tmp_path / "owners/half.txt").write_text(f"{STILLS[1]}\n")
     assert names(CamVid(tmp_path / "owners", "half")) == [STILLS[1]]
     with pytest.raises(FileNotFoundError, match=r"no split file .*train\.txt \(.*holds half\.txt\).*split: all"):

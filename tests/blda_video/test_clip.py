@@ -190,7 +190,7 @@ def test_reader_of_single_images_has_no_context(video: FolderSequence) -> None:
 def test_wrong_sizes_are_errors(video: FolderSequence, store: FlowStore, tmp_path: Path) -> None:
     other = FlowStore(tmp_path / "other", estimator="truth")
     other.write("a/1", "a/2", torch.zeros(1, 2, 24, 32))
-    with pytest.raises(ValueError, match=r"flow .*a%2F2\.npz is \(24, 32\) but image .*a/1\.png is \(48, 64\)"):
+    with pytest.raises(ValueError, match=r"flow .*a%2F2\.npz is \(24, 32\) but its images are \(48, 64\)"):
         ClipDataset(video, TABLE, CROP, 5, (1,), other)[Draw(1, 0)]
     Image.new("RGB", (10, 10)).save(tmp_path / "images/a/2.png")
     with pytest.raises(ValueError, match=r"a/2\.png is \(10, 10\) but its key frame .*a/1\.png is \(48, 64\)"):

@@ -42,7 +42,7 @@ def test_travels_to_workers_after_use():
     estimator = DIS("fast")
     flow = estimator(picture(), picture(shift=1))
     for twin in (pickle.loads(pickle.dumps(estimator)), copy.deepcopy(estimator)):
-        assert twin.name == "dis-fast"
+        assert twin.preset == "fast"
         assert torch.equal(twin(picture(), picture(shift=1)), flow)
 
 

@@ -86,6 +86,34 @@ def test_consistency_follows_the_formula():
     assert valid[..., :30].all() and not valid[..., 30:].any()
 
 
+def test_every_known_point_is_valid_occluded_or_outside():
+    forward, backward = 3 * noise(2, 2, 12, 15), 3 * noise(2, 2, 12, 15, seed=1)
+    backward = torch.where(noise(2, 1, 12, 15, seed=2) > 0, backward, -forward)
+    valid, hidden = geometry.consistent(forward, backward), geometry.occluded(forward, backward)
+    assert torch.equal(valid | hidden, geometry.inside(forward)) and not (valid & hidden).any()
+    assert valid.any() and hidden.any() and torch.equal(geometry.occluded(forward[1:], backward[1:]), hidden[1:])
+    forward[:, 0, 2, 3], backward[:, 1] = torch.nan, torch.nan
+    assert not geometry.occluded(forward, backward).any() and not geometry.consistent(forward, backward).any()
+
+
+def test_what_a_nearer_thing_hides_is_occluded():
+    # A wall stands still; a post of columns 5 to 7 moves three pixels to the right, over the wall of columns 8 to 10.
+    post, later = torch.zeros(1, 1, 12, 15), torch.zeros(1, 1, 12, 15)
+    post[..., 5:8], later[..., 8:11] = 1, 1
+    motion = torch.tensor([3.0, 0.0])[None, :, None, None]
+    expected = torch.zeros(1, 12, 15, dtype=torch.bool)
+    expected[..., 8:11] = True
+    assert torch.equal(geometry.occluded(motion * post, -motion * later), expected)
+
+
+def test_chained_flow_carries_what_two_steps_carry():
+    values, first, second = noise(1, 3, 12, 15), constant(2.0, 1.0), constant(-3.0, 2.0)
+    twice = geometry.warp(geometry.warp(values, second), first)
+    chained = geometry.chain(first, second)
+    torch.testing.assert_close(geometry.warp(values, chained)[..., 2:9, 1:13], twice[..., 2:9, 1:13])
+    assert torch.equal(geometry.chain(first, torch.zeros_like(first)).isnan(), chained.isnan())
+
+
 def test_flip_negates_and_is_its_own_inverse():
     flow = noise(2, 3, 2, 12, 15)
     flipped = geometry.flip(flow)

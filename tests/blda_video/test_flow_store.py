@@ -74,7 +74,7 @@ def test_another_estimator_or_format_is_refused(tmp_path):
         FlowStore(tmp_path, "raft-small")
     manifest = tmp_path / "manifest.json"
     content = json.loads(manifest.read_text())
-    assert content == {"format": 1, "estimator": "dis-medium", "size": [9, 13]}
+    assert content["estimator"] == "dis-medium" and content["size"] == [9, 13] and content["commit"]
     manifest.write_text(json.dumps({**content, "format": 7}))
     with pytest.raises(ValueError, match="format 7"):
         FlowStore(tmp_path)
@@ -116,6 +116,47 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
             store.write("a", neighbour, flow(seed=1))
     assert store.path("a", "b").read_bytes() == before
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.npz"]
+
+
+def test_noted_offsets_add_up_and_others_are_refused(tmp_path):
+    store = FlowStore(tmp_path, "truth")
+    store.require((-1, 5))  # nothing is known yet
+    store.note((-1,))
+    store.write("a", "b", flow())
+    later = FlowStore(tmp_path, "truth")
+    later.note((2, -1))
+    FlowStore(tmp_path).require((-1, 2))
+    store.note((-1,))
+    assert json.loads((tmp_path / "manifest.json").read_text())["offsets"] == [-1, 2]
+    with pytest.raises(ValueError, match=r"offsets -1, \+2, not -2; .*compute_flow"):
+        FlowStore(tmp_path).require((-2, -1))
+
+
+def test_manifests_from_before_offsets_were_noted_are_read(tmp_path):
+    FlowStore(tmp_path, "dis-medium").write("a", "b", flow())
+    (tmp_path / "manifest.json").write_text('{"format": 1, "estimator": "dis-medium", "size": [9, 13]}')
+    store = FlowStore(tmp_path, "dis-medium")
+    store.require((-3,))
+    assert store.read("a", "b").shape == (1, 2, 9, 13)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 600.0])
+def test_flow_that_is_mostly_unknown_is_refused(tmp_path, bad):
+    broken = flow()
+    broken[:, :, :6] = bad
+    with pytest.raises(ValueError, match=r"b\.npz by truth: most vectors are not finite or longer than 512 px"):
+        FlowStore(tmp_path, "truth").write("a", "b", broken)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_part_is_what_the_whole_holds_there(tmp_path):
+    store, bounds = FlowStore(tmp_path, "truth"), flow()
+    bounds[0, 1, 4, 5] = torch.nan
+    store.write("a", "b", bounds)
+    part = store.read("a", "b", slice(2, 7), slice(3, 11), size=(9, 13))
+    torch.testing.assert_close(part, store.read("a", "b")[..., 2:7, 3:11], rtol=0, atol=0, equal_nan=True)
+    with pytest.raises(ValueError, match=r"b\.npz is \(9, 13\) but its images are \(10, 13\)"):
+        store.read("a", "b", size=(10, 13))
 
 
 def test_travels_to_workers(tmp_path):

@@ -3,12 +3,15 @@ import torch
 
 from blda.data.sample import Sample
 from blda.labels import TeacherLabels
-from blda_video import rules
+from blda_video.build import RULES as NAMED
 from blda_video.data.sample import Clip
 from blda_video.propagate import ClipLabels, PropagatedLabels
+from blda_video.rules.agreement import RareClass
+from blda_video.rules.averages import KeyAlone, Trajectory
+from blda_video.rules.warped import Warp
 
-RULES = [rules.none, rules.trajectory]
 CLASSES = 5
+RULES = [RareClass(torch.arange(CLASSES)), *(make() for name, make in NAMED.items() if name != "rare_class")]
 
 
 class BatchTeacher(torch.nn.Module):
@@ -75,42 +78,10 @@ def test_a_standing_scene_keeps_its_labels(rule):
     expected = TeacherLabels(0.6)(BatchTeacher(), target)
     labels = PropagatedLabels(rule, 0.6)(BatchTeacher(), still)
     assert torch.equal(labels.label, expected.label)
-    torch.testing.assert_close(labels.weight, expected.weight, atol=5e-3, rtol=0)
+    kept = labels.weight > 0
+    torch.testing.assert_close(labels.weight[kept], expected.weight[kept], atol=5e-3, rtol=0)
     key = BatchTeacher()(target.image)
     torch.testing.assert_close(labels.context_logits, torch.stack((key, key), 1), atol=1e-3, rtol=1e-3)
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_the_order_of_the_context_does_not_matter(rule):
-    key, pulled = beliefs(2, CLASSES, 9, 11), beliefs(2, 4, CLASSES, 9, 11, seed=1)
-    valid = torch.rand(2, 4, 9, 11, generator=torch.Generator().manual_seed(2)) > 0.5
-    offset, order = (-2, -1, 1, 3), [2, 0, 3, 1]
-    shuffled = rule(key, pulled[:, order], valid[:, order], tuple(offset[k] for k in order))
-    torch.testing.assert_close(rule(key, pulled, valid, offset), shuffled)
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_beliefs_sum_to_one_and_ignore_what_is_invalid(rule):
-    key, pulled = beliefs(2, CLASSES, 9, 11), beliefs(2, 3, CLASSES, 9, 11, seed=1)
-    valid = torch.rand(2, 3, 9, 11, generator=torch.Generator().manual_seed(2)) > 0.5
-    combined = rule(key, pulled, valid, (-1, 1, 2))
-    torch.testing.assert_close(combined.sum(1), torch.ones(2, 9, 11))
-    other = torch.where(valid[:, :, None], pulled, beliefs(2, 3, CLASSES, 9, 11, seed=5))
-    assert torch.equal(rule(key, other, valid, (-1, 1, 2)), combined)
-    unseen = ~valid.any(1)
-    assert unseen.any() and torch.equal(combined.movedim(1, -1)[unseen], key.movedim(1, -1)[unseen])
-
-
-def test_trajectory_is_the_weighted_average():
-    key, pulled = beliefs(1, CLASSES, 4, 5), beliefs(1, 2, CLASSES, 4, 5, seed=1)
-    valid = torch.ones(1, 2, 4, 5, dtype=torch.bool)
-    every = torch.cat((key[:, None], pulled), 1)[0].double()
-    expected = torch.zeros(CLASSES, 4, 5, dtype=torch.float64)
-    for i in range(4):
-        for j in range(5):
-            weight = every[:, :, i, j].max(1).values
-            expected[:, i, j] = (weight[:, None] * every[:, :, i, j]).sum(0) / weight.sum()
-    torch.testing.assert_close(rules.trajectory(key, pulled, valid, (-1, 1))[0].double(), expected)
 
 
 def test_context_is_pulled_along_the_flow():
@@ -122,7 +93,7 @@ def test_context_is_pulled_along_the_flow():
     def pixelwise(image):
         return image[:, [0, 1, 2, 0, 1]] * 5
 
-    labels = PropagatedLabels(rules.trajectory)(pixelwise, target)
+    labels = PropagatedLabels(Trajectory())(pixelwise, target)
     seen = labels.context_logits[0, 0, :, 2:, :-3]
     torch.testing.assert_close(seen, pixelwise(target.image)[0, :, 2:, :-3], atol=1e-3, rtol=1e-3)
 
@@ -135,9 +106,9 @@ def test_frames_that_err_independently_correct_each_other():
     valid = torch.ones(1, 4, 60, 80, dtype=torch.bool)
 
     def right(rule):
-        return (rule(key, pulled, valid, (-2, -1, 1, 2)).argmax(1) == truth).float().mean()
+        return (rule(key, pulled, valid, (-2, -1, 1, 2)).belief.argmax(1) == truth).float().mean()
 
-    assert right(rules.trajectory) > right(rules.none) + 0.1
+    assert right(Trajectory()) > right(KeyAlone()) + 0.1
 
 
 def test_the_teacher_sees_each_frame_alone_key_first():
@@ -148,8 +119,31 @@ def test_the_teacher_sees_each_frame_alone_key_first():
         calls.append(image)
         return teacher(image)
 
-    labels = PropagatedLabels(rules.trajectory)(watched, target)
+    labels = PropagatedLabels(Trajectory())(watched, target)
     assert isinstance(labels, ClipLabels) and labels.offset == (-1, 1, 2)
     expected = [target.image, *target.context.unbind(1)]
     assert len(calls) == 4 and all(torch.equal(a, b) for a, b in zip(calls, expected, strict=True))
     assert torch.equal(labels.context_weight, target.valid.float())
+
+
+@pytest.mark.parametrize(("rule", "observe", "frames"), [("none", False, 1), ("none", True, 4), ("fill", False, 4)])
+def test_the_teacher_sees_only_frames_that_somebody_looks_at(rule, observe, frames):
+    target, calls = clip(offset=(-1, 1, 2)), []
+    teacher = BatchTeacher()
+
+    def watched(image):
+        calls.append(image)
+        return teacher(image)
+
+    labels = PropagatedLabels(NAMED[rule](), observe=observe)(watched, target)
+    expected = PropagatedLabels(NAMED[rule]())(teacher, target)
+    assert len(calls) == frames and labels.context_logits.shape[1] == len(labels.offset) == (3 if observe else 0)
+    assert torch.equal(labels.label, expected.label) and torch.equal(labels.weight, expected.weight)
+    assert labels.context_weight.shape[1] == len(labels.offset)
+
+
+def test_what_a_rule_does_not_keep_weighs_nothing():
+    target = clip()
+    labels, whole = PropagatedLabels(Warp(), 0.3)(BatchTeacher(), target), PropagatedLabels(Trajectory(), 0.3)
+    seen = target.valid.any(1)
+    assert not labels.weight[~seen].any() and labels.weight[seen].all() and whole(BatchTeacher(), target).weight.all()

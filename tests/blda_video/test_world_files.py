@@ -15,10 +15,10 @@ from PIL import Image
 
 from blda.data.viper import Viper
 from blda_video.data.cityscapes_seq import CityscapesSequence
-from blda_video.data.viper import ViperSequence
-from blda_video.data.world import writer
 from blda_video.data.layouts.cityscapes import CITYSCAPES_IDS
 from blda_video.data.layouts.games import VIPER_IDS
+from blda_video.data.viper import ViperSequence
+from blda_video.data.world import writer
 from blda_video.data.world.materials import CLASSES
 from blda_video.data.world.world import World
 from blda_video.data.world.writer import WorldSpec, ensure, make, sequence_seed
@@ -163,7 +163,7 @@ def tool(*arguments: object) -> subprocess.CompletedProcess:
 
 
 def test_the_tool_makes_a_world_and_reports_errors_in_one_line(tmp_path: Path) -> None:
-    small = (tmp_path / "world", "--sequences", 1, "--frames", 1)
+    small = ("--layout", "viper", "--root", tmp_path / "world", "--split", "train", "--sequences", 1, "--frames", 1)
     assert tool(*small, "--size", 32, 64).returncode == 0
     refused = tool(*small, "--size", 40, 64)
     assert refused.returncode == 1 and "Traceback" not in refused.stderr

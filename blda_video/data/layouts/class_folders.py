@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -25,9 +26,8 @@ class ClassFolders:
     """
 
     classes: Sequence[str] = CLASS_LISTS["visda12"]
-    usual: Usual = Usual("source", ("train", "validation"), 4, 1, (54, 72), most_frames=1)
-    labelled: Callable[[int], tuple[int, ...]] = everything
-    published: Callable[[int], tuple[int, ...]] = everything
+    usual: ClassVar[Usual] = Usual("source", ("train", "validation"), 4, 1, (54, 72), most_frames=1)
+    labelled = published = staticmethod(everything)
 
     def pieces(self, split: str) -> tuple[str, ...]:
         """As `Layout`."""

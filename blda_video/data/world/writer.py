@@ -64,8 +64,8 @@ class WorldSpec:
         most, frames = layout.usual.most, layout.usual.most_frames
         if not 1 <= self.sequences <= most or not 1 <= self.frames <= frames or self.seed < 0:
             raise ValueError(
-                f"sequences {self.sequences}, frames {self.frames}, seed {self.seed} of a street world; use 1 .. {most} "
-                f"sequences of 1 .. {frames} frames in the layout {self.layout}, and a seed of at least 0"
+                f"sequences {self.sequences}, frames {self.frames}, seed {self.seed} of a street world; use "
+                f"1 .. {most} sequences of 1 .. {frames} frames in the layout {self.layout}, and a seed of at least 0"
             )
         if self.flow and not layout.name(Place(self.split, 0, 0, self.frames)).startswith(f"{self.split}/"):
             raise ValueError(f"exact flow is not stored beside the layout {self.layout}; use viper or cityscapes_seq")
@@ -172,6 +172,7 @@ def _flows(world: World, names: list[str], root: Path) -> None:
     from blda_video.flow.store import FlowStore
 
     store = FlowStore(root, "exact")
+    store.note((-1, 1))
     for t in range(len(names) - 1):
         store.write(names[t], names[t + 1], torch.from_numpy(world.flow(t, 1)[0])[None])
         store.write(names[t + 1], names[t], torch.from_numpy(world.flow(t + 1, -1)[0])[None])

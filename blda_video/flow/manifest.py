@@ -1,0 +1,77 @@
+"""What a flow store says of itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from blda import atomic
+
+FORMAT = 1
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """estimator: what made the vectors. size: (height, width) of all of them. commit: of the code that began the store.
+
+    offsets: signed frame distances, key -> neighbour, that the store is computed for; None where nobody noted them.
+    """
+
+    estimator: str
+    size: tuple[int, int]
+    offsets: tuple[int, ...] | None = None
+    commit: str | None = None
+
+
+def read(path: Path) -> Manifest | None:
+    """The manifest in a file, None when there is none; ValueError for a corrupt one or one of another format."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        height, width = content["size"]
+        made, offsets = content["format"], content.get("offsets")
+        manifest = Manifest(
+            str(content["estimator"]),
+            (int(height), int(width)),
+            None if offsets is None else tuple(int(offset) for offset in offsets),
+            content.get("commit"),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"corrupt flow manifest {path} ({error}); delete the store and compute it again") from error
+    if made != FORMAT:
+        raise ValueError(f"flow store {path} has format {made}, not {FORMAT}; compute it again in another folder")
+    return manifest
+
+
+def write(path: Path, manifest: Manifest) -> None:
+    """Put a manifest in place, whole."""
+    content = {
+        "format": FORMAT,
+        "estimator": manifest.estimator,
+        "size": list(manifest.size),
+        "direction": "<root>/KEY/NEIGHBOUR.npz leads from key to neighbour",
+        "offsets": None if manifest.offsets is None else list(manifest.offsets),
+        "commit": manifest.commit,
+    }
+    atomic.write(path, json.dumps(content, indent=1))
+
+
+def commit() -> str:
+    """The commit of this code, or its version where it is not a checkout."""
+    if (ROOT / ".git").exists():
+        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError:  # no git
+            done = None
+        if done is not None and done.returncode == 0:
+            return done.stdout.strip()
+    try:
+        return metadata.version("blda-video")
+    except metadata.PackageNotFoundError:
+        return "unknown"

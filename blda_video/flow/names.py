@@ -1,0 +1,51 @@
+"""Estimators as text: short in a config, complete in the manifest of a flow store."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from blda.config import Part
+from blda.parts import Constructors
+
+
+def part_of(estimator: str | Part, constructors: Constructors) -> Part:
+    """{name: dis, preset: medium} for 'dis-medium': after the first '-' stands the constructor's first keyword.
+
+    A mapping is returned as it is, and so is the name of what is not among the constructors.
+    """
+    if isinstance(estimator, Mapping):
+        return estimator
+    estimator = str(estimator)
+    name, _, value = estimator.partition("-")
+    if not value or name not in constructors:
+        return {"name": name if name in constructors else estimator}
+    return {"name": name, next(iter(inspect.signature(constructors[name]).parameters)): value}
+
+
+def described(estimator: str | Part, constructors: Constructors) -> str:
+    """What a flow store notes: 'dis-medium', 'raft-small weights=raft_small.pth'.
+
+    The first keyword always, others where they differ from their defaults; of paths the last part, because a store
+    may be read on another machine, and without the weights.
+    """
+    part = dict(part_of(estimator, constructors))
+    name = str(part.pop("name", None))
+    if name not in constructors:
+        return name
+    (first, *_), defaults = _defaults(name, constructors)
+    given = {key: value for key, value in {**defaults, **part}.items() if key == first or defaults.get(key) != value}
+    head = f"{name}-{_short(given.pop(first, None))}"
+    return " ".join((head, *(f"{key}={_short(given[key])}" for key in sorted(given))))
+
+
+def _defaults(name: str, constructors: Constructors) -> tuple[list[str], dict[str, Any]]:
+    parameters = inspect.signature(constructors[name]).parameters
+    defaults = {key: each.default for key, each in parameters.items() if each.default is not each.empty}
+    return list(parameters), defaults
+
+
+def _short(value: object) -> str:
+    return PurePath(value).name if isinstance(value, (str, PurePath)) and value else str(value)

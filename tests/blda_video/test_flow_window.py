@@ -1,0 +1,93 @@
+"""Only the part of a stored flow that a crop shows is unpacked and resized: with the same bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from blda.data.draws import Draw
+from blda.data.label_space import label_table
+from blda.data.transforms import RandomCrop
+from blda_video.data.clip import ClipDataset
+from blda_video.data.folder import FolderSequence
+from blda_video.flow.geometry import consistent, crop, flip, resize
+from blda_video.flow.store import FlowStore
+
+SHAPE = (54, 96)
+IDS = {0: "road", 1: "sky"}
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> FolderSequence:
+    numbers = np.random.default_rng(0)
+    for part in ("images/a", "labels/a"):
+        (tmp_path / part).mkdir(parents=True)
+    for i in range(2):
+        Image.fromarray(numbers.integers(0, 256, (*SHAPE, 3), np.uint8)).save(tmp_path / f"images/a/{i}.png")
+        Image.fromarray(numbers.integers(0, 2, SHAPE, np.uint8)).save(tmp_path / f"labels/a/{i}.png")
+    return FolderSequence(tmp_path / "images", tmp_path / "labels", IDS, image_suffix=".png")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FlowStore:
+    """Flow both ways, long enough for its steps to wrap around, with a tenth unknown."""
+    generator = torch.Generator().manual_seed(0)
+    store = FlowStore(tmp_path / "flow", "noise")
+    for key, other in (("a/0", "a/1"), ("a/1", "a/0")):
+        flow = 200 * torch.randn(1, 2, *SHAPE, generator=generator)
+        flow[:, :, torch.rand(SHAPE, generator=generator) < 0.1] = torch.nan
+        store.write(key, other, flow)
+    return store
+
+
+def same(first: torch.Tensor, second: torch.Tensor) -> bool:
+    return first.shape == second.shape and torch.equal(first.nan_to_num(nan=1e9), second.nan_to_num(nan=1e9))
+
+
+def test_a_part_is_that_of_the_whole(store: FlowStore) -> None:
+    whole = store.read("a/1", "a/0")
+    assert whole.isnan().any() and not whole.isnan().all()
+    for rows, columns in ((slice(0, 54), slice(0, 96)), (slice(3, 40), slice(0, 7)), (slice(53, 54), slice(90, 96))):
+        assert same(store.read("a/1", "a/0", rows, columns), whole[..., rows, columns])
+
+
+@pytest.mark.parametrize("size", [None, (36, 64), (27, 48), (108, 192), (54, 48), (41, 77)])
+def test_clips_are_those_of_whole_flow(video: FolderSequence, store: FlowStore, size: tuple[int, int] | None) -> None:
+    clips = ClipDataset(video, label_table(IDS, (), ("road", "sky")), RandomCrop(size, (24, 40)), 5, (-1,), store)
+    flips = set()
+    for number in range(8):
+        draw = Draw(1, number)
+        _, geometry, _ = clips.cut(draw)
+        forward, backward = (
+            crop(resize(store.read(*names), size or SHAPE), geometry.top, geometry.left, 24, 40)
+            for names in (("a/1", "a/0"), ("a/0", "a/1"))
+        )
+        if geometry.flip:
+            forward, backward = flip(forward), flip(backward)
+        clip = clips[draw]
+        assert torch.equal(clip.flow[:, 0], forward.nan_to_num(nan=0.0))
+        assert torch.equal(clip.valid[:, 0], consistent(forward, backward))
+        flips.add(geometry.flip)
+    assert flips == {True, False}
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_clips_in_bytes_become_the_plain_ones(video: FolderSequence, store: FlowStore, stored: bool) -> None:
+    def brightness(image: torch.Tensor, neighbour: torch.Tensor) -> torch.Tensor:
+        assert image.dtype == neighbour.dtype == torch.float32
+        return (image - neighbour)[:, :2]
+
+    table, cut = label_table(IDS, (), ("road", "sky")), RandomCrop((36, 64), (24, 32))
+    flow = store if stored else brightness
+    plain, packed = (ClipDataset(video, table, cut, 5, (-1,), flow, in_bytes) for in_bytes in (False, True))
+    for draw in (Draw(1, 0), Draw(1, 1), Draw(0, 2)):  # the last has no neighbour
+        expected, found = plain[draw], packed[draw]
+        assert found.image.dtype == found.context.dtype == found.label.dtype == torch.uint8
+        opened = found.to("cpu")
+        for name in ("image", "label", "context", "flow", "valid"):
+            first, second = getattr(opened, name), getattr(expected, name)
+            assert first.dtype == second.dtype and torch.equal(first, second), name
