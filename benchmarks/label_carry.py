@@ -22,9 +22,10 @@ from torch import Tensor
 from blda.data.dataset import image_tensor
 from blda.data.files import read_ids, read_image
 from blda.data.sample import IGNORE
-from blda_video.build import estimator_of
+from blda_video.build import ESTIMATORS, estimator_of
 from blda_video.data.clip import Estimator
 from blda_video.flow.geometry import consistent, pull_labels
+from blda_video.flow.names import described
 
 
 def standing(image: Tensor, neighbour: Tensor) -> Tensor:
@@ -96,7 +97,8 @@ def main() -> None:
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     gaps = {str(gap): carry(images, labels, gap, estimator, options.classes) for gap in options.gaps}
-    print(json.dumps({"benchmark": "label_carry", "flow": options.flow, "gaps": gaps}, indent=2))
+    name = described(yaml.safe_load(options.flow), ESTIMATORS)
+    print(json.dumps({"benchmark": "label_carry", "flow": name, "gaps": gaps}, indent=2))
 
 
 if __name__ == "__main__":

@@ -176,7 +176,10 @@ def _other_size(jpeg: bytes) -> bytes:
     return cv2.imencode(".jpg", picture[:-4])[1].tobytes()
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "tools").glob("*.py") if path.stem not in ("command", "kinds")))
+TOOLS = sorted({path.stem for path in (ROOT / "tools").glob("*.py")} - {"command", "kinds"})
+
+
+@pytest.mark.parametrize("name", TOOLS)
 def test_help_explains_the_tool(monkeypatch, capsys, name):
     with pytest.raises(SystemExit) as stopped:
         _tool(monkeypatch, name, "--help")
