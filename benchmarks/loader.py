@@ -30,9 +30,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from footage import IDS, flow_store, frame_reader, video_reader
 from PIL import Image
-from stopwatch import stages
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -47,7 +45,9 @@ from blda_video.data.clip import ClipDataset
 from blda_video.data.video_decoders import Decoder, open_decoder
 from blda_video.data.video_file import VideoFrame
 from blda_video.flow.store import FlowStore
+from footage import IDS, flow_store, frame_reader, video_reader
 from runs import circumstances
+from stopwatch import stages
 
 KINDS = {"jpeg": (1080, 1920), "png": (1024, 2048), "video": (720, 1280)}
 RESIZE = {"jpeg": (720, 1280), "png": (512, 1024), "video": None}

@@ -32,8 +32,6 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
-from evaluate import restored
-
 from blda import atomic
 from blda.data.protocols import Protocol
 from blda.data.sample import IGNORE
@@ -43,6 +41,7 @@ from blda_video.data.sample import Clip
 from blda_video.flow.geometry import warp
 from blda_video.rules.agreement import Oracle
 from blda_video.rules.rule import Combined, Rule
+from evaluate import restored
 from runs import circumstances
 
 DEFAULT = [*RULES, "oracle"]

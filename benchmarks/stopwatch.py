@@ -16,7 +16,7 @@ STAGES = {
     "decode label": ("blda_video.data.folder.FolderSequence.read_label",),
     "colour": ("cv2.cvtColor",),
     "check and look up ids": ("blda.data.label_space.LabelTable.compact", "cv2.LUT"),
-    "draw": ("blda.data.transforms.RandomCrop.draw",),
+    "draw": ("blda.data.transforms.RandomCrop.draw", "blda.data.transforms.RandomCrop.draw_label"),
     "resize and cut label": ("blda.data.transforms.Geometry.label",),
     "resize and cut image": ("blda.data.transforms.Geometry.image",),
     "to tensor": (

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import golden as golden_benchmark
 import numpy as np
 import pytest
 import torch
 
+import golden as golden_benchmark
 from runs import spread, summary
 
 ROOT = Path(__file__).parents[1]

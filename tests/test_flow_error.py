@@ -4,10 +4,11 @@ import json
 import sys
 
 import cv2
-import flow_error
 import numpy as np
 import pytest
 import torch
+
+import flow_error
 
 
 def _measured(monkeypatch, capsys, *arguments):

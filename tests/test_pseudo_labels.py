@@ -2,11 +2,11 @@
 
 from types import SimpleNamespace
 
-import flow_validity
-import pseudo_labels
 import pytest
 import torch
 
+import flow_validity
+import pseudo_labels
 from blda.data.protocols import protocol_of
 from blda_video.build import RULES
 from blda_video.data.world.world import World

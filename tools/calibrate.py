@@ -22,8 +22,6 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import torch
-from command import one_line_errors, parser
-from evaluate import restored
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
@@ -42,6 +40,8 @@ from blda.posthoc import Subject, calibrate
 from blda.saved_logits import SavedLogits
 from blda.statistics import LogitStatistics
 from blda_video.build import VideoBuild
+from command import one_line_errors, parser
+from evaluate import restored
 
 TAUS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 BEST = "best-miou"

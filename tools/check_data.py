@@ -14,8 +14,6 @@ import sys
 from pathlib import Path
 
 import kinds
-from command import completed, one_line_errors, parser
-
 from blda import atomic, configfile
 from blda.config import Config
 from blda.data.check import Extent
@@ -23,6 +21,7 @@ from blda.data.report import DataReport, as_json, as_text, works
 from blda.engine import runtime
 from blda_video.build import VideoBuild
 from blda_video.config import VideoConfig
+from command import completed, one_line_errors, parser
 
 ONLY_VIDEO = set(VideoConfig.__dataclass_fields__) - set(Config.__dataclass_fields__)
 """Keys by which a config is known as a video run's."""

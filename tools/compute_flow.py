@@ -14,8 +14,6 @@ exits with 1 and a line on how to mend it when something is missing, damaged, or
 import sys
 from typing import Any
 
-from command import completed, one_line_errors, parser
-
 from blda import configfile
 from blda.engine import runtime
 from blda_video.build import VideoBuild
@@ -23,6 +21,7 @@ from blda_video.config import VideoConfig
 from blda_video.flow.check import Verdict, gathered, verify
 from blda_video.flow.compute import compute
 from blda_video.flow.store import FlowStore, StoredFlow
+from command import completed, one_line_errors, parser
 
 EXAMPLE = "set flow={name: store, root: DIR, estimator: dis-medium}"
 

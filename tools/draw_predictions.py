@@ -10,14 +10,14 @@ from pathlib import Path
 
 import cv2
 import torch
-from command import one_line_errors, parser
-from evaluate import restored
 from torch import Tensor
 from torch.nn import functional as F
 
 from blda.calibration import Calibration
 from blda.engine import pictures
 from blda.engine.inference import Predictor
+from command import one_line_errors, parser
+from evaluate import restored
 
 
 def main() -> None:

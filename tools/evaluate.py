@@ -19,10 +19,9 @@ import json
 import sys
 from pathlib import Path
 
-import kinds
 from accelerate import PartialState
-from command import one_line_errors, parser
 
+import kinds
 from blda import atomic
 from blda.build import Build
 from blda.calibration import Calibration
@@ -30,6 +29,7 @@ from blda.configfile import load
 from blda.engine import checkpoint, runtime, table
 from blda.engine.inference import Predictor
 from blda.models.segmenter import Segmenter
+from command import one_line_errors, parser
 
 
 def main() -> None:

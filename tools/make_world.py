@@ -15,12 +15,11 @@ import argparse
 import shlex
 from pathlib import Path
 
-import compute_flow
 import cv2
-import kinds
 import numpy as np
-from command import one_line_errors, parser
 
+import compute_flow
+import kinds
 from blda import configfile
 from blda.engine import pictures, runtime
 from blda_video import rehearsal
@@ -29,6 +28,7 @@ from blda_video.data.layouts.table import LAYOUTS
 from blda_video.data.world.domains import LOOKS
 from blda_video.data.world.world import World
 from blda_video.data.world.writer import WorldSpec, ensure
+from command import one_line_errors, parser
 
 COLORS = pictures.palette(len(pictures.CITYSCAPES)).numpy()
 """Cityscapes' colours of the 19 classes."""

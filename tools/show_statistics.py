@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import kinds
 import torch
-from command import one_line_errors, parser
 from torch import Tensor
 
+import kinds
 from blda import atomic, configfile
 from blda.engine import bias, checkpoint, figure, runtime
 from blda.engine.cells import NEGATIVE, POSITIVE, cells, median_correction
 from blda.statistics import LogitStatistics
+from command import one_line_errors, parser
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,11 @@ def _unpacked(steps: np.ndarray, columns: slice) -> Tensor:
     """Columns of a flow (2, H, W) in pixels from the differences along its rows."""
     part = steps[..., columns].copy()
     part[..., 0] += steps[..., : columns.start or 0].sum(-1, dtype=np.int16)
-    fixed = torch.from_numpy(part).cumsum(-1, dtype=torch.int16)  # several times as fast as numpy's
-    unknown = (fixed == UNKNOWN).any(0)
-    return fixed.float().div_(SCALE).masked_fill_(unknown, torch.nan)
+    # The sum by torch, the rest by numpy: each is several times as fast as the other at it.
+    fixed = torch.from_numpy(part).cumsum(-1, dtype=torch.int16).numpy()
+    flow = fixed.astype(np.float32)
+    flow /= SCALE
+    unknown = (fixed[0] == UNKNOWN) | (fixed[1] == UNKNOWN)
+    if unknown.any():
+        flow[:, unknown] = np.nan
+    return torch.from_numpy(flow)

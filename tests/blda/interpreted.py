@@ -1,12 +1,12 @@
 """Compares the Triton kernels, interpreted on the CPU, with the CPU's own; run by test_kernels.py."""
 
 import torch
-from test_kernels import SHAPES, _batch, _domains
 
 from blda import pixels
 from blda.balance import stacked
 from blda.data.sample import IGNORE
 from blda.kernels import cpu, cuda
+from test_kernels import SHAPES, _batch, _domains
 
 for shape in SHAPES.values():
     logits, labels, weight = _batch(shape)

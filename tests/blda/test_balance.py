@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-import reference
 import torch
 from torch.nn import functional as F
 
+import reference
 from blda.balance import alignment, balanced, correction
 from blda.data.sample import IGNORE, Sample
 from blda.gmm import Mixture

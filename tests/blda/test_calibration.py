@@ -6,10 +6,10 @@ import dataclasses
 import itertools
 
 import pytest
-import reference
 import torch
 from torch import nn
 
+import reference
 from blda import grid
 from blda.balance import Alignment, alignment
 from blda.calibration import FORMAT, Calibration, drawn_bias, estimated, scores

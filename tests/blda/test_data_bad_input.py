@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import LAYOUTS, Layout, save_grey, save_image
 from PIL import Image
 
 from blda.data.dataset import read_frame
@@ -15,6 +14,7 @@ from blda.data.files import read_colour_ids
 from blda.data.folder import FolderReader
 from blda.data.frames import scan
 from blda.data.label_space import CITYSCAPES19, CLASS_LISTS, label_table
+from layouts import LAYOUTS, Layout, save_grey, save_image
 
 
 @pytest.fixture(params=LAYOUTS)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import GOPRO, LAYOUTS, RAW, STILLS, TRAIN, save_grey, save_image
 from PIL import Image
 
 from blda.build import Build
@@ -22,6 +21,7 @@ from blda.data.gta5 import GTA5
 from blda.data.label_space import CITYSCAPES19, CLASS_LISTS, label_table
 from blda.data.sample import IGNORE
 from blda.data.transforms import RandomCrop
+from layouts import GOPRO, LAYOUTS, RAW, STILLS, TRAIN, save_grey, save_image
 
 
 def names(reader: object) -> list[str]:

@@ -1,8 +1,8 @@
 import pytest
-import reference
 import torch
 from torch import Tensor
 
+import reference
 from blda.balance import cumulative_density
 from blda.data.sample import IGNORE, Sample
 from blda.density import DensityLoss

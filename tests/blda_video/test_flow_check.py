@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from test_flow_compute import Brightness, Film
 
 from blda_video.flow.check import Verdict, verify
 from blda_video.flow.compute import compute
 from blda_video.flow.published import PublishedFlow
 from blda_video.flow.store import FlowStore
+from test_flow_compute import Brightness, Film
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import SIZE, save_grey, save_image, save_red
 from PIL import Image
 
 from blda import configfile
@@ -23,6 +22,7 @@ from blda_video.data.clip import Surroundings
 from blda_video.data.neighbour import by_number
 from blda_video.data.synthia_seq import SynthiaSequence
 from blda_video.data.viper import ViperSequence
+from layouts import SIZE, save_grey, save_image, save_red
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RAW = (3, 10, 11, 12, 15, 0)

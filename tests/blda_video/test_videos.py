@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numbered_video import number, picture, turn, write
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -22,6 +21,7 @@ from blda_video.data.clip import ClipDataset, EvaluationClips
 from blda_video.data.videos import VideoFiles
 from blda_video.flow.compute import compute
 from blda_video.flow.store import FlowStore
+from numbered_video import number, picture, turn, write
 
 CLOSED = "keyint=24:bframes=3:open-gop=0"
 OPEN = "keyint=24:min-keyint=24:scenecut=0:bframes=3:open-gop=1"
