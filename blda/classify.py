@@ -68,7 +68,7 @@ class ClassifyBuild(Build):
 
     readers: ClassVar[Constructors] = {"class_folders": ClassFolders}
     heads: ClassVar[Constructors] = {"linear": LinearHead}
-    network: ClassVar[Callable[..., nn.Module]] = Classifier
+    kind: ClassVar[Callable[..., nn.Module]] = Classifier
     config: ClassifyConfig
 
     def reader(self, where: str, part: Part, labelled: bool) -> Reader:

@@ -10,7 +10,7 @@ from blda.data.sample import Sample
 from blda.labels import PseudoLabels
 from blda.losses import BalancedLoss
 from blda.mixing import Mixed
-from blda.models.density import Output
+from blda.models.output import Output
 from blda.statistics import LogitStatistics
 
 
@@ -28,13 +28,13 @@ class DensityLoss:
 
     def source(self, output: Output, source: Sample) -> Tensor:
         """The balanced loss of a source batch, and its regression."""
-        loss = self.balanced.source(output.logits, source)
+        loss = self.balanced.source(output, source)
         weight = torch.ones_like(output.density)
         return loss + self._regression(output, source.label, weight, self.balanced.source_statistics)
 
     def mixed(self, output: Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
         """The balanced loss of a mixed batch, and its regression; target pixels by the weight of their pseudo-label."""
-        loss = self.balanced.mixed(output.logits, mixed, pseudo)
+        loss = self.balanced.mixed(output, mixed, pseudo)
         own, other = self.balanced.source_statistics, self.balanced.target_statistics
         source_weight = torch.where(mixed.from_source, mixed.weight, 0)
         loss = loss + self._regression(output, mixed.label, source_weight, own)

@@ -15,6 +15,7 @@ from blda.data.sample import IGNORE, Sample
 from blda.kernels.choice import kernels
 from blda.labels import PseudoLabels
 from blda.mixing import Mixed
+from blda.models.output import Output, logits_of
 from blda.statistics import LogitStatistics
 
 
@@ -79,11 +80,14 @@ class _Balanced(torch.autograd.Function):
 
 
 class Criterion(Protocol):
-    """What a labelled batch costs. output: of the trained network, logits (B, C, *S) unless `build` wraps it."""
+    """What a labelled batch costs. output: of the trained network, logits (B, C, *S) or an `Output` with them.
 
-    def source(self, output: Any, source: Sample) -> Tensor: ...
+    One that knows a part of `Output` wraps another and hands the whole on; the innermost take the logits.
+    """
 
-    def mixed(self, output: Any, mixed: Mixed, pseudo: PseudoLabels) -> Tensor: ...
+    def source(self, output: Tensor | Output, source: Sample) -> Tensor: ...
+
+    def mixed(self, output: Tensor | Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor: ...
 
     def state(self) -> Mapping[str, nn.Module]: ...
 
@@ -93,13 +97,13 @@ class Criterion(Protocol):
 class PlainLoss:
     """Cross-entropy as it is: source-only training and plain self-training."""
 
-    def source(self, logits: Tensor, source: Sample) -> Tensor:
+    def source(self, output: Tensor | Output, source: Sample) -> Tensor:
         """Loss of a source batch."""
-        return cross_entropy(logits, source.label)
+        return cross_entropy(logits_of(output), source.label)
 
-    def mixed(self, logits: Tensor, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
+    def mixed(self, output: Tensor | Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
         """Loss of a mixed batch, its target pixels weighted by their trust."""
-        return cross_entropy(logits, mixed.label, mixed.weight)
+        return cross_entropy(logits_of(output), mixed.label, mixed.weight)
 
     def state(self) -> dict[str, LogitStatistics]:
         """Nothing survives a restart."""
@@ -122,13 +126,13 @@ class ReweightedLoss(PlainLoss):
         weight = torch.where(share > 0, share.clamp_min(1e-12) ** -power, 0)
         self.weight = (weight / (weight * share).sum()).float()
 
-    def source(self, logits: Tensor, source: Sample) -> Tensor:
+    def source(self, output: Tensor | Output, source: Sample) -> Tensor:
         """Loss of a source batch."""
-        return cross_entropy(logits, source.label, self._of(source.label))
+        return cross_entropy(logits_of(output), source.label, self._of(source.label))
 
-    def mixed(self, logits: Tensor, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
+    def mixed(self, output: Tensor | Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
         """Loss of a mixed batch."""
-        return cross_entropy(logits, mixed.label, self._of(mixed.label) * mixed.weight)
+        return cross_entropy(logits_of(output), mixed.label, self._of(mixed.label) * mixed.weight)
 
     def _of(self, label: Tensor) -> Tensor:
         return self.weight[torch.where(label == IGNORE, 0, label)]
@@ -149,14 +153,16 @@ class BalancedLoss:
         self.source_statistics, self.target_statistics, self.tau = source, target, tau
         self.correct_target = correct_target
 
-    def source(self, logits: Tensor, source: Sample) -> Tensor:
+    def source(self, output: Tensor | Output, source: Sample) -> Tensor:
         """Update the source's statistics and anchors, then the balanced loss of the batch (METHOD 4)."""
+        logits = logits_of(output)
         self.source_statistics.update(logits.detach(), source.label)
         aligned = alignment(self.source_statistics, self.source_statistics, source.label)
         return balanced_cross_entropy(logits, source.label, [aligned], self.tau)
 
-    def mixed(self, logits: Tensor, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
+    def mixed(self, output: Tensor | Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
         """Update the target's statistics from trusted target pixels, then the balanced loss of all pixels."""
+        logits = logits_of(output)
         source_label = torch.where(mixed.from_source, mixed.label, IGNORE)
         target_label = torch.where(mixed.from_source, IGNORE, mixed.label)
         trusted = torch.where(mixed.weight > 0, target_label, IGNORE)

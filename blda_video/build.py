@@ -6,9 +6,6 @@ import os
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from blda.build import Build
 from blda.config import Part
 from blda.data.check import Extent, Role
@@ -141,11 +138,6 @@ class VideoBuild(Build):
             raise ValueError(f"rule: unknown '{name}'; {nearest(name, list(RULES))}")
         fixed = {"frequency": self.frequency()} if name == "rare_class" else {}
         return construct("rule", part, RULES, **fixed)
-
-    def frequency(self) -> Tensor:
-        """Labelled pixels of each class in the source, (C,) int64; counted once by one process."""
-        with self.accelerator.main_process_first():
-            return torch.from_numpy(self.class_counts(self.source_data()).pixels.sum(0))
 
     def target_statistics(self) -> SmoothedStatistics:
         """Statistics pooled over each clip, unless smoothing is off."""

@@ -28,18 +28,6 @@ class ClassCounts:
     unusable: Mapping[str, str]
 
 
-def class_pixels(
-    reader: Reader, table: LabelTable, classes: int, cache: str | Path | None = None, workers: int = 4
-) -> np.ndarray:
-    """Pixels (frames, classes) int64 of each class in each frame, at the label files' own size.
-
-    cache: folder for the result, made if need be; a later call with the same frames, label files (path, size and time
-    of change) and table reads it from there. None counts anew. workers: threads. The data set is only read.
-    Raises the error of the first label that cannot be used.
-    """
-    return count_classes(reader, table, classes, cache, workers, tolerant=False).pixels
-
-
 def count_classes(
     reader: Reader,
     table: LabelTable,
@@ -48,7 +36,12 @@ def count_classes(
     workers: int = 4,
     tolerant: bool = True,
 ) -> ClassCounts:
-    """As `class_pixels`; tolerant goes on past labels that cannot be used and says which they are."""
+    """Pixels of each class in each frame, at the label files' own size.
+
+    cache: folder for the result, made if need be; a later call with the same frames, label files (path, size and time
+    of change) and table reads it from there. None counts anew. workers: threads. The data set is only read.
+    tolerant: go on past labels that cannot be used and say which they are; else the first one's error is raised.
+    """
     if unlabelled := [frame.name for frame in reader.frames if frame.label is None]:
         raise ValueError(f"frame {unlabelled[0]} has no label; class statistics need a labelled data set")
     path = None if cache is None else Path(cache) / f"class_pixels_{_fingerprint(reader, table, classes)}.json"

@@ -70,7 +70,7 @@ class DrawSampler(Sampler):
 class RareClassSampler(DrawSampler):
     """Draws a class with p(c) ~ exp((1 - f_c) / T), then a frame that shows it (METHOD section 6; DAFormer).
 
-    pixels: (frames, classes) counts from `class_statistics.class_pixels`; f_c is the class's share of all of them.
+    pixels: (frames, classes) counts from `class_statistics.count_classes`; f_c is the class's share of all of them.
     temperature: T; small values favour rare classes. min_pixels: a frame shows a class from this many pixels on.
     Classes that no frame shows are left out; ValueError when no class remains.
     """

@@ -18,24 +18,10 @@ TRIES = 10
 _SAME = np.arange(256, dtype=np.uint8)
 
 
-def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
-    """(H, W, 3) uint8 -> (*size, 3): bilinear, or area average where it shrinks more than twofold."""
-    height, width = image.shape[:2]
-    if (height, width) == tuple(size):
-        return image
-    return cv2.resize(image, size[::-1], interpolation=_interpolation((height, width), size))
-
-
-def _interpolation(old: Size, new: Size) -> int:
+def interpolation(old: Size, new: Size) -> int:
+    """Of images: bilinear, or area average where they shrink more than twofold."""
     strong = old[0] > 2 * new[0] and old[1] > 2 * new[1]
     return cv2.INTER_AREA if strong else cv2.INTER_LINEAR
-
-
-def resize_label(label: np.ndarray, size: Size) -> np.ndarray:
-    """(H, W) uint8 -> size, nearest pixel centre (plain INTER_NEAREST shifts by half a pixel against the image)."""
-    if label.shape == tuple(size):
-        return label
-    return cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 @dataclass(frozen=True)
@@ -50,11 +36,12 @@ class Geometry:
     flip: bool
 
     def image(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 -> (height, width, 3): `resize_image`, then `cut`, of no more pixels than these need."""
-        return self._resized(image, _interpolation(image.shape[:2], self.size))
+        """(H, W, 3) uint8 -> (height, width, 3): resized, then `cut`, of no more pixels than these need."""
+        return self._resized(image, interpolation(image.shape[:2], self.size))
 
     def label(self, label: np.ndarray) -> np.ndarray:
-        """(H, W) uint8 -> (height, width): `resize_label`, then `cut`, of no more pixels than these need."""
+        """(H, W) uint8 -> (height, width): the same, by the nearest pixel centre."""
+        # Plain INTER_NEAREST would shift by half a pixel against the image.
         return self._resized(label, cv2.INTER_NEAREST_EXACT)
 
     def _resized(self, pixels: np.ndarray, interpolation: int) -> np.ndarray:

@@ -30,8 +30,8 @@ def headline(scores: Mapping[str, float]) -> str:
     return "mIoU" if "mIoU" in scores else "mAcc"
 
 
-class MeanIoU:
-    """IoU and accuracy per class and their means, by one or several named protocols.
+class Confusion:
+    """Counts of (truth, prediction), scored by one or several named protocols.
 
     Every number stands under its protocol's name; those of the first also stand without, as the run's own.
     """
@@ -41,11 +41,12 @@ class MeanIoU:
         self.counts = torch.zeros(len(self.classes), len(self.classes), dtype=torch.float64)
 
     def update(self, sample: Sample, logits: Tensor, predict: Callable[[Tensor], Tensor]) -> None:
-        """logits (B, C, h, w) are brought to the size of the label before the largest is taken."""
+        """logits: (B, C, h, w), brought to the size of the label (B, H, W) before the largest is taken; or (B, C), of
+        whole images with labels (B,)."""
         label = sample.label
         if label is None:
             raise ValueError(f"{sample.name[0]} has no label; evaluate on a labelled data set")
-        if logits.shape[-2:] != label.shape[-2:]:
+        if logits.shape[2:] != label.shape[1:]:
             logits = F.interpolate(logits, label.shape[-2:], mode="bilinear", align_corners=False)
         counted = label != IGNORE
         pair = label[counted] * len(self.classes) + logits.argmax(1)[counted]
@@ -53,13 +54,20 @@ class MeanIoU:
         self.counts += torch.bincount(pair, minlength=len(self.classes) ** 2).view_as(self.counts)
 
     def compute(self) -> dict[str, float]:
-        """mIoU, mAcc, iou/CLASS, acc/CLASS, ... of the first protocol, then those of all under PROTOCOL/.
-
-        And bias/CLASS, as a fraction, of every class of the run: it knows no protocol.
-        """
-        scores = bias.scores(self.counts.cpu(), self.classes)
+        """The numbers of the first protocol, those of all under PROTOCOL/, and bias/CLASS, a fraction that knows no
+        protocol."""
+        counts = self.counts.cpu()
+        scores = bias.scores(counts, self.classes)
         for index, protocol in enumerate(self.protocols):
-            numbers = protocol.scores(self.counts.cpu(), self.classes)
+            numbers = self.numbers(protocol, counts)
             scores.update(numbers if index == 0 else {})
             scores.update({f"{protocol.name}/{key}": value for key, value in numbers.items()})
         return scores
+
+    def numbers(self, protocol: Protocol, counts: Tensor) -> dict[str, float]:
+        """What one protocol makes of the counts (C, C)."""
+        return protocol.scores(counts, self.classes)
+
+
+class MeanIoU(Confusion):
+    """IoU and accuracy per class and their means, over pixels: mIoU, mAcc, iou/CLASS, acc/CLASS, std."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from blda.models.layers import conv_norm_act
-from blda.models.segmenter import IMAGENET_MEAN, IMAGENET_STD
+from blda.models.segmenter import Segmenter
 
 
 class LinearHead(nn.Module):
@@ -34,25 +33,8 @@ class LinearHead(nn.Module):
         return self.classifier(self.bottleneck(pooled).flatten(1))
 
 
-class Classifier(nn.Module):
-    """image (B, 3, H, W) in [0, 1] -> logits (B, classes) float32, for any H and W.
-
-    encoder, mean, std: as for `Segmenter`. head: `forward(features) -> logits (B, classes)`.
-    Parameter names start with `encoder.` or `head.`: the optimizer tells them apart by that.
-    """
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        head: nn.Module,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
-    ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.head = head
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+class Classifier(Segmenter):
+    """As `Segmenter`, but the head returns logits (B, classes) of the whole image: these are the result, float32."""
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.encoder((image - self.mean) / self.std)).float()
+        return self.head(self.features(image)).float()

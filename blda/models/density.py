@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from torch import Tensor, nn
 
+from blda.models.output import Output
 from blda.models.segmenter import Segmenter
-
-
-class Output(NamedTuple):
-    """logits: (B, C, H, W). density: (B, H, W), the predicted F_yy(z_y) of each pixel, whatever its class."""
-
-    logits: Tensor
-    density: Tensor
 
 
 class DensityRegression(nn.Module):

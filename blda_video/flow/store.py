@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
@@ -25,7 +26,7 @@ ALL = slice(None)
 AGAIN = "delete it and run: python tools/compute_flow.py CONFIG"
 
 
-class StoredFlow:
+class StoredFlow(ABC):
     """Flow between whole frames that lies in files, found by the names of the two frames.
 
     both_ways: whether neighbour -> key is stored beside key -> neighbour.
@@ -33,10 +34,11 @@ class StoredFlow:
 
     both_ways = True
 
+    @abstractmethod
     def path(self, key: str, neighbour: str) -> Path:
         """The file of the flow key -> neighbour; both are frame names."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(
         self, key: str, neighbour: str, rows: slice = ALL, columns: slice = ALL, size: Size | None = None
     ) -> Tensor:
@@ -45,11 +47,10 @@ class StoredFlow:
         rows, columns: the part to return, by start and stop. size: (H, W) of the frames, which must be the flow's.
         Raises FileNotFoundError for a missing file, ValueError for a corrupt one or one of another size.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def require(self, offsets: Iterable[int]) -> None:
         """ValueError when the store is known not to hold flow to neighbours at these offsets."""
-        raise NotImplementedError
 
     def has(self, key: str, neighbour: str) -> bool:
         """Whether the flow key -> neighbour is stored (a file is there only when it is complete)."""

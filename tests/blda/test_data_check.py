@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from blda.data.check import Extent, Role, check, spread
-from blda.data.class_statistics import class_pixels, count_classes
+from blda.data.class_statistics import count_classes
 from blda.data.dataset import EvaluationDataset, SegmentationDataset
 from blda.data.draws import Draw
 from blda.data.folder import FolderReader
@@ -183,7 +183,7 @@ def test_class_pixels_go_past_bad_labels_only_when_told(folder: Path, tmp_path: 
         assert list(counts.unusable) == ["2", "3"]
         assert counts.pixels[2:4].sum() == 0 and counts.pixels[1, 1] == 120
     with pytest.raises((ValueError, FileNotFoundError), match=r"[23]\.png"):
-        class_pixels(dataset.reader, TABLE, 4, cache)
+        count_classes(dataset.reader, TABLE, 4, cache, tolerant=False)
 
 
 def dataset_of_names(folder: Path) -> SegmentationDataset:
@@ -198,7 +198,7 @@ def dataset_of_names(folder: Path) -> SegmentationDataset:
 def test_an_unwritable_cache_is_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ValueError, match=r"cannot write .*set data\.cache"):
-        class_pixels(dataset_of(folder).reader, TABLE, 4, tmp_path / "file" / "cache")
+        count_classes(dataset_of(folder).reader, TABLE, 4, tmp_path / "file" / "cache", tolerant=False)
 
 
 # Training past files that cannot be used:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from blda.data.class_statistics import class_pixels
+from blda.data.class_statistics import count_classes
 from blda.data.dataset import EvaluationDataset, SegmentationDataset
 from blda.data.draws import Draw
 from blda.data.folder import FolderReader
@@ -106,27 +106,27 @@ def test_class_pixels_are_counted_cached_and_renewed(folder: Path, tmp_path: Pat
     cache = tmp_path / "cache" / "deep"
     reader = reader_of(folder)
     expected = [[int((np.asarray(Image.open(frame.label)) == i).sum()) for i in range(3)] for frame in reader.frames]
-    assert class_pixels(reader, TABLE, 3, cache).tolist() == expected
+    assert count_classes(reader, TABLE, 3, cache, tolerant=False).pixels.tolist() == expected
     (file,) = cache.iterdir()
     record = json.loads(file.read_text())
     record["pixels"][0][0] = 12345
     file.write_text(json.dumps(record))
-    assert class_pixels(reader, TABLE, 3, cache)[0, 0] == 12345, "read from the cache"
-    assert class_pixels(reader, TABLE, 3).tolist() == expected
+    assert count_classes(reader, TABLE, 3, cache, tolerant=False).pixels[0, 0] == 12345, "read from the cache"
+    assert count_classes(reader, TABLE, 3, tolerant=False).pixels.tolist() == expected
     file.write_text("{ half a file")
-    assert class_pixels(reader, TABLE, 3, cache).tolist() == expected
+    assert count_classes(reader, TABLE, 3, cache, tolerant=False).pixels.tolist() == expected
     Image.new("L", (30, 20), 2).save(reader.frames[0].label)
-    assert class_pixels(reader, TABLE, 3, cache)[0].tolist() == [0, 0, 600], "the data changed"
+    assert count_classes(reader, TABLE, 3, cache, tolerant=False).pixels[0].tolist() == [0, 0, 600], "the data changed"
     other = label_table(IDS, (255,), ("car", "sky", "road"))
-    assert class_pixels(reader, other, 3, cache)[0].tolist() == [600, 0, 0], "the table changed"
+    assert count_classes(reader, other, 3, cache, tolerant=False).pixels[0].tolist() == [600, 0, 0], "the table changed"
 
 
 def test_class_pixels_of_bad_data(folder: Path) -> None:
     with pytest.raises(ValueError, match="need a labelled data set"):
-        class_pixels(reader_of(folder, labelled=False), TABLE, 3)
+        count_classes(reader_of(folder, labelled=False), TABLE, 3, tolerant=False)
     Image.new("L", (30, 20), 9).save(folder / "labels/3.png")
     with pytest.raises(ValueError, match=r"3\.png holds unknown ids 9"):
-        class_pixels(reader_of(folder), TABLE, 3)
+        count_classes(reader_of(folder), TABLE, 3, tolerant=False)
 
 
 def test_sample_is_typed_and_a_function_of_seed_and_number(folder: Path) -> None:

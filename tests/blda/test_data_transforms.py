@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from blda import rng
-from blda.data.transforms import Geometry, RandomCrop, draw_geometry, resize_image, resize_label, whole
+from blda.data.transforms import Geometry, RandomCrop, draw_geometry, whole
+from resizing import resize_image, resize_label
 
 
 def picture(height: int = 40, width: int = 60) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,8 @@ from blda.data.folder import FolderReader
 from blda.data.label_space import LabelTable, label_table
 from blda.data.sample import IGNORE, collate
 from blda.data.span import span
-from blda.data.transforms import TRIES, Geometry, RandomCrop, draw_geometry, resize_image, resize_label
+from blda.data.transforms import TRIES, Geometry, RandomCrop, draw_geometry
+from resizing import resize_image, resize_label
 
 RESIZES = (
     ((1080, 1920), (720, 1280)),  # VIPER: 3 / 2

@@ -157,7 +157,7 @@ def test_no_number_is_no_evidence_and_makes_the_loss_nan_unless_ignored(value):
     counts = LogitStatistics(3).evidence(logits, labels)
     assert counts.isfinite().all()
     assert counts[1, 0].sum() == (7 if value != value else 8)
-    assert not balanced_cross_entropy(logits, labels, _domains(3)[:1], 0.1).isfinite() or value < 0
+    assert not balanced_cross_entropy(logits, labels, _domains(3)[:1], 0.1).isfinite()
     labels[0, 0, 3] = IGNORE
     ignored = logits.clone().requires_grad_()
     loss = balanced_cross_entropy(ignored, labels, _domains(3)[:1], 0.1)
