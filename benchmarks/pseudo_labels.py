@@ -4,7 +4,7 @@
 
 The teacher of the checkpoint labels evenly spread frames of the run's evaluation data as it labels in training (its
 moving average, BatchNorm on the batch); a checkpoint without one lends its student. key=value replaces any key of the
-run's config, such as `flow`. Labels are used for measuring only, except by the rule `oracle`.
+run's config, such as `flow` and `chain`. Labels are used for measuring only, except by the rule `oracle`.
 
 --rules takes names and parts, `trajectory '{name: consistent_confidence, threshold: 0.9}'`; by default every rule.
 
@@ -165,6 +165,7 @@ def main() -> None:
         "data": parts.config.evaluation.reader,
         "offsets": given.offsets,
         "flow": parts.config.flow,
+        "chain": parts.config.chain,
         "frames": given.frames,
         "protocol": parts.protocols[0].name,
     }

@@ -1,36 +1,38 @@
-"""From a config to a trainer; with build_data.py and build_network.py the only readers of a config."""
+"""From a config to a trainer; with the other build_*.py the only readers of a config."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from blda import rng
 from blda.augment import ColourAndBlur
-from blda.build_data import DataBuild
+from blda.build_loss import LossBuild
 from blda.build_network import HEADS, network
+from blda.consistency import MaskedConsistency
 from blda.data.check import Extent
 from blda.data.report import require
-from blda.density import DensityLoss
-from blda.engine import optim
+from blda.engine import checkpoint, optim
 from blda.engine.evaluate import Evaluator
+from blda.engine.inference import Predictor
 from blda.engine.log import RunLog
 from blda.engine.metrics import MeanIoU, Metric
 from blda.engine.trainer import Method, Plan, Trainer
+from blda.engine.views import Flipped, Sliding
 from blda.labels import TeacherLabels
-from blda.losses import BalancedLoss, Criterion, PlainLoss, ReweightedLoss
-from blda.masking import Augment
+from blda.losses import Criterion, PlainLoss
+from blda.masking import Augment, BlockMask
 from blda.mixing import ClassMix
-from blda.models.density import DensityRegression
+from blda.models.features import FeatureTap
+from blda.models.recompute import recompute_blocks
 from blda.models.segmenter import Segmenter
 from blda.parts import Constructors
 from blda.selftrain import Labeller, Mixer, SelfTraining
 from blda.spelling import nearest
-from blda.statistics import LogitStatistics
 from blda.supervised import Supervised
 from blda.teacher import Teacher
 
@@ -39,7 +41,7 @@ AT_START = Extent(opened=4, named=2000)
 """What a run looks at before its first step: seconds."""
 
 
-class Build(DataBuild):
+class Build(LossBuild):
     """The parts of an image run; a video run overrides the methods at the end."""
 
     heads: ClassVar[Constructors] = HEADS
@@ -52,6 +54,7 @@ class Build(DataBuild):
                 raise ValueError(f"method: unknown '{method}'; {nearest(method, METHODS)}")
         if set(methods) != {"source_only"}:
             self.labeller()
+            self.things()
         for report in self.examine(methods, AT_START):
             require(report)
 
@@ -59,18 +62,33 @@ class Build(DataBuild):
         """A trainer at step 0 for one of METHODS, keeping its files in `folder`."""
         config, accelerator = self.config, self.accelerator
         student = self.student().to(accelerator.device)
+        pretrained = self.pretrained_encoder(method, student)
+        self.start(student)
+        if config.training.channels_last:
+            student.to(memory_format=torch.channels_last)
         # The teacher is copied before Accelerate wraps the student's forward.
         teacher = None if method == "source_only" else self.teacher(student)
+        if config.training.checkpointing:
+            recompute_blocks(student)
         settings = config.optimizer
         trained = self.trained(method, student).to(accelerator.device)
         optimizer = optim.adamw(trained, settings.lr, settings.head_factor, settings.weight_decay)
         criterion = self.criterion(method, trained)
+        if pretrained is not None:
+            trained = FeatureTap(trained, student.encoder)
+            criterion = self.with_feature_distance(criterion, pretrained)
         wrapped, optimizer = accelerator.prepare(trained, optimizer)
+        if config.training.compile:
+            # Around all, so that the student itself keeps its names, and evaluates other sizes as it is.
+            wrapped = torch.compile(wrapped)
         batches = self.batches(adapts=teacher is not None)
         log = RunLog(folder, self.classes, accelerator.is_main_process, config.log.bar, self.protocols[0].name)
         parts = self.method(method, wrapped, teacher, criterion)
         measure, plan = self.evaluator(), self.plan()
-        return Trainer(accelerator, parts, student, optimizer, batches, measure, log, folder, plan, self.skipped)
+        predict = self.predictor(student)
+        return Trainer(
+            accelerator, parts, student, optimizer, batches, measure, log, folder, plan, self.skipped, predict
+        )
 
     def student(self, pretrained: bool = True) -> nn.Module:
         """The network, its initial weights a function of the seed.
@@ -78,25 +96,18 @@ class Build(DataBuild):
         pretrained: False leaves the encoder's own weights out, for a network that a checkpoint fills.
         """
         torch.manual_seed(rng.seed_of(self.config.seed, "student"))
-        return network(self.config.model, len(self.classes), pretrained, self.heads, self.kind)
+        crop = self.config.source.crop
+        return network(self.config.model, len(self.classes), pretrained, self.heads, self.kind, crop)
+
+    def start(self, student: nn.Module) -> None:
+        """Fill a new student with the network that the config says training starts from, if any."""
+        if self.config.model.weights is not None:
+            path = Path(self.config.model.weights)
+            checkpoint.restore(path, checkpoint.read(path), {"student": student})
 
     def teacher(self, student: nn.Module) -> Teacher:
         """The student's moving average."""
         return Teacher(student, self.config.self_training.momentum, self.accelerator.autocast)
-
-    def trained(self, method: str, student: nn.Module) -> nn.Module:
-        """What is trained of one of METHODS: the student, or the student with a head that only training has."""
-        regresses = method == "blda" and self.config.blda.density is not None
-        return DensityRegression(student) if regresses else student
-
-    def criterion(self, method: str, trained: nn.Module) -> Criterion:
-        """What a labelled batch costs in one of METHODS."""
-        if method == "reweighted":
-            return ReweightedLoss(self.frequency(), self.config.reweighting.power)
-        if method != "blda":
-            return PlainLoss()
-        density, balanced = self.config.blda.density, self.balanced_loss()
-        return balanced if density is None else DensityLoss(balanced, trained.head, density.strength, density.power)
 
     def method(self, name: str, student: nn.Module, teacher: Teacher | None, criterion: Criterion) -> Method:
         """What is trained for, around the wrapped student; all of METHODS but the first are one in kind."""
@@ -104,25 +115,17 @@ class Build(DataBuild):
             return Supervised(student, criterion)
         settings, seed = self.config.self_training, self.config.seed
         parts = (student, teacher, self.labeller(), criterion, self.augment())
-        return SelfTraining(*parts, len(self.classes), seed, settings.burn_in, self.mixer())
+        masked = self.masked(teacher.model.mean)
+        return SelfTraining(*parts, len(self.classes), seed, settings.burn_in, self.mixer(), masked)
 
-    def balanced_loss(self) -> BalancedLoss:
-        """BLDA with statistics of both domains on the device."""
-        blda, device = self.config.blda, self.accelerator.device
-        statistics = (self.source_statistics().to(device), self.target_statistics().to(device))
-        return BalancedLoss(*statistics, blda.tau, blda.correct_target)
-
-    def statistics_settings(self, domain: str) -> dict[str, Any]:
-        """Keywords of `LogitStatistics`."""
-        blda = self.config.blda
-        return {
-            "classes": len(self.classes),
-            "components": blda.components,
-            "momentum": blda.momentum,
-            "warmup": blda.warmup,
-            "min_pixels": blda.min_pixels,
-            "seed": rng.seed_of(self.config.seed, domain),
-        }
+    def masked(self, mean: Tensor) -> MaskedConsistency | None:
+        """The loss of masked target images, if there is one; mean: what the network subtracts, for hidden blocks."""
+        settings, seed = self.config.self_training, rng.seed_of(self.config.seed, "masked")
+        if settings.masked is None:
+            return None
+        augment = ColourAndBlur(seed, settings.strength, settings.jitter, settings.blur)
+        mask = BlockMask(augment, seed, settings.masked.block, settings.masked.ratio, mean.flatten().unbind())
+        return MaskedConsistency(mask, self.with_detail(PlainLoss(), PlainLoss()))
 
     def plan(self) -> Plan:
         """When things happen."""
@@ -139,6 +142,14 @@ class Build(DataBuild):
             keep=training.keep,
             seed=config.seed,
         )
+
+    def predictor(self, model: nn.Module, calibration: Callable[[Tensor], Tensor] | None = None) -> Predictor:
+        """How this run predicts whole images with a network: at once, or in windows, mirrored too, calibrated."""
+        data = self.config.evaluation
+        if data.window is not None:
+            stride = data.stride or tuple((side + 1) // 2 for side in data.window)
+            model = Sliding(model, data.window, stride, data.window_batch)
+        return Predictor(Flipped(model) if data.flip else model, self.accelerator.autocast, calibration)
 
     def evaluator(self) -> Evaluator:
         """Evaluation of this process's share."""
@@ -162,14 +173,6 @@ class Build(DataBuild):
     def mixer(self) -> Mixer:
         """What makes of a source and a target batch the images of the second loss."""
         return ClassMix(len(self.classes), self.config.seed)
-
-    def source_statistics(self) -> LogitStatistics:
-        """Statistics of the source's logits."""
-        return LogitStatistics(**self.statistics_settings("source"))
-
-    def target_statistics(self) -> LogitStatistics:
-        """Statistics of the target's logits."""
-        return LogitStatistics(**self.statistics_settings("target"))
 
     def metrics(self) -> Sequence[Metric]:
         """What evaluation measures."""

@@ -189,8 +189,12 @@ class DataBuild:
         """Unlabelled training crops."""
         data = self.config.target
         reader = self.reader("target.reader", data.reader, labelled=False)
-        crop = RandomCrop(data.resize, data.crop, data.flip)
-        return SegmentationDataset(reader, None, crop, self.seed("target"), in_bytes=True)
+        return SegmentationDataset(reader, None, self.target_crop(), self.seed("target"), in_bytes=True)
+
+    def target_crop(self) -> RandomCrop:
+        """How crops are cut from the target's images, and which of their pixels are trusted."""
+        data = self.config.target
+        return RandomCrop(data.resize, data.crop, data.flip, margins=self.config.self_training.margins)
 
     def evaluation_data(self) -> Dataset[Sample]:
         """Labelled whole images."""

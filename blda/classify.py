@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import nn
 
 from blda.build import Build
-from blda.config import Config, Part
+from blda.config import Config, Mask, Part
 from blda.data.check import Extent, Role, attempt, inspect
 from blda.data.class_folders import ClassFolders
 from blda.data.class_statistics import ClassCounts
@@ -37,14 +37,6 @@ from blda.pooling import PooledStatistics
 
 
 @dataclass(frozen=True)
-class Mask:
-    """Blocks of about `block` pixels, each hidden from the student with probability `ratio`."""
-
-    block: int = 64
-    ratio: float = 0.7
-
-
-@dataclass(frozen=True)
 class Classification:
     """scale: least and largest share of the image that a training window shows, null for windows of the crop's own
     size. centre: (height, width) that evaluation cuts from the middle, null for all. mask: of the target's images,
@@ -61,6 +53,16 @@ class ClassifyConfig(Config):
     """The key `classification` makes a run one of whole images; `blda.min_pixels` and `source.rare` count images."""
 
     classification: Classification = Classification()
+
+    def __post_init__(self) -> None:
+        if self.blda.by_belief:
+            raise ValueError(
+                "blda.by_belief draws labels over the pixels of an image; a classifier has none, leave it out"
+            )
+        if self.model.hrda is not None:
+            raise ValueError("model.hrda: a classifier has one label an image, nothing to fuse by pixel; leave it out")
+        if self.feature_distance is not None:
+            raise ValueError("feature_distance is of the pixels of things; a classifier has none, leave it out")
 
 
 class ClassifyBuild(Build):

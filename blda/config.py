@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+from blda.resolution import at_resolution
+
+C = TypeVar("C", bound="Config")
 
 Part = dict[str, Any]
 """A part by name with its keywords, for example {name: dis, preset: medium}; `build` calls its constructor."""
+THINGS = ("light", "sign", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
+"""Cityscapes' classes of countable things, 6, 7 and 11 to 18 of its 19 (DAFormer, section 3.3)."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +50,23 @@ class Rare:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Labelled images to measure on. size: (height, width) the network sees, null for the image's own."""
+    """Labelled images to measure on. size: (height, width) of the image, null for its own. window, stride: (height,
+    width) of windows that the network is shown in its place, null for the whole image; a stride of null is half a
+    window. window_batch: windows shown at a time. flip: average with the mirror image. See blda/engine/views.py."""
 
     reader: Part
     rename: dict[str, str] = field(default_factory=dict)
     size: tuple[int, int] | None = None
+    window: tuple[int, int] | None = None
+    stride: tuple[int, int] | None = None
+    window_batch: int = 4
+    flip: bool = False
     every: int = 2000
     protocols: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.stride is not None and self.window is None:
+            raise ValueError("evaluation.stride is of windows; give evaluation.window too, or leave it out")
 
 
 @dataclass(frozen=True)
@@ -67,16 +83,42 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Hrda:
+    """Two resolutions, see blda/models/hrda.py. attention: a head. detail: (height, width) of the window at full
+    resolution, null for half of the source's crop. scale: of the context. strength: of the detail's own loss.
+    windows: most that are encoded at once in evaluation."""
+
+    attention: Part = field(default_factory=lambda: {"name": "segformer", "embed": 256})
+    detail: tuple[int, int] | None = None
+    scale: float = 0.5
+    strength: float = 0.1
+    windows: int = 32
+
+
+@dataclass(frozen=True)
 class Model:
-    """encoder: {name, ...}; head: {name, ...}; see blda/models."""
+    """encoder: {name, ...}; head: {name, ...}; hrda: {} for two resolutions, null for one. weights: a checkpoint
+    (step_*.pt, also of tools/import_weights.py) whose network training starts from, null for none. See blda/models."""
 
     encoder: Part
     head: Part
+    hrda: Hrda | None = None
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Blocks of about `block` pixels, each hidden from the student with probability `ratio`."""
+
+    block: int = 64
+    ratio: float = 0.7
 
 
 @dataclass(frozen=True)
 class SelfTraining:
     """METHOD 6. momentum: of the teacher. ignore_top, ignore_bottom: rows of the target crop without pseudo-label.
+    margins: top, bottom, left and right of the whole resized target image without pseudo-label, wherever the crop lies,
+    null for none. masked: a third loss, on masked target images (MIC), null for none.
     burn_in: steps on the source alone before, for networks without pretrained weights."""
 
     momentum: float = 0.999
@@ -86,7 +128,20 @@ class SelfTraining:
     strength: float = 0.2
     jitter: float = 0.8
     blur: float = 0.5
+    margins: tuple[int, int, int, int] | None = None
+    masked: Mask | None = None
     burn_in: int = 0
+
+
+@dataclass(frozen=True)
+class FeatureDistance:
+    """Distance of the encoder's features to those of its pretrained weights, on things of the source (METHOD 6).
+    strength: lambda. min_ratio: share of a feature's pixels that are of one thing. things: names of classes, of which
+    the run may lack some."""
+
+    strength: float = 0.005
+    min_ratio: float = 0.75
+    things: tuple[str, ...] = THINGS
 
 
 @dataclass(frozen=True)
@@ -107,7 +162,8 @@ class Reweighting:
 @dataclass(frozen=True)
 class Blda:
     """METHOD 3 and 4. warmup: updates until the statistics' momentum is reached. correct_target: False corrects source
-    pixels only. density: cumulative-density regression, null for none."""
+    pixels only. by_belief: count pseudo-labelled pixels by what the teacher believes, not by its likeliest class.
+    density: cumulative-density regression, null for none."""
 
     tau: float = 0.1
     components: int = 5
@@ -115,6 +171,7 @@ class Blda:
     warmup: int = 1500
     min_pixels: int = 100
     correct_target: bool = True
+    by_belief: bool = False
     density: Density | None = None
 
 
@@ -134,6 +191,8 @@ class Training:
     """batch: images of each domain per process and pass. accumulate: passes per step. precision: no, bf16 or fp16.
 
     checkpoint_every: steps between checkpoints; the last `keep` are kept. workers: loader processes per domain.
+    channels_last: keep the network's convolutions in that layout. compile: the student's forward, by torch.compile.
+    checkpointing: the network's blocks run again in the backward instead of keeping what they computed.
     """
 
     steps: int = 40000
@@ -143,6 +202,9 @@ class Training:
     workers: int = 4
     checkpoint_every: int = 2000
     keep: int = 2
+    channels_last: bool = False
+    compile: bool = False
+    checkpointing: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,7 +219,8 @@ class Log:
 @dataclass(frozen=True)
 class Config:
     """One run of image adaptation. run: its folder. classes: a named list or the names. method: source_only,
-    self_training, reweighted or blda. compare: methods that are trained first, alike, for the closing table."""
+    self_training, reweighted or blda. compare: methods that are trained first, alike, for the closing table.
+    resolution: by which every length in pixels is multiplied, see blda/resolution.py."""
 
     run: str
     model: Model
@@ -168,10 +231,16 @@ class Config:
     method: str = "blda"
     compare: tuple[str, ...] = ()
     seed: int = 0
+    resolution: float = 1.0
     data: Data = Data()
     self_training: SelfTraining = SelfTraining()
+    feature_distance: FeatureDistance | None = None
     blda: Blda = Blda()
     reweighting: Reweighting = Reweighting()
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
     log: Log = Log()
+
+    def resolved(self: C) -> C:
+        """The same run at resolution 1, its lengths multiplied."""
+        return at_resolution(self)

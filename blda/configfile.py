@@ -16,21 +16,28 @@ from blda import atomic
 from blda.spelling import nearest
 
 T = TypeVar("T")
+MORE = "+"
+"""At the end of a key: its text follows the one that the key has below."""
 
 
 def load(path: str | Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
-    """Read a YAML file and its `base` files, apply `key.sub=value` overrides, and check every key and type.
+    """Read a YAML file and its `base` files, apply overrides, and check every key and type.
 
-    Later values win: base files in order, the file itself, the overrides. Raises ValueError naming the key and the
-    nearest known one, FileNotFoundError naming the file.
+    overrides: `key.sub=value`, or further files, whose names have no "=". Later values win: base files in order, the
+    file itself, the overrides in order. A kind with a method `resolved` gives what it is in the end. Raises ValueError
+    naming the key and the nearest known one, FileNotFoundError naming the file.
     """
     tree = _read(Path(path))
     for override in overrides:
         key, equals, value = override.partition("=")
-        if not equals:
-            raise ValueError(f"override '{override}' is not of the form key=value")
-        _assign(tree, key.split("."), _parse(value, override))
-    return _convert(tree, kind, str(path))
+        if equals:
+            _assign(tree, key.split("."), _parse(value, override))
+        elif Path(override).is_file():
+            _merge(tree, _read(Path(override)))
+        else:
+            raise ValueError(f"'{override}' is neither key=value nor a config file; see the folder configs/")
+    config = _convert(tree, kind, str(path))
+    return config.resolved() if hasattr(config, "resolved") else config
 
 
 def save(config: Any, path: Path) -> None:
@@ -76,7 +83,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in above.items():
-        below[key] = _merged(below.get(key), value)
+        name = key.removesuffix(MORE) if isinstance(key, str) else key
+        if name == key:
+            below[key] = _merged(below.get(key), value)
+        else:
+            # What it follows may come later: a variant names no run, but continues the name of any.
+            name = name if name in below else key
+            below[name] = f"{below.get(name, '')}{value}"
     return below
 
 
@@ -93,8 +106,10 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
         tree[key] = dict(child) if isinstance(child, dict) else {}
         tree = tree[key]
     # A part given whole, with its name, is meant whole; single keywords are set by a.b.keyword=value.
-    whole = isinstance(value, dict) and "name" in value
-    tree[keys[-1]] = value if whole else _merged(tree.get(keys[-1]), value)
+    if isinstance(value, dict) and "name" in value:
+        tree[keys[-1]] = value
+    else:
+        _merge(tree, {keys[-1]: value})
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:

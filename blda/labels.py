@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,26 +15,51 @@ from blda.data.sample import Sample
 class PseudoLabels:
     """label: (B, H, W) int64, a class everywhere. weight: (B, H, W) float32 >= 0, of each pixel in the loss.
 
-    Of whole images both: (B,).
+    belief: (B, C, H, W), the probabilities that the label is the likeliest class of; None where nobody needs them.
+    Of whole images: (B,) and (B, C).
     """
 
     label: Tensor
     weight: Tensor
+    belief: Tensor | None = field(default=None, kw_only=True)
 
 
-def pseudo_labels(probabilities: Tensor, threshold: float, ignore_top: int = 0, ignore_bottom: int = 0) -> PseudoLabels:
+def pseudo_labels(
+    probabilities: Tensor,
+    threshold: float,
+    ignore_top: int = 0,
+    ignore_bottom: int = 0,
+    trusted: Tensor | None = None,
+) -> PseudoLabels:
     """The image rule (METHOD 6): the likeliest class, weighted by the image's share of confident pixels.
 
     probabilities: (B, C, H, W). threshold: a pixel is confident from this probability on. ignore_top, ignore_bottom:
-    rows of weight 0 (sky reflections and the own car). The share is per image, so that it does not depend on which
-    images share a batch.
+    rows of weight 0 (sky reflections and the own car). trusted: (B, H, W) bool, all others weigh 0 too; see `Sample`.
+    The share is per image, so that it does not depend on which images share a batch, and counts every pixel.
     """
     confidence, label = probabilities.max(1)
     share = (confidence >= threshold).float().mean((1, 2), keepdim=True)
     height = label.shape[-2]
     rows = torch.arange(height, device=label.device)
-    trusted = (rows >= ignore_top) & (rows < height - ignore_bottom)
-    return PseudoLabels(label, share * trusted[:, None].expand_as(label))
+    kept = ((rows >= ignore_top) & (rows < height - ignore_bottom))[:, None].expand_as(label)
+    weight = share * (kept if trusted is None else kept & trusted)
+    return PseudoLabels(label, weight, belief=probabilities)
+
+
+STRIDES = tuple(1.2207440846057596**-power for power in (1, 2, 3))
+"""Steps of a sequence that fills a cube evenly: powers of 1 / g, where g^4 = g + 1 (M. Roberts' R_3, 2018)."""
+
+
+def drawn(belief: Tensor, number: Tensor | float) -> Tensor:
+    """Labels drawn from a belief: (B, C, H, W) -> (B, H, W) int64, class c for a share belief[:, c] of the pixels.
+
+    Drawn by a sequence that fills rows, columns and numbers evenly: no generator, less noise than by chance where
+    beliefs are smooth, and each image's labels are a function of its belief and of `number` alone.
+    """
+    rows, columns = (torch.arange(size, device=belief.device, dtype=torch.float64) for size in belief.shape[-2:])
+    level = (rows[:, None] * STRIDES[0] + columns * STRIDES[1] + number * STRIDES[2]) % 1
+    reached = belief.cumsum(1) <= level.to(belief.dtype)
+    return reached.sum(1).clamp(max=belief.shape[1] - 1)
 
 
 class TeacherLabels:
@@ -46,7 +71,7 @@ class TeacherLabels:
     def __call__(self, teacher: Callable[[Tensor], Tensor], target: Sample) -> PseudoLabels:
         """teacher: image (B, 3, H, W) -> logits (B, C, H, W). target: the clean, not augmented batch."""
         probabilities = teacher(target.image).softmax(1)
-        return pseudo_labels(probabilities, self.threshold, self.ignore_top, self.ignore_bottom)
+        return pseudo_labels(probabilities, self.threshold, self.ignore_top, self.ignore_bottom, target.trusted)
 
 
 class ImageLabels:

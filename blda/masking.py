@@ -22,7 +22,12 @@ class BlockMask:
     """
 
     def __init__(
-        self, augment: Augment, seed: int, block: int = 64, ratio: float = 0.7, fill: Sequence[float] = (0.5, 0.5, 0.5)
+        self,
+        augment: Augment,
+        seed: int,
+        block: int = 64,
+        ratio: float = 0.7,
+        fill: Sequence[float | Tensor] = (0.5, 0.5, 0.5),
     ) -> None:
         if block < 1 or not 0 <= ratio <= 1:
             raise ValueError(f"mask of block {block} and ratio {ratio}; a block has pixels, a ratio is within 0 and 1")

@@ -13,13 +13,21 @@ Constructors = Mapping[str, Callable[..., Any]]
 """What a part may name, for example {"dis": DIS}."""
 
 
+def name_of(where: str, part: Part, constructors: Constructors) -> str:
+    """The name in a part, whether or not it is one of the constructors'; ValueError naming the key when it has none."""
+    if not isinstance(part, Mapping) or not isinstance(part.get("name"), str):
+        among = ", ".join(constructors)
+        raise ValueError(f"{where}: {part!r} names no part; write {{name: WHICH, ...}} with one of {among}")
+    return part["name"]
+
+
 def construct(where: str, part: Part, constructors: Constructors, **fixed: Any) -> Any:
     """Call the constructor that a part names, with the part's keywords and the fixed ones.
 
     Raises ValueError naming the key when a name or keyword is unknown, or one is missing.
     """
-    keywords = dict(part)
-    name = keywords.pop("name", None)
+    name = name_of(where, part, constructors)
+    keywords = {key: value for key, value in part.items() if key != "name"}
     if name not in constructors:
         raise ValueError(f"{where}: unknown name '{name}'; {nearest(str(name), list(constructors))}")
     known = inspect.signature(constructors[name]).parameters

@@ -17,6 +17,7 @@ from blda.teacher import Teacher
 
 Labeller = Callable[[Teacher, Sample], PseudoLabels]
 Mixer = Callable[[Sample, Sample, PseudoLabels], Mixed]
+Consistency = Callable[[nn.Module, Sample, PseudoLabels], Tensor]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class SelfTraining:
     student: the wrapped model, so that gradients are averaged over processes. labeller: makes pseudo-labels of the
     clean target. classes: C. seed: of everything drawn. burn_in: steps on the source alone first, for networks that
     start without pretrained weights: their first pseudo-labels are noise. mixer: makes of (source, target, pseudo) what
-    the second loss is of; None for ClassMix.
+    the second loss is of; None for ClassMix. masked: a third loss, of (student, target, pseudo); None for no third.
     """
 
     def __init__(
@@ -49,10 +50,11 @@ class SelfTraining:
         seed: int,
         burn_in: int = 0,
         mixer: Mixer | None = None,
+        masked: Consistency | None = None,
     ) -> None:
         self.student, self.teacher, self.labeller, self.criterion = student, teacher, labeller, criterion
         self.augment, self.classes, self.seed, self.burn_in = augment, classes, seed, burn_in
-        self.mixer = mixer or ClassMix(classes, seed)
+        self.mixer, self.masked = mixer or ClassMix(classes, seed), masked
         self.snapshot: Snapshot | None = None
 
     def losses(self, source: Sample, target: Sample) -> Iterator[tuple[str, Tensor]]:
@@ -64,8 +66,10 @@ class SelfTraining:
         pseudo = self.labeller(self.teacher, target)
         mixed = self.mixer(source, target, pseudo)
         self.snapshot = Snapshot(target.image, pseudo.label, pseudo.weight, mixed)
-        logits = self.student(self.augment(mixed.image, target.draw))
-        yield "mixed", self.criterion.mixed(logits, mixed, pseudo)
+        image = self.augment(mixed.image, target.draw)
+        yield "mixed", self.criterion.mixed(self.student(image), mixed, pseudo)
+        if self.masked is not None:
+            yield "masked", self.masked(self.student, target, pseudo)
 
     def after_step(self, student: nn.Module) -> None:
         """Move the teacher; student: the bare model, after the optimizer's step."""

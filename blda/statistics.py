@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from blda import grid, pixels
+from blda.data.sample import IGNORE
 from blda.gmm import Mixture, cdf, em_step
 from blda.kernels.choice import kernels, mixtures
-from blda.labels import PseudoLabels
+from blda.labels import PseudoLabels, drawn
 
 EM_ITERATIONS = 3
 ANCHORS = 2  # row 0: all positive logits, row 1: all negative ones
@@ -29,7 +30,9 @@ class LogitStatistics(nn.Module):
     and moved with the module. All processes hold the same values, for evidence is summed over them.
 
     classes: C. components: K. momentum: largest share of the past. warmup: updates until it is reached.
-    min_pixels: fewer pixels of a class leave its row as it is. seed: of the random initial means.
+    min_pixels: fewer pixels of a class leave its row as it is. seed: of the random initial means. by_belief: count a
+    pseudo-labelled pixel for a class drawn from the teacher's belief, not for its likeliest class: the logits that are
+    counted chose that one, so that under it positive logits look larger, and negative ones smaller, than they are.
     """
 
     weights: Tensor
@@ -50,9 +53,11 @@ class LogitStatistics(nn.Module):
         warmup: int = 1500,
         min_pixels: int = 100,
         seed: int = 0,
+        by_belief: bool = False,
     ) -> None:
         super().__init__()
         self.classes, self.momentum, self.warmup, self.min_pixels = classes, momentum, warmup, min_pixels
+        self.by_belief = by_belief
         generator = torch.Generator().manual_seed(seed)
         for prefix, shape in (("", (classes, classes, components)), ("anchor_", (ANCHORS, components))):
             self.register_buffer(f"{prefix}weights", torch.full(shape, 1 / components))
@@ -96,9 +101,9 @@ class LogitStatistics(nn.Module):
         """Gather the evidence of this step over all processes, fit the mixtures to it, and average with the past.
 
         logits: (B, C, *S); labels: (B, *S), IGNORE where a pixel is of the other domain or has no label.
-        pseudo: what the labels came from; only statistics over clips read it.
+        pseudo: what the labels came from, if the teacher made them.
         """
-        counts = self._gather(logits, labels, pseudo)
+        counts = self._gather(logits, self._counted(labels, pseudo), pseudo)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(counts)
         self.fit(counts)
@@ -122,6 +127,12 @@ class LogitStatistics(nn.Module):
     def _gather(self, logits: Tensor, labels: Tensor, pseudo: PseudoLabels | None) -> Tensor:
         return self.evidence(logits, labels)
 
+    def _counted(self, labels: Tensor, pseudo: PseudoLabels | None) -> Tensor:
+        """The labels that pixels count under: those given, or drawn from the belief wherever one is given."""
+        if not self.by_belief or pseudo is None or pseudo.belief is None:
+            return labels
+        return torch.where(labels == IGNORE, IGNORE, drawn(pseudo.belief, self.updates))
+
     @torch.no_grad()
     def fit(self, counts: Tensor, iterations: int = EM_ITERATIONS) -> None:
         """Fit the mixtures to evidence (C, C, BINS), from where they are, and average with the past (METHOD 3)."""
@@ -129,8 +140,8 @@ class LogitStatistics(nn.Module):
         positive = torch.diagonal(counts).sum(-1)
         anchors = torch.stack((positive, counts.sum((0, 1)) - positive))
         fed = torch.cat((counts[:, 0].sum(-1), anchors.sum(-1))) >= self.min_pixels
-        ceiling = self.momentum * (self.updates / self.warmup).clamp(max=1) if self.warmup else self.momentum
-        past = torch.where(self.estimated, torch.as_tensor(ceiling, device=fed.device) ** self.absent, 0.0).float()
+        warm = (self.updates / self.warmup).clamp(max=1) if self.warmup else torch.ones((), device=fed.device)
+        past = torch.where(self.estimated, (self.momentum * warm) ** self.absent, 0.0).float()
         for kept, seen, rows in (
             (self.mixture, counts, slice(self.classes)),
             (self.anchors, anchors, slice(self.classes, None)),

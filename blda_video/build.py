@@ -10,18 +10,18 @@ from blda.build import Build
 from blda.config import Part
 from blda.data.check import Extent, Role
 from blda.data.report import DataReport
-from blda.data.transforms import RandomCrop
 from blda.engine.metrics import Metric
 from blda.parts import Constructors, construct
-from blda.spelling import nearest
 from blda_video.config import VideoConfig
 from blda_video.data.bdd import BDDVid
 from blda_video.data.bdd100k import BDD100k
 from blda_video.data.camvid import CamVidSequence
 from blda_video.data.check import check
 from blda_video.data.cityscapes_seq import CityscapesSequence
-from blda_video.data.clip import ClipDataset, Estimator, EvaluationClips, VideoReader
+from blda_video.data.clip import ClipDataset, EvaluationClips
 from blda_video.data.folder import FolderSequence
+from blda_video.data.motion import Estimator
+from blda_video.data.route import VideoReader
 from blda_video.data.synthia_seq import SynthiaSequence
 from blda_video.data.videos import VideoFiles
 from blda_video.data.viper import ViperSequence
@@ -118,8 +118,9 @@ class VideoBuild(Build):
         """Unlabelled clips."""
         data = self.config.target
         reader = self.reader("target.reader", data.reader, labelled=False)
-        crop = RandomCrop(data.resize, data.crop, data.flip)
-        return ClipDataset(reader, None, crop, self.seed("target"), self.config.offsets, self.flow(), in_bytes=True)
+        crop = self.target_crop()
+        around = (self.config.offsets, self.flow(), True, self.config.chain)
+        return ClipDataset(reader, None, crop, self.seed("target"), *around)
 
     def labeller(self) -> PropagatedLabels:
         """Pseudo-labels from all frames of a clip."""
@@ -131,11 +132,9 @@ class VideoBuild(Build):
     def rule(self) -> Rule:
         """How beliefs of frames combine."""
         part = self.config.rule if isinstance(self.config.rule, dict) else {"name": self.config.rule}
-        name = str(part.get("name"))
+        name = part.get("name")
         if name == "oracle":
             raise ValueError("rule: oracle reads the target's labels; only benchmarks/pseudo_labels.py may do that")
-        if name not in RULES:
-            raise ValueError(f"rule: unknown '{name}'; {nearest(name, list(RULES))}")
         fixed = {"frequency": self.frequency()} if name == "rare_class" else {}
         return construct("rule", part, RULES, **fixed)
 
@@ -150,8 +149,8 @@ class VideoBuild(Build):
         data = self.config.evaluation
         reader = self.reader("evaluation.reader", data.reader, labelled=True)
         table, offsets = self.evaluation_table(reader), self.config.consistency
-        return EvaluationClips(reader, table, data.size, offsets, self.flow() if offsets else None)
+        return EvaluationClips(reader, table, data.size, offsets, self.flow() if offsets else None, self.config.chain)
 
     def metrics(self) -> Sequence[Metric]:
-        """Accuracy, and consistency along the flow."""
-        return [*super().metrics(), TemporalConsistency(self.classes)]
+        """Accuracy, and how the prediction behaves along the flow."""
+        return [*super().metrics(), TemporalConsistency(self.classes, self.protocols)]

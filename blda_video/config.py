@@ -19,12 +19,14 @@ class Smoothing:
 @dataclass(frozen=True)
 class VideoConfig(Config):
     """offsets: signed frame distances of the context of a target clip. flow: {name: dis, preset} on the crop, or
-    {name: store, root} computed before. rule: how beliefs of frames are combined, a name or {name, keyword: value}.
+    {name: store, root} computed before. chain: compose flow over several frames of links of so many frames, null: take
+    it directly. rule: how beliefs of frames are combined, a name or {name, keyword: value}.
     smoothing: null for none. consistency: offsets that evaluation compares with, empty for none. worlds: street worlds
     to make first."""
 
     offsets: tuple[int, ...] = (-1,)
     flow: Part = field(default_factory=lambda: {"name": "dis", "preset": "medium"})
+    chain: int | None = None
     rule: Any = "trajectory"
     smoothing: Smoothing | None = Smoothing()
     consistency: tuple[int, ...] = (-1,)

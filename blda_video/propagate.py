@@ -18,12 +18,13 @@ from blda_video.rules.rule import Rule
 class ClipLabels(PseudoLabels):
     """Pseudo-labels of B key frames, with what the teacher saw in the context, if that was asked for.
 
-    context_logits: (B, K, C, H, W), the teacher's logits of the context frames, pulled to the key frame.
+    context_change: (B, K, C, H, W), by how much the teacher's logits of the context frames, pulled to the key frame,
+        differ from its logits of the key.
     context_weight: (B, K, H, W) float32, validity of each observation: 1 where the flow is valid, else 0.
     offset: K signed frame distances; empty, with K = 0, when nobody asked.
     """
 
-    context_logits: Tensor
+    context_change: Tensor
     context_weight: Tensor
     offset: tuple[int, ...]
 
@@ -63,10 +64,10 @@ class PropagatedLabels:
             if self.rule.needs_context:
                 beliefs.append(warp(seen.softmax(1), flow))
             if self.observe:
-                observations.append(warp(seen, flow))
+                observations.append(warp(seen, flow) - logits)
         count = len(beliefs)
         combined = self.rule(key, _stack(beliefs, key), target.valid[:, :count], target.offset[:count])
-        labels = pseudo_labels(combined.belief, self.threshold, self.ignore_top, self.ignore_bottom)
+        labels = pseudo_labels(combined.belief, self.threshold, self.ignore_top, self.ignore_bottom, target.trusted)
         count = len(observations)
         return ClipLabels(
             labels.label,
@@ -74,6 +75,7 @@ class PropagatedLabels:
             _stack(observations, logits),
             target.valid[:, :count].to(labels.weight.dtype),
             target.offset[:count],
+            belief=labels.belief,
         )
 
 

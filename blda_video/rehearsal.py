@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import yaml
 
 from blda import configfile
 from blda.classify import ClassifyConfig
-from blda.config import Config
+from blda.config import Config, Model, SelfTraining
 from blda_video.config import VideoConfig
 from blda_video.data.miniature import copies, moved
 from blda_video.data.world.writer import write
@@ -24,18 +24,20 @@ STEPS = 20
 SHORT = 64
 """Shorter side of the training crop."""
 BATCH = 4
-HEADS = {"daformer": {"embed": 16}, "linear": {"bottleneck": 32}}
+HEADS = {"daformer": {"embed": 16}, "segformer": {"embed": 16}, "linear": {"bottleneck": 32}}
 
 
-def make(path: Path, kind: type[Config], root: Path) -> Path:
+def make(path: Path, kind: type[Config], root: Path, variants: Sequence[Path] = ()) -> Path:
     """Write `<root>/<name of the config>` with copies of the data sets and `config.yaml`; returns the latter.
 
-    The config has the original as its base, and its run's folder inside. An earlier rehearsal is replaced, run and all.
+    The config has the original and the variants as its bases, and its run's folder inside. variants: files on top of
+    the config, whose names the folder's has too. An earlier rehearsal is replaced, run and all.
     ValueError when the folder is there and no rehearsal, or a reader has no miniature.
     """
-    folder = root / path.stem
+    files = (path, *variants)
+    folder = root / "-".join(file.stem for file in files)
     _require_ours(folder)
-    config = configfile.load(path, kind)
+    config = configfile.load(path, kind, [str(variant) for variant in variants])
     scale = _scale(config)
     found, readers = copies(config, folder, lambda size: _scaled(size, scale))
     root.mkdir(parents=True, exist_ok=True)
@@ -47,9 +49,10 @@ def make(path: Path, kind: type[Config], root: Path) -> Path:
                 file = temporary / file.relative_to(folder)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text, encoding="utf-8")
-        base = os.path.relpath(path.resolve(), folder.resolve())
+        base = [os.path.relpath(file.resolve(), folder.resolve()) for file in files]
         tree = {"base": base, **changes(config, folder, scale, readers)}
-        text = f"{MARK}: {path}\n" + yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=110)
+        text = yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=110)
+        text = f"{MARK}: {' '.join(map(str, files))}\n{text}"
         (temporary / "config.yaml").write_text(text, encoding="utf-8")
         temporary.chmod(0o755)
         if folder.exists():
@@ -65,22 +68,17 @@ def changes(config: Config, folder: Path, scale: float, readers: dict[str, dict]
 
     scale: by which images, crops and rows shrink; pixel counts shrink by its square. readers: role -> new keywords.
     """
-    settings, training, head = config.self_training, config.training, config.model.head.get("name")
-    counted = _counted(config, scale)
-    small: dict[str, Any] = {"run": str(folder / "run")}
+    training, counted = config.training, _counted(config, scale)
+    small: dict[str, Any] = {"run": str(folder / "run"), "resolution": 1}
     small |= {role: _of_data(getattr(config, role), keywords, scale) for role, keywords in readers.items()}
     if config.source.rare is not None:
-        small["source"]["rare"] = {"min_pixels": counted(config.source.rare.min_pixels)}
+        rare = config.source.rare
+        small["source"]["rare"] = {"min_pixels": counted(rare.min_pixels), "min_crop_ratio": rare.min_crop_ratio}
     small["evaluation"]["every"] = STEPS // 2
-    small["model"] = {
-        "encoder": {"name": "small", "channels": [8, 16, 24, 32]},
-        "head": {"name": head, **HEADS.get(head, {})},
-    }
-    small["self_training"] = {
-        "ignore_top": round(settings.ignore_top * scale),
-        "ignore_bottom": round(settings.ignore_bottom * scale),
-        "burn_in": min(settings.burn_in, STEPS // 4),
-    }
+    small["model"] = _of_model(config.model)
+    # The small encoder has no pretrained weights to stay near.
+    small["feature_distance"] = None
+    small["self_training"] = _of_self_training(config.self_training, scale)
     small["blda"] = {"warmup": STEPS // 4, "min_pixels": counted(config.blda.min_pixels)}
     small["optimizer"] = {"warmup": STEPS // 4}
     small["training"] = {
@@ -95,9 +93,34 @@ def changes(config: Config, folder: Path, scale: float, readers: dict[str, dict]
     return {**small, **_of_video(config, folder), **_of_classifier(config, scale)}
 
 
+def _of_model(model: Model) -> dict[str, Any]:
+    head = model.head.get("name")
+    small: dict[str, Any] = {
+        "encoder": {"name": "small", "channels": [8, 16, 24, 32]},
+        "head": {"name": head, **HEADS.get(head, {})},
+    }
+    if model.hrda is not None:
+        attention = model.hrda.attention.get("name")
+        small["hrda"] = {"attention": {"name": attention, **HEADS.get(attention, {})}, "detail": None}
+    return small
+
+
+def _of_self_training(settings: SelfTraining, scale: float) -> dict[str, Any]:
+    small: dict[str, Any] = {
+        "ignore_top": round(settings.ignore_top * scale),
+        "ignore_bottom": round(settings.ignore_bottom * scale),
+        "burn_in": min(settings.burn_in, STEPS // 4),
+    }
+    if settings.margins is not None:
+        small["margins"] = [round(margin * scale) for margin in settings.margins]
+    if settings.masked is not None:
+        small["masked"] = {"block": max(round(settings.masked.block * scale), 4)}
+    return small
+
+
 def _of_data(data: Any, keywords: dict[str, Any], scale: float) -> dict[str, Any]:
     """Of source, target or evaluation."""
-    sizes = {key: _scaled(getattr(data, key, None), scale) for key in ("resize", "crop", "size")}
+    sizes = {key: _scaled(getattr(data, key, None), scale) for key in ("resize", "crop", "size", "window", "stride")}
     shrunk = {key: list(size) for key, size in sizes.items() if size is not None}
     return {"reader": {"name": data.reader["name"], **keywords}, **shrunk}
 

@@ -17,8 +17,9 @@ class SmoothedStatistics(LogitStatistics):
 
     A labelled key pixel is a surface point. It is observed in the key frame with weight 1 and in context frame k with
     weight valid_k exp(-|offset_k| / scale), all as its label; the weights of one point are divided by their sum, so
-    a point counts once however often it is seen. The key's logits are the student's on the mixed image, its neighbours'
-    are the teacher's, who saw them anyway. Without context it is bit for bit `LogitStatistics`.
+    a point counts once however often it is seen. What is observed in the key are the student's logits of the mixed
+    image; in a neighbour, these plus what the teacher's logits change on the way there, as student and teacher differ
+    in level. Without context it is bit for bit `LogitStatistics`.
 
     scale: frames after which an observation counts 1/e. The rest: see `LogitStatistics`.
     """
@@ -31,9 +32,10 @@ class SmoothedStatistics(LogitStatistics):
         warmup: int = 1500,
         min_pixels: int = 100,
         seed: int = 0,
+        by_belief: bool = False,
         scale: float = 2.0,
     ) -> None:
-        super().__init__(classes, components, momentum, warmup, min_pixels, seed)
+        super().__init__(classes, components, momentum, warmup, min_pixels, seed, by_belief)
         if not scale > 0:
             raise ValueError(f"scale is {scale}; a distance in frames must be above 0")
         self.scale = scale
@@ -44,9 +46,9 @@ class SmoothedStatistics(LogitStatistics):
         decay = torch.tensor([math.exp(-abs(step) / self.scale) for step in pseudo.offset])
         weight = pseudo.context_weight * decay.to(pseudo.context_weight, non_blocking=True)[:, None, None]
         # An observation without a number is none; `evidence` would drop it with its share of the point.
-        weight = torch.where(pseudo.context_logits.isnan().any(2), 0, weight)
+        weight = torch.where(pseudo.context_change.isnan().any(2), 0, weight)
         total = 1 + weight.sum(1)
         counts = self.evidence(logits, labels, 1 / total)
         for k in range(len(pseudo.offset)):
-            counts += self.evidence(pseudo.context_logits[:, k], labels, weight[:, k] / total)
+            counts += self.evidence(logits + pseudo.context_change[:, k], labels, weight[:, k] / total)
         return counts

@@ -36,6 +36,7 @@ def _options(city: Path, flow: str) -> list[str]:
         f"target.reader={part}train}}",
         f"evaluation.reader={part}val}}",
         f"flow={flow}",
+        "consistency=[-1]",
     ]
 
 
@@ -94,6 +95,21 @@ def test_the_street_worlds_own_flow_is_a_store(city, monkeypatch):
     options = _options(city, f"{{name: store, root: {city / 'flow'}, estimator: exact}}")
     assert _tool(monkeypatch, *options, "--check") == 0
     assert "for offsets -1, +1, not -2" in _tool(monkeypatch, *options, "--check", "offsets=[-2]")
+
+
+def test_chained_flow_needs_links_alone(city, tmp_path, monkeypatch, capsys):
+    far = ["offsets=[-4, 2]", "consistency=[-3]", "chain=1"]
+    exact = _options(city, f"{{name: store, root: {city / 'flow'}, estimator: exact}}")
+    assert _tool(monkeypatch, *exact, *far, "--check") == 0
+    needed = capsys.readouterr().err
+    assert "22 flows needed, 0 missing, 0 faulty" in needed  # four links of each of two drives, three of the third
+    options = _options(city, f"{{name: store, root: {tmp_path}, estimator: dis-ultrafast}}")
+    assert _tool(monkeypatch, *options, *far) == 0
+    assert json.loads((tmp_path / "manifest.json").read_text())["offsets"] == [-1, 1]
+    assert len(list(tmp_path.rglob("*.npz"))) == 22
+    assert _tool(monkeypatch, *options, *far, "--check") == 0
+    assert "chain is 0; links of flow" in _tool(monkeypatch, *options, "chain=0")
+    assert "chain must be int, not 'one'" in _tool(monkeypatch, *options, "chain=one")
 
 
 def test_a_terminated_computation_ends_between_flows_and_is_continued(city, tmp_path, monkeypatch):

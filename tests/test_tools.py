@@ -30,6 +30,7 @@ SMALL = [
     "target.crop=[32, 48]",
     "evaluation.size=null",
     "source.rare.min_pixels=8",
+    "feature_distance=null",
 ]
 
 
@@ -139,7 +140,7 @@ def test_a_mistake_of_the_method_shows_before_the_baseline_is_trained(worlds, tm
         (["model.encoder.name=smal"], "model.encoder: unknown name 'smal'; did you mean 'small'?"),
         (["source.reader.root=/nowhere"], "/nowhere"),
         (["method=bldaa"], "method: unknown 'bldaa'; did you mean 'blda'?"),
-        (["rule=trajectori"], "rule: unknown 'trajectori'; did you mean 'trajectory'?"),
+        (["rule=trajectori"], "rule: unknown name 'trajectori'; did you mean 'trajectory'?"),
         (["evaluation.protocols=[viper16]"], "unknown 'viper16'; did you mean 'viper15'?"),
         (["source.crop=[64, 64]"], "larger than the image"),
         (["classes=[road, rode]"], "the run does not have"),

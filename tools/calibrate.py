@@ -91,7 +91,7 @@ def of_run(given: Namespace) -> tuple[Subject, tuple[LogitStatistics, LogitStati
     kind = Build if isinstance(parts, VideoBuild) else type(parts)
     fits = given.statistics == "fit"
     subject = Subject(
-        predict=Predictor(student, parts.accelerator.autocast),
+        predict=parts.predictor(student),
         source=_spread(_whole(parts, "source", config.source), given.images) if fits else None,
         target=_spread(_whole(parts, "target", config.target), given.images) if fits else None,
         validation=None if given.fit_only else kind.evaluation_data(parts),

@@ -15,16 +15,11 @@ from pathlib import Path
 
 import kinds
 from blda import atomic, configfile
-from blda.config import Config
 from blda.data.check import Extent
 from blda.data.report import DataReport, as_json, as_text, works
 from blda.engine import runtime
 from blda_video.build import VideoBuild
-from blda_video.config import VideoConfig
 from command import completed, one_line_errors, parser
-
-ONLY_VIDEO = set(VideoConfig.__dataclass_fields__) - set(Config.__dataclass_fields__)
-"""Keys by which a config is known as a video run's."""
 
 
 def main() -> None:
@@ -48,9 +43,7 @@ def main() -> None:
 
 def check(path: str, overrides: list[str], extent: Extent) -> list[DataReport]:
     """Reports on the data sets of a run."""
-    replaced = {override.split("=")[0].split(".")[0] for override in overrides}
-    video = any(key in replaced or configfile.has_key(Path(path), key) for key in ONLY_VIDEO)
-    kind, build = kinds.of_video(Path(path)) if video else kinds.of_images(Path(path))
+    kind, build = kinds.of_run(Path(path), overrides)
     config = configfile.load(path, kind, overrides)
     parts = build(config, runtime.start("no"))
     if isinstance(parts, VideoBuild):

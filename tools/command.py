@@ -57,7 +57,7 @@ def run_training(doc: str, kind_of: Callable[[Path], tuple[type[Config], type[Bu
     """The training tools: read the config as the kind that it is, train, print the table of classes."""
     arguments = parser(doc)
     arguments.add_argument("config", help="YAML file")
-    arguments.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key of the config")
+    arguments.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key; or one more file")
     arguments.add_argument("--resume", action="store_true", help="continue the newest checkpoint of the run's folder")
     given = arguments.parse_intermixed_args()
     with one_line_errors(given.config, *given.overrides):

@@ -1,4 +1,5 @@
-"""Compute and store the flow that a run needs, both ways between each key frame and its neighbours.
+"""Compute and store the flow that a run needs, both ways between each key frame and its neighbours; of a run with
+`chain`, between the frames in between.
 
     python tools/compute_flow.py configs/viper2csseq.yaml [key=value ...]
     python tools/compute_flow.py configs/viper2csseq.yaml --check
@@ -79,6 +80,7 @@ def _share(build: VideoBuild) -> dict[str, Any]:
     return {
         "rank": accelerator.process_index,
         "world": accelerator.num_processes,
+        "chain": build.config.chain,
         "progress": accelerator.is_main_process,
         "tolerant": build.config.data.on_error == "skip",
     }

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from blda.calibration import Calibration
 from blda.engine import pictures
-from blda.engine.inference import Predictor
 from command import one_line_errors, parser
 from evaluate import restored
 
@@ -37,11 +36,11 @@ def draw(checkpoints: list[Path], frames: int, calibration: Path | None = None) 
     """The sheet (3, height, width) uint8."""
     runs = [restored(path, []) for path in checkpoints]
     parts = runs[0][0]
-    predictors = [Predictor(student) for _, student in runs]
+    predictors = [run.predictor(student) for run, student in runs]
     if calibration:
         last, student = runs[-1]
         balance = Calibration.load(calibration, last.classes).to(last.accelerator.device)
-        predictors.append(Predictor(student, calibration=balance))
+        predictors.append(last.predictor(student, balance))
     dataset = parts.evaluation_data()
     classes = len(parts.classes)
     rows = []

@@ -8,7 +8,11 @@ folders will do:
     evaluation.reader='{name: folder, images: DIR, labels: DIR, ids: {0: road, 1: car}, ignored: [255]}'
     evaluation.protocols=[cityscapes19] evaluation.size=[512,1024] consistency=[]
 
-consistency=[] (video runs) does without neighbours: the images need be no video.
+consistency=[] (video runs) does without neighbours: the images need be no video. consistency=[-1,1] measures how
+predictions behave between such neighbours, of image runs too, given a reader of video; flow and chain say along what.
+
+Large images go through the network in overlapping windows by evaluation.window=[512,512] evaluation.stride=[256,256];
+evaluation.flip=true averages with the mirror image.
 
 --calibration FILE measures what the network predicts when it is balanced by a file of tools/calibrate.py.
 
@@ -27,7 +31,6 @@ from blda.build import Build
 from blda.calibration import Calibration
 from blda.configfile import load
 from blda.engine import checkpoint, runtime, table
-from blda.engine.inference import Predictor
 from blda.models.segmenter import Segmenter
 from command import one_line_errors, parser
 
@@ -49,7 +52,7 @@ def measure(path: Path, overrides: list[str], calibration: Path | None) -> tuple
     """The scores of a checkpoint, calibrated or not, the protocol of those without a protocol's name, their table."""
     parts, student = restored(path, overrides)
     balance = calibration and Calibration.load(calibration, parts.classes).to(parts.accelerator.device)
-    scores = parts.evaluator()(Predictor(student, parts.accelerator.autocast, balance)).scores
+    scores = parts.evaluator()(parts.predictor(student, balance)).scores
     protocol = parts.protocols[0]
     title = f"protocol {protocol.name}, percent" + (f", calibrated with tau {balance.tau:g}" if balance else "")
     return scores, protocol.name, f"{title}\n{table.of_classes({path.stem: scores}, protocol.classes)}"
@@ -59,7 +62,7 @@ def restored(path: Path, overrides: list[str]) -> tuple[Build, Segmenter]:
     """The parts of the run that wrote a checkpoint, and its student with the checkpoint's weights."""
     states = checkpoint.read(path)
     beside = path.parent / "config.yaml"
-    kind, build = kinds.of_run(beside)
+    kind, build = kinds.of_run(beside, overrides)
     config = load(beside, kind, overrides)
     parts = build(config, runtime.start(config.training.precision))
     # The weights come from the checkpoint; what the encoder was initialised from need not exist here.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from blda.build import Build
@@ -12,6 +13,8 @@ from blda_video.build import VideoBuild
 from blda_video.config import VideoConfig
 
 Kind = tuple[type[Config], type[Build]]
+ONLY_VIDEO = VideoConfig.__dataclass_fields__.keys() - Config.__dataclass_fields__.keys()
+"""Keys by which a config is known as a video run's."""
 
 
 def of_video(path: Path) -> Kind:
@@ -24,6 +27,8 @@ def of_images(path: Path) -> Kind:
     return (ClassifyConfig, ClassifyBuild) if has_key(path, "classification") else (Config, Build)
 
 
-def of_run(path: Path) -> Kind:
-    """Any of these; only video has `offsets`."""
-    return of_video(path) if has_key(path, "offsets") else of_images(path)
+def of_run(path: Path, overrides: Sequence[str] = ()) -> Kind:
+    """Any of these; video where the file or a key=value has a key that only video has."""
+    replaced = {override.split("=")[0].split(".")[0] for override in overrides}
+    video = any(key in replaced or has_key(path, key) for key in ONLY_VIDEO)
+    return of_video(path) if video else of_images(path)

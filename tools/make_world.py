@@ -1,6 +1,6 @@
 """Make small street-world copies of data sets, to rehearse a run before a download, or a sheet to look at.
 
-    python tools/make_world.py --like configs/viper2csseq.yaml
+    python tools/make_world.py --like configs/viper2csseq.yaml [configs/variants/mic.yaml]
     python tools/make_world.py --layout NAME [--root DIR] [--split train val] [--sequences 8] [--size 128 256] ...
     python tools/make_world.py --preview sheet.png
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -39,7 +40,8 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     reading = parser(__doc__)
     what = reading.add_mutually_exclusive_group(required=True)
-    what.add_argument("--like", type=Path, metavar="CONFIG", help="all that this config reads, and a config to run")
+    like = "all that this config reads, with these variants, and a config to run"
+    what.add_argument("--like", type=Path, nargs="+", metavar="CONFIG", help=like)
     what.add_argument("--layout", choices=sorted(LAYOUTS), help="one data set, in this layout")
     what.add_argument("--preview", type=Path, metavar="PNG", help="image, labels and flow of both looks")
     reading.add_argument("--root", type=Path, help=f"folder; without, {ROOT} with --like, {ROOT}/LAYOUT with --layout")
@@ -55,10 +57,10 @@ def arguments() -> argparse.Namespace:
     return reading.parse_args()
 
 
-def make_like(path: Path, root: Path) -> str:
+def make_like(path: Path, variants: Sequence[Path], root: Path) -> str:
     """Write the rehearsal of a config; returns the command that runs it."""
     kind, build = kinds.of_run(path)
-    made = rehearsal.make(path, kind, root)
+    made = rehearsal.make(path, kind, root, variants)
     config = configfile.load(made, kind)
     video = isinstance(config, VideoConfig)
     if video and config.flow.get("name") == "store":
@@ -114,7 +116,7 @@ def main() -> None:
         elif args.layout is not None:
             make_layout(args)
         else:
-            print(make_like(args.like, args.root or ROOT))
+            print(make_like(args.like[0], args.like[1:], args.root or ROOT))
 
 
 if __name__ == "__main__":

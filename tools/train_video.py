@@ -1,8 +1,9 @@
 """Adapt a network to unlabelled video.
 
-    accelerate launch tools/train_video.py CONFIG [key=value ...] [--resume]
+    accelerate launch tools/train_video.py CONFIG [VARIANT] [key=value ...] [--resume]
 
-CONFIG: a file of configs/, for example configs/demo.yaml. key=value: any key of it, for example
+CONFIG: a file of configs/, for example configs/demo.yaml. VARIANT: one or more files on top of it, for example
+configs/variants/mic.yaml. key=value: any key, for example
 training.steps=100, method=self_training or offsets=[-2,-1]. The folder RUN/METHOD gets config.yaml, checkpoints,
 metrics.jsonl, result.json and TensorBoard files; watch it with `tensorboard --logdir runs`.
 """

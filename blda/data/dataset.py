@@ -99,6 +99,7 @@ class SegmentationDataset(Dataset):
             label=label,
             name=(frame.name,),
             draw=(draw.number,),
+            trusted=self.transform.trusted(geometry),
         )
         return sample if self.in_bytes else sample.to("cpu"), geometry, image.shape[:2]
 

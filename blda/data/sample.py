@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
 import torch
@@ -26,12 +26,14 @@ class Sample:
     name: B frame names, for messages and pictures.
     draw: B numbers, one a draw; they seed everything random that is done to that sample, so
         results do not depend on how a batch is split over processes.
+    trusted: (B, H, W) bool, pixels that pseudo-labels may be learnt from; None for all of them.
     """
 
     image: Tensor
     label: Tensor | None
     name: tuple[str, ...]
     draw: tuple[int, ...]
+    trusted: Tensor | None = field(default=None, kw_only=True)
 
     def to(self: S, device: torch.device | str) -> S:
         """The same batch on `device`, whatever was bytes opened out there."""
@@ -74,14 +76,14 @@ def collate(samples: Sequence[S]) -> S:
     """
     first = samples[0]
     joined = {}
-    for field in fields(first):
-        values = [getattr(sample, field.name) for sample in samples]
+    for each in fields(first):
+        values = [getattr(sample, each.name) for sample in samples]
         if isinstance(values[0], Tensor):
             try:
-                joined[field.name] = torch.cat(values)
+                joined[each.name] = torch.cat(values)
             except RuntimeError as error:
                 shapes = ", ".join(f"{s.name[0]}: {tuple(v.shape)}" for s, v in zip(samples, values, strict=True))
-                raise ValueError(f"cannot batch '{field.name}' of different shapes ({shapes}); set a crop") from error
+                raise ValueError(f"cannot batch '{each.name}' of different shapes ({shapes}); set a crop") from error
     names = tuple(name for sample in samples for name in sample.name)
     draws = tuple(draw for sample in samples for draw in sample.draw)
     return replace(first, name=names, draw=draws, **joined)

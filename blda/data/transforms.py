@@ -13,6 +13,8 @@ from blda.data.span import Span, span
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
+Margins = tuple[int, int, int, int]
+"""Top, bottom, left, right in pixels."""
 
 TRIES = 10
 _SAME = np.arange(256, dtype=np.uint8)
@@ -66,6 +68,20 @@ class Geometry:
         return cv2.flip(crop, 1) if self.flip else crop
 
 
+def inside(geometry: Geometry, margins: Margins) -> np.ndarray:
+    """Which pixels of a crop lie within `margins` of the whole resized image, wherever the crop was cut from it.
+
+    (height, width) bool, mirrored as the crop is. Raises ValueError when the margins leave nothing of the image.
+    """
+    (height, width), (top, bottom, left, right) = geometry.size, margins
+    if min(margins) < 0 or top + bottom >= height or left + right >= width:
+        raise ValueError(f"margins {list(margins)} (top, bottom, left, right) leave nothing of {geometry.size} pixels")
+    row, column = (np.arange(side) for side in geometry.size)
+    rows, columns = (row >= top) & (row < height - bottom), (column >= left) & (column < width - right)
+    kept = rows[geometry.top :][: geometry.height, None] & columns[geometry.left :][: geometry.width]
+    return np.ascontiguousarray(kept[:, ::-1] if geometry.flip else kept)
+
+
 def whole(size: Size) -> Geometry:
     """The geometry that only resizes."""
     return Geometry(size, 0, 0, *size, flip=False)
@@ -88,6 +104,7 @@ class RandomCrop:
     max_share: a labelled crop in which one class covers this share or more of the labelled pixels is drawn again, up
         to 10 times. min_pixels: a crop for a wanted class has more than this many of its pixels, else it is
         drawn again, up to 10 times; published: 3000 pixels in the frame x min crop ratio 0.5 (METHOD section 6).
+    margins: of the whole image, in which nothing is `trusted`; None trusts everything.
     """
 
     def __init__(
@@ -97,12 +114,18 @@ class RandomCrop:
         flip: bool = True,
         max_share: float = 0.75,
         min_pixels: float = 1500,
+        margins: Margins | None = None,
     ) -> None:
         self.resize = None if resize is None else tuple(resize)
         self.crop = None if crop is None else tuple(crop)
         self.flip = flip
         self.max_share = max_share
         self.min_pixels = min_pixels
+        self.margins = margins
+
+    def trusted(self, geometry: Geometry) -> torch.Tensor | None:
+        """Pixels of a drawn crop that pseudo-labels may be learnt from, (1, height, width) bool; None for all."""
+        return None if self.margins is None else torch.from_numpy(inside(geometry, self.margins))[None]
 
     def draw(
         self, generator: torch.Generator, shape: Size, label: np.ndarray | None = None, wanted: int | None = None

@@ -37,6 +37,22 @@ def seed_step(seed: int, rank: int, step: int) -> None:
     torch.manual_seed(rng.seed_of(seed, "step", rank, step))
 
 
+class Arriving:
+    """A small tensor on its way to the host. To read it waits for itself, not for what the device was given since."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._copy = tensor.to("cpu", non_blocking=True)
+        self._done = torch.cuda.Event() if tensor.is_cuda else None
+        if self._done is not None:
+            self._done.record()
+
+    def tolist(self) -> list[float]:
+        """Its numbers."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._copy.tolist()
+
+
 class StopSignal:
     """Remembers SIGTERM and SIGINT, so that the step under way is finished and saved.
 

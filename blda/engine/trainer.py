@@ -80,7 +80,8 @@ class Trainer:
 
     student: the bare model; the method calls it through Accelerate's wrapper. batches: from a number of passes already
     done to the endless stream of (source, target) on the device. folder: of this run; checkpoints go there.
-    counts: further numbers for the log, of this process; they are summed over all.
+    counts: further numbers for the log, of this process; they are summed over all. predict: how the student predicts
+    whole images; by default at once.
     """
 
     def __init__(
@@ -95,13 +96,14 @@ class Trainer:
         folder: Path,
         plan: Plan,
         counts: Callable[[], Mapping[str, int]] = dict,
+        predict: Predictor | None = None,
     ) -> None:
         self.accelerator, self.method, self.student, self.optimizer = accelerator, method, student, optimizer
         self.batches, self.evaluator, self.log, self.folder, self.plan = batches, evaluator, log, folder, plan
-        self.counts = counts
+        self.counts, self.predict = counts, predict or Predictor(student, accelerator.autocast)
         self.step, self.best = 0, (-math.inf, 0)
         self._finite = torch.ones((), dtype=torch.bool, device=accelerator.device)
-        self._verdict: Tensor | None = None
+        self._verdict: runtime.Arriving | None = None
         self._seen: dict[str, list[Tensor]] = {}
         self._since, self._began = 0, time.perf_counter()
 
@@ -151,8 +153,7 @@ class Trainer:
     def evaluate(self) -> dict[str, float]:
         """Measure the student, log it, and remember the best score with its step."""
         self._share_buffers()
-        autocast = self.accelerator.autocast
-        result = self.evaluator(Predictor(self.student, autocast))
+        result = self.evaluator(self.predict)
         judged = headline(result.scores)
         if result.scores.get(judged, -math.inf) > self.best[0]:
             self.best = (result.scores[judged], self.step)
@@ -232,10 +233,10 @@ class Trainer:
     def _agree(self, stop: bool, wait: bool = False) -> bool:
         """Whether any process was asked to stop; raises on all when any had a loss that is no number.
 
-        Unless told to wait, this looks at the verdict of the call before, which the device has reached by now.
+        Unless told to wait, this looks at the verdict of the call before, which has arrived by now.
         """
         mine = torch.stack((~self._finite, torch.full_like(self._finite, stop))).float()
-        latest = self.accelerator.reduce(mine, "sum")
+        latest = runtime.Arriving(self.accelerator.reduce(mine, "sum"))
         verdict, self._verdict = (latest if wait or self._verdict is None else self._verdict), latest
         unfinite, stopped = verdict.tolist()
         if unfinite:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from blda.models.hrda import HRDA
 from blda.models.output import Output
 from blda.models.segmenter import Segmenter
 
@@ -17,6 +18,10 @@ class DensityRegression(nn.Module):
 
     def __init__(self, segmenter: Segmenter) -> None:
         super().__init__()
+        if isinstance(segmenter, HRDA):
+            raise ValueError(
+                "blda.density: a pixel of model.hrda has two kinds of features to regress from; leave one out"
+            )
         if not hasattr(segmenter.head, "decode"):
             raise ValueError(
                 f"blda.density: the head {type(segmenter.head).__name__} has no features to regress from; "

@@ -1,7 +1,8 @@
 """Mix Transformer encoders MiT-B0..B5 (SegFormer, Xie et al., NeurIPS 2021, section 3.1 and table 6).
 
-Parameter names are those of the authors' published weights, so that these load as they are. Between modules a feature
-map is (B, H, W, C): tokens for the linear layers, channels-last for the convolutions, without a copy.
+Parameter names are those of the authors' published weights, so that these load as they are. So are the epsilons of the
+norms: 1e-6 in blocks and after stages, 1e-5 after convolutions (transformers has 1e-5 everywhere). Between modules a
+feature map is (B, H, W, C): tokens for the linear layers, channels-last for the convolutions, without a copy.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from torch import Tensor
 
 def own_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Names of other libraries -> those that our encoders use; own names stay."""
-    return efficientnet_lite0_names(segformer_names(state))
+    return efficientnet_lite0_names(deep_stem_names(segformer_names(state)))
 
 
 SEGFORMER_RULES = (
@@ -47,6 +47,13 @@ def segformer_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if value in renamed:
             renamed[name.replace(".key.", ".kv.")] = torch.cat([renamed.pop(name), renamed.pop(value)])
     return renamed
+
+
+def deep_stem_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """mmsegmentation's ResNet-V1c -> torchvision's names with a deep stem; any other state as it is."""
+    if "stem.7.weight" not in state:
+        return dict(state)
+    return {re.sub(r"^stem\.", "conv1.", re.sub(r"^stem\.7\.", "bn1.", name)): t for name, t in state.items()}
 
 
 LITE0_DEPTHS = (1, 2, 2, 3, 3, 4, 1)

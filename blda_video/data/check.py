@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
+from itertools import pairwise
 
 from blda.data import check as image
 from blda.data.check import Extent, Role, Seen, spread
 from blda.data.dataset import read_frame
 from blda.data.frames import Frame
 from blda.data.report import DataReport, Problem
-from blda_video.data.clip import ClipDataset, EvaluationClips, Surroundings, VideoReader
+from blda_video.data.clip import ClipDataset, EvaluationClips, Surroundings
+from blda_video.data.route import VideoReader, route
 from blda_video.flow.store import StoredFlow
 
 FARTHEST = 30
@@ -60,7 +63,7 @@ def check(role: Role, extent: Extent) -> DataReport:
     report = image.inspect(role, dataset, extent, look)
     around = dataset.surroundings
     frames = [dataset.reader.frames[i] for i in spread(len(dataset), extent.named)]
-    neighbours = tuple(neighbours_at(around.reader, frames, offset) for offset in around.offsets)
+    neighbours = tuple(neighbours_at(around.reader, frames, offset, around.chain) for offset in around.offsets)
     flows, missing = stored_flow(around, frames)
     problems = [*report.problems, *_gap_problems(neighbours), *_flow_problems(flows, missing, role.tolerant)]
     values = {field.name: getattr(report, field.name) for field in fields(report)}
@@ -72,40 +75,49 @@ def look(dataset: Clips, index: int) -> Seen:
     """Open one key frame, its neighbours and the stored flow to them."""
     seen, around = image.look(dataset, index), dataset.surroundings
     frame = dataset.reader.frames[index]
+    images = (partial(_look_at_neighbour, around, frame, each, seen.size) for each in _around(around, frame))
+    flows = (partial(_look_at_flow, around, *each, seen.size) for each in _stored(around, frame))
     faults = list(seen.faults)
-    for neighbour in _around(around, frame):
+    for attempt in (*images, *flows):
         try:
-            _look_at_neighbour(around, frame, neighbour, seen.size)
+            attempt()
         except (ValueError, OSError) as error:
             faults.append(("neighbour", str(error)))
     return Seen(index, seen.size, seen.ids, tuple(faults))
 
 
-def neighbours_at(reader: VideoReader, frames: Iterable[Frame], offset: int) -> Neighbours:
-    """Which of these key frames have the neighbour at a signed offset, by name."""
+def neighbours_at(reader: VideoReader, frames: Iterable[Frame], offset: int, chain: int | None = None) -> Neighbours:
+    """Which of these key frames have the neighbour at a signed offset and the frames of the `route` to it, by name."""
     frames, step = list(frames), 1 if offset > 0 else -1
-    without = [frame for frame in frames if reader.neighbour(frame, offset) is None]
-    farther = range(offset + step, offset + step * (FARTHEST + 1), step)
+    without = [frame for frame in frames if not route(reader, frame, offset, chain)]
+    farther = range(offset, offset + step * (FARTHEST + 1), step)
     gaps = tuple(frame.name for frame in without if any(reader.neighbour(frame, far) for far in farther))
     return Neighbours(offset, len(frames) - len(without), len(without) - len(gaps), gaps)
 
 
 def stored_flow(around: Surroundings, frames: Iterable[Frame]) -> tuple[int, tuple[str, ...]]:
     """How many stored flows the clips of these key frames need, and the paths of those that are missing."""
-    if not isinstance(around.flow, StoredFlow):
-        return 0, ()
-    ways = (way for frame in frames for neighbour in _around(around, frame) for way in _ways(around, frame, neighbour))
-    wanted = dict.fromkeys((key.name, other.name) for key, other in ways)
+    wanted = dict.fromkeys(names for frame in frames for names in _stored(around, frame))
     return len(wanted), tuple(str(around.flow.path(*names)) for names in wanted if not around.flow.has(*names))
 
 
-def _around(around: Surroundings, frame: Frame) -> Iterator[Frame]:
-    found = (around.reader.neighbour(frame, offset) for offset in around.offsets)
-    return (neighbour for neighbour in found if neighbour is not None)
+def _around(around: Surroundings, frame: Frame) -> Iterable[Frame]:
+    """The frames that the clip of a key frame reads beside it; estimated flow also reads those that it passes."""
+    paths = (around.route(frame, offset) for offset in around.offsets)
+    used = slice(-1, None) if isinstance(around.flow, StoredFlow) else slice(1, None)
+    return {each.name: each for path in paths for each in path[used]}.values()
 
 
-def _ways(around: Surroundings, frame: Frame, neighbour: Frame) -> tuple[tuple[Frame, Frame], ...]:
-    return ((frame, neighbour), (neighbour, frame)) if around.flow.both_ways else ((frame, neighbour),)
+def _stored(around: Surroundings, frame: Frame) -> Iterator[tuple[str, str]]:
+    """The names of the two frames of each stored flow that the clip of a key frame needs."""
+    if not isinstance(around.flow, StoredFlow):
+        return
+    for offset in around.offsets:
+        path = around.route(frame, offset)
+        for a, b in pairwise(path):
+            yield a.name, b.name
+            if around.flow.both_ways:
+                yield b.name, a.name
 
 
 def _look_at_neighbour(around: Surroundings, frame: Frame, neighbour: Frame, size: tuple[int, int] | None) -> None:
@@ -115,12 +127,12 @@ def _look_at_neighbour(around: Surroundings, frame: Frame, neighbour: Frame, siz
             f"frame {neighbour.image} is {shape} but its key frame {frame.image} is {size} (height, width); "
             "all frames of a video must have one size"
         )
-    if not isinstance(around.flow, StoredFlow):
-        return
-    for key, other in _ways(around, frame, neighbour):
-        # What is missing is found by name, for all frames.
-        if around.flow.has(key.name, other.name):
-            around.flow.read(key.name, other.name, size=shape)
+
+
+def _look_at_flow(around: Surroundings, key: str, neighbour: str, size: tuple[int, int] | None) -> None:
+    # What is missing is found by name, for all frames.
+    if around.flow.has(key, neighbour):
+        around.flow.read(key, neighbour, size=size)
 
 
 def _gap_problems(neighbours: Iterable[Neighbours]) -> Iterator[Problem]:

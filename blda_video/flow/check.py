@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from blda.data.frames import Frame, Reader
+from blda.data.frames import Frame
+from blda_video.data.route import VideoReader, link_offsets
 from blda_video.flow.compute import pairs
 from blda_video.flow.store import StoredFlow
 
@@ -33,22 +34,23 @@ class Verdict:
 
 
 def verify(
-    reader: Reader,
+    reader: VideoReader,
     offsets: Sequence[int],
     store: StoredFlow,
     rank: int = 0,
     world: int = 1,
+    chain: int | None = None,
     progress: bool = True,
     tolerant: bool = False,
 ) -> Verdict:
     """Read all flow of the share of process `rank` of `world`.
 
-    Each must be there and whole, be as large as its frame, and know most of its vectors. tolerant: frames that cannot
-    be read need no flow. Raises ValueError when the store is made for other offsets.
+    Each must be there and whole, be as large as its frame, and know most of its vectors. chain: as in `pairs`.
+    tolerant: frames that cannot be read need no flow. Raises ValueError when the store is made for other offsets.
     """
     if offsets:
-        store.require(offsets)
-    share = pairs(reader, offsets, both_ways=store.both_ways)[rank::world]
+        store.require(link_offsets(offsets, chain))
+    share = pairs(reader, offsets, both_ways=store.both_ways, chain=chain)[rank::world]
     verdict = Verdict()
     for first, second in tqdm(share, desc="check", unit="pair", disable=not progress):
         ways = ((first, second), (second, first)) if store.both_ways else ((first, second),)

@@ -4,40 +4,46 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from blda.data.dataset import image_tensor
-from blda.data.frames import Frame, Reader
+from blda.data.frames import Frame
+from blda_video.data.route import VideoReader, link_offsets, route
 from blda_video.flow.store import FlowStore
 
 _LOG = logging.getLogger(__name__)
 
 
-def pairs(reader: Reader, offsets: Sequence[int], both_ways: bool = True) -> list[tuple[Frame, Frame]]:
-    """The pairs (key, neighbour) that clips of `reader` at signed `offsets` need.
+def pairs(
+    reader: VideoReader, offsets: Sequence[int], both_ways: bool = True, chain: int | None = None
+) -> list[tuple[Frame, Frame]]:
+    """The pairs of frames between which clips of `reader` at signed `offsets` need flow, from the first to the second.
 
-    both_ways: flow is stored in both directions, so each unordered pair is listed once.
+    both_ways: flow is stored in both directions, so each unordered pair is listed once. chain: as in `Surroundings`;
+    the links of flow over several frames also join frames that are no key frames.
     """
     wanted: dict[Collection[str], tuple[Frame, Frame]] = {}
     for frame in reader.frames:
         for offset in offsets:
-            other = reader.neighbour(frame, offset)
-            if other is not None and other.name != frame.name:
-                names = (frame.name, other.name)
-                wanted.setdefault(frozenset(names) if both_ways else names, (frame, other))
+            path = route(reader, frame, offset, chain)
+            for pair in pairwise(path):
+                names = pair[0].name, pair[1].name
+                wanted.setdefault(frozenset(names) if both_ways else names, pair)
     return list(wanted.values())
 
 
 def compute(
-    reader: Reader,
+    reader: VideoReader,
     offsets: Sequence[int],
     estimator: Callable[[Tensor, Tensor], Tensor],
     store: FlowStore,
     rank: int = 0,
     world: int = 1,
+    chain: int | None = None,
     progress: bool = True,
     tolerant: bool = False,
     device: torch.device | str = "cpu",
@@ -46,17 +52,17 @@ def compute(
     """Estimate and store the flow of all `pairs`, in both directions; returns how many were missing and now are not.
 
     What is stored already is skipped, so a killed run continues where it stopped. Process `rank` of `world` takes
-    every world-th pair. progress: a bar with the rate and the time left. device: what the estimator is given its images
-    on. stopped: asked after every pair whether to end early. tolerant: pairs of frames that cannot be used
-    are reported and left out; without, FileNotFoundError for a missing frame, ValueError for an unreadable one or for
-    two frames of different size.
+    every world-th pair. chain: as in `pairs`. progress: a bar with the rate and the time left. device: what the
+    estimator is given its images on. stopped: asked after every pair whether to end early. tolerant: pairs of frames
+    that cannot be used are reported and left out; without, FileNotFoundError for a missing frame, ValueError for an
+    unreadable one or for two frames of different size.
     """
     if offsets:
-        store.note(offsets)
+        store.note(link_offsets(offsets, chain))
     # Dealt out before what is done is skipped: a share must not depend on what other processes have written meanwhile.
     missing = [
         (first, second, todo)
-        for first, second in pairs(reader, offsets)[rank::world]
+        for first, second in pairs(reader, offsets, chain=chain)[rank::world]
         if (todo := [not store.has(a.name, b.name) for a, b in ((first, second), (second, first))]) != [False, False]
     ]
     written = 0

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from blda.config import Part
-from blda.parts import Constructors
+from blda.parts import Constructors, name_of
 
 
 def part_of(estimator: str | Part, constructors: Constructors) -> Part:
@@ -32,7 +32,8 @@ def described(estimator: str | Part, constructors: Constructors) -> str:
     may be read on another machine, and without the weights.
     """
     part = dict(part_of(estimator, constructors))
-    name = str(part.pop("name", None))
+    name = name_of("flow.estimator", part, constructors)
+    del part["name"]
     if name not in constructors:
         return name
     (first, *_), defaults = _defaults(name, constructors)

@@ -1,4 +1,5 @@
-from dataclasses import replace
+import typing
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from blda import configfile
 from blda.classify import ClassifyConfig
 from blda.config import Config
+from blda.resolution import AREAS, LENGTHS
 from blda_video.config import VideoConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -60,7 +62,7 @@ def test_an_override_by_another_part_replaces_the_old_one_whole(tmp_path):
         ("source.crop=[1]", "crop must have 2 values"),
         ("source.crop=3", "crop must be a list"),
         ("model=3", "model must be a mapping"),
-        ("training.steps", "not of the form key=value"),
+        ("training.steps", "neither key=value nor a config file"),
         ("seed=[1", "not valid YAML"),
     ],
 )
@@ -96,3 +98,57 @@ def _loads(path: Path, kind: type[Config]) -> bool:
         return configfile.load(path, kind) is not None
     except ValueError:
         return False
+
+
+def test_files_on_top_of_a_config_win_from_left_to_right(tmp_path):
+    path = _write(tmp_path / "run.yaml", SMALL)
+    _write(tmp_path / "below.yaml", "run+: -a\nseed: 1\n")
+    variant = _write(tmp_path / "variant.yaml", "base: below.yaml\nrun+: -b\nmodel: {head: {name: deeplab_v2}}\n")
+    config = configfile.load(path, Config, ["seed=3", str(variant), "optimizer.warmup=5"])
+    assert (config.run, config.seed, config.optimizer.warmup) == ("runs/x-a-b", 1, 5)
+    assert config.model.head == {"name": "deeplab_v2"}
+    assert configfile.load(path, Config, [str(variant), "run=here", "run+=-now"]).run == "here-now"
+    with pytest.raises(ValueError, match=r"unknown key 'sed\+'; did you mean 'seed'"):
+        configfile.load(path, Config, ["sed+=1"])
+
+
+SIZES = """
+source: {resize: [72, 128], crop: [50, 51], rare: {min_crop_ratio: 0.5}}
+target: {resize: [51, 102], crop: [51, 51]}
+evaluation: {size: [51, 102], window: [50, 50], stride: [25, 25]}
+self_training: {ignore_top: 3, ignore_bottom: 0, margins: [1, 2, 0, 4], masked: {block: 32}}
+"""
+
+
+def test_resolution_multiplies_every_length_once(tmp_path):
+    path = _write(tmp_path / "run.yaml", "base: small.yaml\n" + SIZES)
+    _write(tmp_path / "small.yaml", SMALL)
+    config = configfile.load(path, Config, ["resolution=1.5"])
+    assert (config.source.resize, config.source.crop, config.target.resize) == ((108, 192), (75, 76), (76, 153))
+    assert config.source.rare.min_crop_ratio == pytest.approx(0.5 * 2.25)
+    assert (config.evaluation.size, config.evaluation.window, config.evaluation.stride) == (
+        (76, 153),
+        (75, 75),
+        (38, 38),
+    )
+    settings = config.self_training
+    assert (settings.ignore_top, settings.ignore_bottom, settings.masked.block) == (4, 0, 48)
+    assert settings.margins == (2, 3, 0, 6)
+    assert config.resolution == 1
+    configfile.save(config, tmp_path / "saved.yaml")
+    assert configfile.load(tmp_path / "saved.yaml", Config) == config
+    assert configfile.load(path, Config).source.crop == (50, 51)
+    for override, message in (("target.resize=null", "target.resize is null"), ("resolution=0", "must be above 0")):
+        with pytest.raises(ValueError, match=message):
+            configfile.load(path, Config, ["resolution=2", override])
+
+
+def test_every_length_of_a_resolution_is_a_key_of_a_config():
+    """Renaming a key must not silently take it out of what `resolution` multiplies."""
+    for path in (*LENGTHS, *AREAS):
+        kind = ClassifyConfig
+        for name in path.split("."):
+            hints = typing.get_type_hints(kind)
+            assert name in hints, path
+            options = [option for option in (hints[name], *typing.get_args(hints[name])) if is_dataclass(option)]
+            kind = options[0] if options else kind

@@ -5,7 +5,7 @@ from torch import nn
 from blda import rng
 from blda.augment import ColourAndBlur
 from blda.data.sample import IGNORE, Sample, collate
-from blda.labels import PseudoLabels, TeacherLabels, pseudo_labels
+from blda.labels import PseudoLabels, TeacherLabels, drawn, pseudo_labels
 from blda.losses import BalancedLoss, PlainLoss
 from blda.mixing import chosen_classes, mix
 from blda.selftrain import SelfTraining
@@ -152,3 +152,20 @@ def test_batches_join_or_name_the_frames_that_do_not_fit():
     odd = Sample(torch.rand(1, 3, 5, 5), torch.zeros(1, 5, 5).long(), ("odd",), (3,))
     with pytest.raises(ValueError, match="odd"):
         collate([_sample(0), odd])
+
+
+def test_labels_are_drawn_by_their_share_without_chance_and_image_by_image():
+    belief = torch.tensor([0.5, 0.0, 0.3, 0.2])[None, :, None, None].expand(2, 4, 40, 60)
+    labels = drawn(belief, 3)
+    shares = torch.stack([(labels == c).float().mean((1, 2)) for c in range(4)], 1)
+    torch.testing.assert_close(shares, belief[:, :, 0, 0], atol=2e-3, rtol=0)  # by chance: 1e-2
+    assert torch.equal(labels, drawn(belief, torch.tensor(3))) and torch.equal(labels[0], labels[1])
+    assert not torch.equal(labels, drawn(belief, 4))
+    sure = torch.nn.functional.one_hot(labels, 4).movedim(-1, 1).float()
+    assert torch.equal(drawn(sure, 9), labels)
+
+
+def test_labels_drawn_at_one_pixel_over_many_numbers_have_their_shares():
+    belief = torch.tensor([0.1, 0.6, 0.3])[None, :, None, None]
+    labels = torch.cat([drawn(belief, number) for number in range(400)]).flatten()
+    assert abs(torch.bincount(labels, minlength=3) / 400 - belief.flatten()).max() < 0.01

@@ -5,6 +5,7 @@ import torch
 from blda import grid
 from blda.data.sample import IGNORE
 from blda.gmm import Mixture
+from blda.labels import PseudoLabels
 from blda.statistics import LogitStatistics
 
 
@@ -153,3 +154,18 @@ def test_bias_is_zero_for_alike_classes_and_marks_the_favoured_one():
 def test_grid_position_inverts_its_nodes():
     places = grid.position(grid.nodes())
     torch.testing.assert_close(places, torch.arange(grid.BINS).float(), atol=2e-2, rtol=0)
+
+
+def test_counting_by_belief_finds_the_cells_that_true_labels_give_where_likeliest_classes_do_not():
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.randint(0, 2, (4, 64, 64), generator=generator)
+    score = torch.randn(truth.shape, generator=generator) + 2.0 * truth - 1.0  # log-odds of class 1: 2 * score
+    logits = torch.stack((-score, score), 1)
+    pseudo = PseudoLabels(logits.argmax(1), torch.ones_like(score), belief=logits.softmax(1))
+    gaps = []
+    for by_belief in (False, True):
+        statistics = LogitStatistics(2, by_belief=by_belief)
+        counts = [statistics.evidence(logits, labels) for labels in (truth, statistics._counted(pseudo.label, pseudo))]
+        true, found = (each.cumsum(-1) / each.sum(-1, keepdim=True) for each in counts)
+        gaps.append(float((true - found).abs().amax(-1).mean()))
+    assert gaps[1] < 0.03 < 0.1 < gaps[0]

@@ -260,6 +260,7 @@ def test_log_has_losses_scores_shares_and_bias_per_class(worlds, tmp_path):
     assert {f"train/{key}" for key in expected} <= keys
     assert {"target/mIoU", "target/mAcc", "target/std", "target/iou/road", "target/acc/car"} <= keys
     assert {"target/viper15/mIoU", "target/consistency", "target/best_on_validation/mIoU"} <= keys
+    assert {"target/consistency/road", "target/flicker/car", "target/M5/sky", "target/viper15/M5"} <= keys
     assert list(trainer.folder.glob("events.out.tfevents.*"))
 
 

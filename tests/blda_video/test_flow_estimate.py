@@ -5,6 +5,7 @@ import cv2
 import pytest
 import torch
 
+from blda_video.data.world.world import World
 from blda_video.flow.estimate import DIS
 
 
@@ -38,6 +39,17 @@ def test_depends_on_the_pair_alone():
         cv2.setNumThreads(threads)
 
 
+def test_a_finer_search_is_more_exact():
+    """Median end-point error between two frames of a street world, over points that are seen in both."""
+    world = World("target", 3, (64, 128), 4)
+    images = [torch.from_numpy(world.frame(t).image).permute(2, 0, 1)[None] / 255 for t in (1, 2)]
+    flow, seen = (torch.from_numpy(each) for each in world.flow(1, 1))
+    errors = [(DIS("medium", finest)(*images)[0] - flow).norm(dim=0)[seen].median() for finest in (2, 1, 0)]
+    assert errors[2] < errors[1] < errors[0]
+    assert torch.equal(DIS("medium", 1)(*images), DIS("medium")(*images))
+    assert torch.equal(DIS("fast", 2)(*images), DIS("fast")(*images))
+
+
 def test_travels_to_workers_after_use():
     estimator = DIS("fast")
     flow = estimator(picture(), picture(shift=1))
@@ -48,7 +60,8 @@ def test_travels_to_workers_after_use():
 
 def test_smallest_images_work_and_smaller_ones_are_refused():
     for size in ((32, 32), (32, 640), (640, 32)):
-        assert DIS()(torch.rand(1, 3, *size), torch.rand(1, 3, *size)).shape == (1, 2, *size)
+        for finest in (None, 0, 2):
+            assert DIS("medium", finest)(torch.rand(1, 3, *size), torch.rand(1, 3, *size)).shape == (1, 2, *size)
     with pytest.raises(ValueError, match=r"31 x 64.*larger crop"):
         DIS()(torch.rand(1, 3, 31, 64), torch.rand(1, 3, 31, 64))
 
@@ -56,6 +69,9 @@ def test_smallest_images_work_and_smaller_ones_are_refused():
 def test_bad_requests_name_the_fault():
     with pytest.raises(ValueError, match=r"'slow'.*medium"):
         DIS("slow")
+    for finest in (-1, 3, 0.5, True):
+        with pytest.raises(ValueError, match=f"finest is {finest} of DIS; use 0, 1 or 2"):
+            DIS("fast", finest)
     with pytest.raises(ValueError, match="resize"):
         DIS()(torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 48))
 

@@ -13,6 +13,7 @@ from blda_video.flow.raft import RAFT
         ("dis-medium", "dis-medium"),
         ("dis", "dis-medium"),
         ({"name": "dis", "preset": "fast"}, "dis-fast"),
+        ({"name": "dis", "finest": 0}, "dis-medium finest=0"),
         ("raft", "raft-small"),
         ("raft-large", "raft-large"),
         ({"name": "raft", "weights": "default", "iterations": 12}, "raft-small"),
@@ -47,6 +48,10 @@ def test_estimators_by_name_and_by_part(tmp_path):
     [
         (None, "flow.estimator is missing; name what computes flow"),
         ("exact", "flow.estimator: unknown name 'exact'; known: dis, mmflow, raft"),
+        (
+            {"preset": "fast"},
+            r"flow.estimator: {'preset': 'fast'} names no part; write {name: WHICH, ...} with one of dis,",
+        ),
         ("dis-slow", "unknown DIS preset 'slow'"),
         ({"name": "raft", "iteration": 3}, "did you mean 'iterations'"),
         ({"name": "mmflow", "config": "pwcnet"}, "mmflow needs 'checkpoint'"),
@@ -55,3 +60,8 @@ def test_estimators_by_name_and_by_part(tmp_path):
 def test_wrong_estimators_are_named(estimator, fault):
     with pytest.raises(ValueError, match=fault):
         estimator_of("flow.estimator", estimator)
+
+
+def test_a_store_is_not_opened_for_an_estimator_without_a_name():
+    with pytest.raises(ValueError, match=r"flow.estimator: {'preset': 'fast'} names no part"):
+        described({"preset": "fast"}, ESTIMATORS)

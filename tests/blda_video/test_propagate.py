@@ -57,7 +57,7 @@ def test_without_context_equals_the_image_rule_bit_for_bit(rule):
     expected = TeacherLabels(0.6, 2, 3)(BatchTeacher(), image)
     labels = PropagatedLabels(rule, 0.6, 2, 3)(BatchTeacher(), target)
     assert torch.equal(labels.label, expected.label) and torch.equal(labels.weight, expected.weight)
-    assert labels.weight.any() and labels.context_logits.shape == (2, 0, CLASSES, 24, 32)
+    assert labels.weight.any() and labels.context_change.shape == (2, 0, CLASSES, 24, 32)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -67,7 +67,7 @@ def test_without_valid_flow_equals_the_image_rule_bit_for_bit(rule):
     expected = TeacherLabels(0.6)(BatchTeacher(), target)
     labels = PropagatedLabels(rule, 0.6)(BatchTeacher(), target)
     assert torch.equal(labels.label, expected.label) and torch.equal(labels.weight, expected.weight)
-    assert labels.context_logits.isfinite().all() and not labels.context_weight.any()
+    assert labels.context_change.isfinite().all() and not labels.context_weight.any()
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -81,7 +81,8 @@ def test_a_standing_scene_keeps_its_labels(rule):
     kept = labels.weight > 0
     torch.testing.assert_close(labels.weight[kept], expected.weight[kept], atol=5e-3, rtol=0)
     key = BatchTeacher()(target.image)
-    torch.testing.assert_close(labels.context_logits, torch.stack((key, key), 1), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(labels.context_change, torch.zeros_like(labels.context_change), atol=1e-3, rtol=0)
+    assert labels.context_change.shape == (2, 2, *key.shape[1:])
 
 
 def test_context_is_pulled_along_the_flow():
@@ -94,8 +95,8 @@ def test_context_is_pulled_along_the_flow():
         return image[:, [0, 1, 2, 0, 1]] * 5
 
     labels = PropagatedLabels(Trajectory())(pixelwise, target)
-    seen = labels.context_logits[0, 0, :, 2:, :-3]
-    torch.testing.assert_close(seen, pixelwise(target.image)[0, :, 2:, :-3], atol=1e-3, rtol=1e-3)
+    change = labels.context_change[0, 0, :, 2:, :-3]
+    torch.testing.assert_close(change, torch.zeros_like(change), atol=1e-3, rtol=0)
 
 
 def test_frames_that_err_independently_correct_each_other():
@@ -137,7 +138,7 @@ def test_the_teacher_sees_only_frames_that_somebody_looks_at(rule, observe, fram
 
     labels = PropagatedLabels(NAMED[rule](), observe=observe)(watched, target)
     expected = PropagatedLabels(NAMED[rule]())(teacher, target)
-    assert len(calls) == frames and labels.context_logits.shape[1] == len(labels.offset) == (3 if observe else 0)
+    assert len(calls) == frames and labels.context_change.shape[1] == len(labels.offset) == (3 if observe else 0)
     assert torch.equal(labels.label, expected.label) and torch.equal(labels.weight, expected.weight)
     assert labels.context_weight.shape[1] == len(labels.offset)
 

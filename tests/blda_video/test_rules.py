@@ -20,7 +20,8 @@ TRUTH[:, 0] = 255
 MADE = {
     **{name: make for name, make in RULES.items() if name != "rare_class"},
     "trajectory arithmetic": lambda: Trajectory("arithmetic"),
-    "trajectory unweighted": lambda: Trajectory("geometric", 0),
+    "trajectory without consensus": lambda: Trajectory(consensus=0),
+    "trajectory unweighted": lambda: Trajectory("geometric", 0, 0),
     "confidence_threshold": lambda: ConfidenceThreshold(0.6),
     "consistent_confidence": lambda: ConsistentConfidence(0.6),
     "consistent_confidence per class": lambda: ConsistentConfidence(0.4, per_class=True),
@@ -116,9 +117,15 @@ def mean_of(key, seen):
     return np.mean(seen, axis=0) if seen else key
 
 
-def average(geometric, power):
+def likeness(one, frames):
+    """Its mean likeness to the others."""
+    return (sum(np.sqrt(one * other).sum() for other in frames) - 1) / max(len(frames) - 1, 1)
+
+
+def average(geometric, power, consensus):
     def rule(key, seen, pixel):
-        weights = [max(each) ** power for each in (key, *seen)]
+        alike = [likeness(each, (key, *seen)) ** consensus if seen else 1 for each in (key, *seen)]
+        weights = [max(each) ** power * like for each, like in zip((key, *seen), alike, strict=True)]
         values = np.log(np.maximum((key, *seen), 1e-6)) if geometric else np.stack((key, *seen))
         pooled = sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
         return (np.exp(pooled) / np.exp(pooled).sum() if geometric else pooled), True
@@ -143,9 +150,10 @@ def rare(key, seen, pixel):
 
 REFERENCE = {
     "none": lambda key, seen, pixel: (key, True),
-    "trajectory": average(True, 1),
-    "trajectory arithmetic": average(False, 1),
-    "trajectory unweighted": average(True, 0),
+    "trajectory": average(True, 1, 4),
+    "trajectory arithmetic": average(False, 1, 4),
+    "trajectory without consensus": average(True, 1, 0),
+    "trajectory unweighted": average(True, 0, 0),
     "warp": lambda key, seen, pixel: (mean_of(key, seen), bool(seen)),
     "fill": lambda key, seen, pixel: (mean_of(key, seen), True),
     "max_confidence": most_confident,
@@ -213,8 +221,24 @@ def test_no_frame_alone_rules_a_class_out():
     certain = torch.eye(2)[0].view(1, 1, 2, 1, 1).repeat(1, 2, 1, 1, 1)
     certain[:, 1] = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)
     key = torch.tensor([0.1, 0.9]).view(1, 2, 1, 1)
-    combined = Trajectory("geometric", 0)(key, certain, torch.ones(1, 2, 1, 1, dtype=torch.bool), (-1, 1))
+    combined = Trajectory("geometric", 0, 0)(key, certain, torch.ones(1, 2, 1, 1, dtype=torch.bool), (-1, 1))
     assert combined.belief.isfinite().all() and combined.belief.argmax() == 1
+
+
+def test_a_belief_that_stands_alone_counts_less_and_one_neighbour_as_ever():
+    key, pulled, valid, offset = scene(1)
+    valid[:] = True
+    plain, asked = (Trajectory(consensus=consensus)(key, pulled, valid, offset).belief for consensus in (0, 4))
+    torch.testing.assert_close(plain, asked)
+    one, two = torch.tensor([0.6, 0.4]), torch.tensor([0.01, 0.99])
+    key, pulled = one.view(1, 2, 1, 1), torch.stack((one, two))[None, :, :, None, None]
+    seen = torch.ones(1, 2, 1, 1, dtype=torch.bool)
+    outvoted, kept = (Trajectory(consensus=consensus)(key, pulled, seen, (-1, 1)).belief for consensus in (0, 4))
+    assert outvoted.argmax() == 1 and kept[0, 0] > outvoted[0, 0]
+    # Beliefs that exclude each other are worth the same.
+    certain = torch.eye(2).view(1, 2, 2, 1, 1)
+    even = Trajectory()(certain[:, 0], certain[:, 1:], seen[:, :1], (1,)).belief
+    torch.testing.assert_close(even, torch.full_like(even, 0.5))
 
 
 def built(rule):
@@ -241,8 +265,12 @@ def test_keywords_reach_the_rule():
     [
         ("oracle", "rule: oracle reads the target's labels"),
         ({"name": "oracle", "truth": 1}, "rule: oracle reads the target's labels"),
-        ("consistensy", "rule: unknown 'consistensy'; did you mean 'consistency'"),
-        ({"threshold": 0.9}, "rule: unknown 'None'; did you mean 'none'"),
+        ("consistensy", "rule: unknown name 'consistensy'; did you mean 'consistency'"),
+        (
+            {"threshold": 0.9},
+            r"rule: {'threshold': 0.9} names no part; write {name: WHICH, ...} with one of none, trajec",
+        ),
+        (None, "rule: .*names no part"),
         ({"name": "consistent_confidence", "treshold": 0.9}, "rule: .* has no 'treshold'; did you mean 'threshold'"),
         ({"name": "warp", "threshold": 0.9}, "rule: warp has no 'threshold'"),
         ({"name": "rare_class", "frequency": [1, 2]}, "rule: rare_class has no 'frequency'"),
@@ -251,6 +279,7 @@ def test_keywords_reach_the_rule():
         ({"name": "rare_class", "share": 2}, "share is 2; a part of the classes"),
         ({"name": "trajectory", "mean": "median"}, "trajectory has no mean 'median'; use geometric or arithmetic"),
         ({"name": "trajectory", "power": -1}, "power is -1; use a number of at least 0"),
+        ({"name": "trajectory", "consensus": "no"}, "consensus is 'no'; use a number of at least 0"),
     ],
 )
 def test_a_rule_that_cannot_be_made_says_why(rule, message):

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -38,8 +39,8 @@ def gather(logits, labels, pseudo, scale=2.0):
 
 def test_without_context_equals_the_image_statistics_bit_for_bit():
     logits, labels, pseudo = observation()
-    empty = ClipLabels(labels, pseudo.weight, pseudo.context_logits[:, :0], pseudo.context_weight[:, :0], ())
-    blind = ClipLabels(labels, pseudo.weight, pseudo.context_logits, torch.zeros_like(pseudo.context_weight), (-1, 2))
+    empty = ClipLabels(labels, pseudo.weight, pseudo.context_change[:, :0], pseudo.context_weight[:, :0], ())
+    blind = ClipLabels(labels, pseudo.weight, pseudo.context_change, torch.zeros_like(pseudo.context_weight), (-1, 2))
     for evidence in (None, PseudoLabels(labels, pseudo.weight), empty, blind):
         image, video = LogitStatistics(CLASSES, seed=3), SmoothedStatistics(CLASSES, seed=3)
         for statistics in (image, video):
@@ -63,7 +64,7 @@ def test_evidence_is_weighted_by_distance_and_validity():
             weights = [1.0] + [
                 float(pseudo.context_weight[0, k, i, j]) * math.exp(-abs(step) / 1.5) for k, step in enumerate((-1, 2))
             ]
-            seen = [logits[0], *pseudo.context_logits[0]]
+            seen = [logits[0], *(logits[0] + change for change in pseudo.context_change[0])]
             for weight, frame in zip(weights, seen, strict=True):
                 point = frame[:, i, j].view(1, CLASSES, 1, 1)
                 expected += image.evidence(point, labels[:, i : i + 1, j : j + 1]) * weight / sum(weights)
@@ -80,7 +81,7 @@ def test_evidence_adds_up_over_the_batch_and_ignores_the_order_of_frames():
             ClipLabels(
                 labels[b : b + 1],
                 pseudo.weight[b : b + 1],
-                pseudo.context_logits[b : b + 1],
+                pseudo.context_change[b : b + 1],
                 pseudo.context_weight[b : b + 1],
                 pseudo.offset,
             ),
@@ -89,21 +90,31 @@ def test_evidence_adds_up_over_the_batch_and_ignores_the_order_of_frames():
     ]
     assert torch.equal(parts[0] + parts[1], whole)
     turned = ClipLabels(
-        labels, pseudo.weight, pseudo.context_logits.flip(1), pseudo.context_weight.flip(1), pseudo.offset[::-1]
+        labels, pseudo.weight, pseudo.context_change.flip(1), pseudo.context_weight.flip(1), pseudo.offset[::-1]
     )
     torch.testing.assert_close(gather(logits, labels, turned), whole, atol=1e-3, rtol=0)
 
 
 def test_frames_that_agree_change_nothing_but_rounding():
     logits, labels, pseudo = observation()
-    context = logits[:, None].expand_as(pseudo.context_logits)
-    agree = ClipLabels(labels, pseudo.weight, context, pseudo.context_weight, pseudo.offset)
+    agree = ClipLabels(
+        labels, pseudo.weight, torch.zeros_like(pseudo.context_change), pseudo.context_weight, pseudo.offset
+    )
     torch.testing.assert_close(gather(logits, labels, agree), gather(logits, labels, None), atol=1e-2, rtol=0)
+
+
+def test_what_is_pasted_over_is_not_observed():
+    """`BalancedLoss` gives pixels of the source no label, so the clean context need not know what is pasted."""
+    logits, labels, pseudo = observation()
+    pasted = labels == IGNORE
+    other = torch.where(pasted[:, None, None], -7.0, pseudo.context_change)
+    changed = dataclasses.replace(pseudo, context_change=other)
+    assert pasted.any() and torch.equal(gather(logits, labels, pseudo), gather(logits, labels, changed))
 
 
 def test_observations_without_a_number_leave_the_point_to_the_others():
     logits, labels, pseudo = observation()
-    broken = pseudo.context_logits.clone()
+    broken = pseudo.context_change.clone()
     broken[:, 0] = torch.nan
     counts = gather(logits, labels, ClipLabels(labels, pseudo.weight, broken, pseudo.context_weight, pseudo.offset))
     rest = ClipLabels(labels, pseudo.weight, broken[:, 1:], pseudo.context_weight[:, 1:], pseudo.offset[1:])
@@ -122,3 +133,18 @@ def test_state_is_interchangeable_with_image_statistics():
 def test_scale_must_be_positive():
     with pytest.raises(ValueError, match="scale is 0"):
         SmoothedStatistics(CLASSES, scale=0)
+
+
+def test_by_belief_a_point_is_one_class_in_all_frames_and_belief_decides_which():
+    logits, labels, pseudo = observation()
+    belief = torch.zeros_like(logits)
+    belief[:, 1], belief[:, 2] = 0.75, 0.25
+    clip = dataclasses.replace(pseudo, belief=belief)
+    by_label, by_belief = SmoothedStatistics(CLASSES), SmoothedStatistics(CLASSES, by_belief=True)
+    drawn = by_belief._counted(labels, clip)
+    assert torch.equal(drawn == IGNORE, labels == IGNORE)
+    share = (drawn == 1).sum() / (drawn != IGNORE).sum()
+    assert set(drawn.unique().tolist()) == {1, 2, IGNORE} and abs(float(share) - 0.75) < 0.02
+    for statistics, own in ((by_label, drawn), (by_belief, labels)):
+        statistics.update(logits, own, clip)
+    assert same(state(by_label), state(by_belief))

@@ -1,0 +1,65 @@
+"""One run at several resolutions: every length in pixels that its config says, multiplied.
+
+HRDA's published settings are DAFormer's at twice the resolution in every such length: images, crops, margins, rows,
+blocks of MIC's masks, and four times the pixels that rare-class sampling asks of a crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+C = TypeVar("C")
+
+WHOLE = ("source.resize", "target.resize", "evaluation.size")
+"""Sizes of whole images, without which nothing can be multiplied."""
+LENGTHS = (
+    *WHOLE,
+    *("source.crop", "target.crop", "evaluation.window", "evaluation.stride"),
+    *("self_training.ignore_top", "self_training.ignore_bottom", "self_training.margins", "self_training.masked.block"),
+    *("model.hrda.detail", "classification.centre", "classification.mask.block"),
+)
+AREAS = ("source.rare.min_crop_ratio",)
+
+
+def at_resolution(config: C) -> C:
+    """The config with its lengths multiplied by its `resolution`, and resolution 1.
+
+    Raises ValueError when the resolution is not positive or an image has no size to be multiplied.
+    """
+    factor = config.resolution
+    if factor == 1:
+        return config
+    if factor <= 0:
+        raise ValueError(f"resolution is {factor:g}; it multiplies lengths, so it must be above 0")
+    for path in WHOLE:
+        if value_at(config, path) is None:
+            raise ValueError(f"resolution is {factor:g}, but {path} is null; give the (height, width) at resolution 1")
+    for path in LENGTHS:
+        config = _changed(config, path, lambda length: scaled(length, factor))
+    for path in AREAS:
+        config = _changed(config, path, lambda area: area * factor**2)
+    return replace(config, resolution=1.0)
+
+
+def scaled(length: Any, factor: float) -> Any:
+    """A number of pixels, or several, multiplied and rounded; of those above 0, no less than 1."""
+    if isinstance(length, tuple):
+        return tuple(scaled(side, factor) for side in length)
+    return max(round(length * factor), min(length, 1))
+
+
+def value_at(config: Any, path: str) -> Any:
+    """What a config says at a.b.c; None where it says nothing."""
+    for name in path.split("."):
+        config = getattr(config, name, None)
+    return config
+
+
+def _changed(part: Any, path: str, change: Callable[[Any], Any]) -> Any:
+    name, _, rest = path.partition(".")
+    value = getattr(part, name, None)
+    if value is None:
+        return part
+    return replace(part, **{name: _changed(value, rest, change) if rest else change(value)})

@@ -1,0 +1,47 @@
+"""Frames to predict, one at a time: of a video file, or of folders of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from blda.data.frames import Frame, natural_key
+from blda_video.data.video_file import VideoFile, VideoFrame
+
+IMAGES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True)
+class Footage:
+    """frames: in their order. Those of one video follow each other. rate: frames a second, None where nothing says.
+
+    A frame's name is its path below a folder, without suffix, or its six-digit number in a video, from 0.
+    """
+
+    frames: Sequence[Frame]
+    rate: float | None
+
+    def begins(self, i: int) -> bool:
+        """Whether frame i is the first of its video: every folder is one."""
+        return i == 0 or Path(self.frames[i].name).parent != Path(self.frames[i - 1].name).parent
+
+
+def open_footage(path: Path) -> Footage:
+    """A video file, or all images below a folder. FileNotFoundError or ValueError where there is none."""
+    if not path.is_dir():
+        video = VideoFile(path)
+        count = len(video)
+        seconds = video.index.seconds(count - 1)
+        rate = (count - 1) / seconds if seconds > 0 else None
+        return Footage([VideoFrame(f"{i:06d}", path, None, video, i) for i in range(count)], rate)
+    found = [file for file in path.rglob("*") if file.suffix.lower() in IMAGES and not file.name.startswith(".")]
+    if not found:
+        raise ValueError(f"no image ({' '.join(IMAGES)}) below {path}; give a folder of frames or a video file")
+    frames = [Frame(file.relative_to(path).with_suffix("").as_posix(), file, None) for file in found]
+    frames.sort(key=lambda frame: (natural_key(Path(frame.name).parent.as_posix()), natural_key(frame.name)))
+    for one, other in pairwise(frames):
+        if one.name == other.name:
+            raise ValueError(f"{one.image} and {other.image} differ in their suffix alone; move one away")
+    return Footage(frames, None)

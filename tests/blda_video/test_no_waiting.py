@@ -1,0 +1,129 @@
+"""A training step never waits for its device.
+
+On a CPU no wait shows. On the `meta` device, whose tensors have no values, one is an error: whoever reads a number, or
+makes a shape depend on one, cannot. All code takes the way there that it takes on a GPU, but for the compiled kernels.
+Where there is a GPU, CUDA itself says where the host waits.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.overrides import TorchFunctionMode
+
+from blda import configfile
+from blda.build import Build
+from blda.config import Config
+from blda.engine import runtime
+from blda.engine.trainer import Trainer
+from blda_video.build import RULES, VideoBuild
+from blda_video.config import VideoConfig
+from synthetic import synthetic
+
+CONFIG = """
+run: run
+method: blda
+classes: camvid11
+source: {reader: {name: folder, images: nowhere}, crop: [32, 48]}
+target: {reader: {name: folder, images: nowhere}, crop: [32, 48]}
+evaluation: {reader: {name: folder, images: nowhere}}
+model:
+  encoder: {name: small, channels: [8, 8, 8, 8]}
+  head: {name: daformer, embed: 8}
+self_training: {threshold: 0.06}
+blda: {warmup: 4, min_pixels: 8}
+optimizer: {clip: 1.0}
+training: {batch: 2}
+log: {bar: false}
+"""
+VIDEO = "offsets: [-1, 1]\n"
+
+
+def _trainer(folder: Path, video: bool, *overrides: str) -> Trainer:
+    path = folder / "config.yaml"
+    path.write_text(CONFIG + (VIDEO if video else ""), encoding="utf-8")
+    config = configfile.load(path, VideoConfig if video else Config, overrides)
+    parts = synthetic(VideoBuild if video else Build)(config, runtime.start("no"))
+    return parts.trainer(config.method, folder / "run")
+
+
+class NoWaitingCopies(TorchFunctionMode):
+    """Copies from the host to the device must not wait for it."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in (torch.tensor, torch.as_tensor) and not isinstance(args[0], torch.Tensor):
+            assert torch.device(kwargs.get("device") or "cpu").type == "cpu", "numbers copied by a copy that waits"
+        found = func(*args, **kwargs)
+        if func is torch.Tensor.to and args[0].device != found.device:
+            assert kwargs.get("non_blocking"), "a copy that waits"
+        return found
+
+
+@pytest.fixture
+def no_values(monkeypatch) -> None:
+    """The device of a run is one without values; its tensors still mix with the CPU's."""
+    monkeypatch.setattr(Accelerator, "device", property(lambda _: torch.device("meta")))
+
+
+CASES = [
+    (False, ["method=source_only"]),
+    (False, ["method=reweighted"]),
+    (False, ["method=self_training"]),
+    (False, ["method=blda", "blda.density={strength: 0.5}", "blda.warmup=0"]),
+    (False, ["method=blda", "training.channels_last=true", "training.checkpointing=true"]),
+    (False, ["method=blda", "model.encoder={name: mit}"]),
+    (False, ["method=blda", "self_training.masked={block: 8}", "self_training.ignore_top=4"]),
+    (False, ["method=blda", "feature_distance={}", "model.encoder.pretrained=true"]),
+    (False, ["method=blda", "model.hrda={}", "source.crop=[64,64]", "target.crop=[64,64]"]),
+    (True, ["method=blda", "smoothing.scale=2.0", "blda.by_belief=true"]),
+    *((True, ["method=self_training", f"rule={rule}"]) for rule in RULES),
+]
+
+
+@pytest.mark.parametrize(("video", "overrides"), CASES, ids=lambda case: "-".join(case) if type(case) is list else "")
+def test_no_step_reads_a_number(tmp_path, no_values, video, overrides):
+    trainer = _trainer(tmp_path, video, *overrides)
+    with NoWaitingCopies():
+        trainer.train_step(trainer.batches(0))
+    assert trainer.step == 1
+    assert {parameter.device.type for parameter in trainer._trained()} == {"meta"}
+
+
+def test_reading_a_number_is_found(tmp_path, no_values, monkeypatch):
+    trainer = _trainer(tmp_path, False)
+    for reads in (
+        lambda t: t.sum().item(),
+        lambda t: bool((t > 0).any()),
+        lambda t: t[t > 0],
+        lambda t: t.tolist(),
+        lambda t: torch.tensor([1.0, 2.0], device=t.device),
+        lambda t: torch.ones(2).to(t.device),
+    ):
+        monkeypatch.setattr(trainer.method, "augment", lambda image, draw, reads=reads: (reads(image), image)[1])
+        with NoWaitingCopies(), pytest.raises((RuntimeError, NotImplementedError, AssertionError)):
+            trainer.train_step(trainer.batches(0))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("video", "overrides"), CASES, ids=lambda case: "-".join(case) if type(case) is list else "")
+def test_no_step_waits_for_a_gpu(tmp_path, video, overrides):
+    trainer = _trainer(tmp_path, video, *overrides)
+    batches = trainer.batches(0)
+    with runtime.StopSignal() as stop:
+        for _ in range(3):  # the first compiles
+            trainer.train_step(batches)
+            trainer._stopped(stop)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            trainer.train_step(batches)
+            trainer._stopped(stop)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_verdict_arrives():
+    assert runtime.Arriving(torch.tensor([1.0, 0.0])).tolist() == [1.0, 0.0]

@@ -1,0 +1,135 @@
+"""Predict every frame of a video file or of a folder of frames with a checkpoint.
+
+    python tools/predict_video.py runs/demo/blda/step_000700.pt drive.mp4 --output labels/ [--fuse] [key=value ...]
+    python tools/predict_video.py runs/demo/blda/step_000700.pt frames/ --output drive.mp4 --rate 10
+
+A folder gets an indexed PNG for each frame, of its size: the run's classes from 0 on, in their colours. A stopped or
+killed command continues when it is given again. A name that ends in .mp4, .mov or .mkv gets the video with the classes'
+colours over it, written whole or not at all. Frames are read one at a time, so a video can be of any length; every
+folder of frames is a video of its own.
+
+--fuse averages what is predicted of a surface point over time, along the flow (--flow, by default the one the run
+estimates, else dis-medium). A continued command then predicts all frames again, for what each hands on to the next.
+
+key=value replaces keys of the run's config: evaluation.size is the size that the network sees, evaluation.window and
+evaluation.flip are how. --calibration FILE predicts by a file of tools/calibrate.py.
+"""
+
+import json
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from blda import atomic
+from blda.build import Build
+from blda.calibration import Calibration
+from blda.config import Part
+from blda.data.dataset import image_tensor
+from blda.data.transforms import whole
+from blda_video.build import ESTIMATORS, estimator_of
+from blda_video.film import FORMATS, overlay, write_film, write_labels
+from blda_video.flow.names import described
+from blda_video.footage import Footage, open_footage
+from blda_video.stream import FusedStream
+from command import one_line_errors, parser
+from evaluate import restored
+
+ABOUT = "predictions.json"
+"""In a folder of predictions: what they were made by."""
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("checkpoint", type=Path, help="step_*.pt in a run's folder")
+    arguments.add_argument("video", type=Path, metavar="VIDEO", help="a video file, or a folder of frames")
+    arguments.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key of the run's config")
+    arguments.add_argument("--output", type=Path, required=True, help="a folder, or FILE.mp4")
+    arguments.add_argument("--fuse", action="store_true", help="average over time, along the flow")
+    arguments.add_argument("--decay", type=float, default=0.8, help="of a frame's weight in the next (default: 0.8)")
+    arguments.add_argument(
+        "--flow", metavar="NAME", help="an estimator such as dis-medium or raft-small, to fuse along"
+    )
+    arguments.add_argument("--rate", type=float, help="frames a second of the video written (default: as read, or 30)")
+    arguments.add_argument("--calibration", type=Path, metavar="FILE", help="balance its predictions after the fact")
+    given = arguments.parse_intermixed_args()
+    with one_line_errors():
+        run(given)
+
+
+def run(given: Namespace) -> None:
+    """Write what was asked for."""
+    if given.rate is not None and not given.rate > 0:
+        raise ValueError(f"--rate is {given.rate:g}; it must be above 0")
+    footage = open_footage(given.video)
+    parts, student = restored(given.checkpoint, given.overrides)
+    balance = given.calibration and Calibration.load(given.calibration, parts.classes).to(parts.accelerator.device)
+    predict = parts.predictor(student, balance)
+    flow = flow_of(parts, given.flow) if given.fuse else None
+    stream = FusedStream(predict, estimator_of("--flow", flow), given.decay) if given.fuse else predict
+    if given.output.suffix.lower() in FORMATS:
+        shown = (overlay(image, labels, len(parts.classes)) for _, image, labels in labelled(parts, footage, stream))
+        write_film(given.output, shown, given.rate or footage.rate or 30)
+        return
+    about = {
+        "checkpoint": str(given.checkpoint.resolve()),
+        "video": str(given.video.resolve()),
+        "settings": [*given.overrides, *([f"calibration={given.calibration}"] if given.calibration else [])],
+        "fused": f"along {described(flow, ESTIMATORS)}, decay {given.decay:g}" if given.fuse else "no",
+        "classes": list(parts.classes),
+    }
+    into_folder(given.output, about, parts, footage, stream)
+
+
+def into_folder(folder: Path, about: dict, parts: Build, footage: Footage, stream: Callable[[Tensor], Tensor]) -> None:
+    """A PNG for every frame that has none yet. ValueError when the folder holds the predictions of something else."""
+    if (folder / ABOUT).exists():
+        found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        other = [key for key in about if found.get(key) != about[key]]
+        if other:
+            raise ValueError(
+                f"{folder} holds predictions of another {', '.join(other)} ({ABOUT}); give another --output"
+            )
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and holds no {ABOUT}; give another --output")
+    atomic.write(folder / ABOUT, json.dumps(about, indent=1))
+    paths = [folder / f"{frame.name}.png" for frame in footage.frames]
+    missing = [not path.exists() for path in paths]
+    # What is fused needs the frames before; after the last missing one there is nothing more to do.
+    last = max((i for i, misses in enumerate(missing) if misses), default=-1)
+    wanted = [i for i in range(last + 1) if missing[i] or isinstance(stream, FusedStream)]
+    for i, _, labels in labelled(parts, footage, stream, wanted):
+        if missing[i]:
+            write_labels(paths[i], labels, len(parts.classes))
+
+
+def labelled(
+    parts: Build, footage: Footage, stream: Callable[[Tensor], Tensor], wanted: list[int] | None = None
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Number, image (H, W, 3) uint8 and class indices (H, W) uint8 of the wanted frames, with the time that is left."""
+    wanted = range(len(footage.frames)) if wanted is None else wanted
+    for i in tqdm(wanted, desc="predict", unit="frame", disable=not parts.config.log.bar):
+        if isinstance(stream, FusedStream) and footage.begins(i):
+            stream.reset()
+        image = footage.frames[i].read()
+        seen = whole(parts.config.evaluation.size or image.shape[:2]).image(image)
+        scores = stream(image_tensor(seen).to(parts.accelerator.device))
+        if scores.ndim != 4:
+            raise ValueError("this run classifies whole images; give the checkpoint of one that segments them")
+        if scores.shape[-2:] != image.shape[:2]:
+            scores = F.interpolate(scores, image.shape[:2], mode="bilinear", align_corners=False)
+        yield i, image, scores.argmax(1)[0].byte().cpu().numpy()
+
+
+def flow_of(parts: Build, asked: str | None) -> str | Part:
+    """What estimates flow: what was asked for, what the run's own is estimated by, or DIS."""
+    own = getattr(parts.config, "flow", {})
+    return asked or (own if own.get("name") in ESTIMATORS else "dis-medium")
+
+
+if __name__ == "__main__":
+    main()
