@@ -5,7 +5,7 @@
 Trains with the project's tools (configs/ablation.yaml, judged on drives that nothing was chosen on): self-training; the
 same balanced (BLDA); with pseudo-labels propagated from both neighbours; with statistics smoothed over the clip.
 Finished runs in OUTPUT are not repeated, stopped ones continue. Then tools/evaluate.py measures every last checkpoint
-with the frame before along DIS flow. Per variant, over the seeds: mIoU, mAcc, deviation over classes, the temporal
+with the two frames before along DIS flow. Per variant, over the seeds: mIoU, mAcc, deviation over classes, the temporal
 metrics, and the margin in mIoU over the line before, seed by seed. What each costs: benchmarks/step_time.py.
 """
 
@@ -26,7 +26,7 @@ VARIANTS = {
     "propagation": CLIPS,
     "smoothing": [*CLIPS, "smoothing={scale: 2.0}", "blda.by_belief=true"],
 }
-TEMPORAL = ["consistency=[-1]", "flow={name: dis, preset: medium}"]
+TEMPORAL = ["consistency=[-2,-1]", "flow={name: dis, preset: medium}"]
 CURVES = ("mIoU", "mAcc", "std")
 
 
