@@ -12,13 +12,12 @@ and the rank correlation between the estimated and the true bias of the target a
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-from runs import ROOT, circumstances, result, spread, trained
+from runs import ROOT, circumstances, comparison, result, spread, trained
 
 VARIANTS = {
     "source_only": ["method=source_only"],
@@ -35,13 +34,7 @@ CORRELATION = "bias_rank_correlation"
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("overrides", nargs="*", metavar="key=value")
-    arguments.add_argument("--config", type=Path, default=ROOT / "configs" / "ablation.yaml")
-    arguments.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    arguments.add_argument("--jobs", type=int, default=1)
-    arguments.add_argument("--output", type=Path, default=Path("runs/ablation"))
-    given = arguments.parse_intermixed_args()
+    given = comparison(__doc__, "ablation.yaml", "ablation").parse_intermixed_args()
     variants = {name: [*given.overrides, *options] for name, options in VARIANTS.items()}
     folders = trained(given.config, variants, given.seeds, given.output, given.jobs)
     scores = {name: [result(folder) for folder in each] for name, each in folders.items()}

@@ -11,13 +11,12 @@ metrics, and the margin in mIoU over the line before, seed by seed. What each co
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-from runs import ROOT, circumstances, spread, trained
+from runs import ROOT, circumstances, comparison, spread, trained
 
 CLIPS = ["method=blda", "offsets=[-1,1]", "rule=trajectory"]
 VARIANTS = {
@@ -31,13 +30,7 @@ CURVES = ("mIoU", "mAcc", "std")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "ablation.yaml")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=Path("runs/end_to_end"))
-    given = parser.parse_intermixed_args()
+    given = comparison(__doc__, "ablation.yaml", "end_to_end").parse_intermixed_args()
     variants = {name: [*given.overrides, *options] for name, options in VARIANTS.items()}
     folders = trained(given.config, variants, given.seeds, given.output, given.jobs)
     scores = {name: [measured(folder) for folder in each] for name, each in folders.items()}

@@ -11,12 +11,11 @@ spread over the seeds, every class, and the median seconds a step.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 from pathlib import Path
 
-from runs import ROOT, circumstances, result, summary, trained
+from runs import circumstances, comparison, result, summary, trained
 
 DAFORMER = ["feature_distance={strength: 0.005, min_ratio: 0.75, things: [sign, car, pedestrian, bicyclist]}"]
 HRDA = [*DAFORMER, "model.hrda={attention: {name: segformer, embed: 64}}"]
@@ -31,13 +30,8 @@ SHORT = ["training.steps=300", "evaluation.every=300", "training.checkpoint_ever
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "world2camvid.yaml")
+    parser = comparison(__doc__, "world2camvid.yaml", "networks", seeds=[0])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=Path("runs/networks"))
     given = parser.parse_intermixed_args()
     runs = {"source_only": [*IMAGES, *SHORT, *given.overrides, "method=source_only"]}
     for name in given.variants:

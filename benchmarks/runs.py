@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -23,6 +24,17 @@ ROOT = Path(__file__).parents[1]
 
 Variants = Mapping[str, Sequence[str]]
 """Name -> overrides of the config."""
+
+
+def comparison(doc: str, config: str, output: str, seeds: Sequence[int] = (0, 1, 2)) -> argparse.ArgumentParser:
+    """The arguments of a benchmark that trains variants of a config of ours over seeds; parse them intermixed."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--config", type=Path, default=ROOT / "configs" / config)
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(seeds))
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path("runs") / output)
+    return parser
 
 
 def trained(

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from blda.models.windows import starts
+
 Size = tuple[int, int]
 
 
@@ -84,11 +86,6 @@ class Sliding(nn.Module):
                 "needs a network that labels every pixel (for a classifier, leave evaluation.window out)"
             )
         return logits
-
-
-def starts(side: int, window: int, stride: int) -> list[int]:
-    """Where windows of a side begin: every `stride`, the last one at `side` - `window`."""
-    return [*range(0, side - window, stride), side - window]
 
 
 def covered(side: int, window: int, begins: list[int]) -> Tensor:

@@ -33,10 +33,10 @@ def overlapping(size: tuple[int, int], window: tuple[int, int]) -> list[Window]:
 
     size, window: (height, width); the window is not the larger one.
     """
-    rows, columns = (_starts(*sides) for sides in zip(size, window, strict=True))
+    rows, columns = (starts(side, part, max(part // 2, 1)) for side, part in zip(size, window, strict=True))
     return [Window(top, left, *window) for top in rows for left in columns]
 
 
-def _starts(side: int, window: int) -> list[int]:
-    last, half = side - window, max(window // 2, 1)
-    return [min(start, last) for start in range(0, last + half, half)]
+def starts(side: int, window: int, stride: int) -> list[int]:
+    """Where windows of a side begin: every `stride`, the last one at `side` - `window`."""
+    return [*range(0, side - window, stride), side - window]
