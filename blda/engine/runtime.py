@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from datetime import timedelta
 from types import FrameType
@@ -33,8 +34,12 @@ def cores() -> int:
 
 
 def seed_step(seed: int, rank: int, step: int) -> None:
-    """Make all that a step draws from the global generators (dropout, drop-path) a function of these three."""
+    """Make all that a step draws from global generators a function of these three.
+
+    torch's (dropout, drop-path) are each process's own; Python's (HRDA's window) is the same in all.
+    """
     torch.manual_seed(rng.seed_of(seed, "step", rank, step))
+    random.seed(rng.seed_of(seed, "step", step))
 
 
 class Arriving:

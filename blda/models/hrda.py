@@ -6,6 +6,7 @@ published code: lhoyer/HRDA, `hrda_encoder_decoder.py`, `hrda_head.py`, `configs
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import torch
@@ -36,9 +37,10 @@ class HRDA(Segmenter):
     scale: of the context, 1 / 2 or another whole-numbered part. windows: most that are encoded at once.
 
     In training image (B, 3, H, W) -> Output of the fused logits and of the detail in one window, which is drawn from
-    the global generator and the same in the whole batch; outside it the fused logits are the context's. In evaluation
-    -> fused logits (B, classes, H, W), the detail averaged over windows that overlap by half. H and W may be any; the
-    last row and column are repeated until they are multiples of the cell. The context is encoded before the detail.
+    Python's generator: one for the batch and, as processes seed it alike, for all of them. Outside the window the fused
+    logits are the context's. In evaluation -> fused logits (B, classes, H, W), the detail averaged over windows that
+    overlap by half. H and W may be any; the last row and column are repeated until they are multiples of the cell. The
+    context is encoded before the detail.
 
     A batch norm sees the context and the windows apart; that of a teacher, all windows that are encoded at once.
     """
@@ -64,7 +66,6 @@ class HRDA(Segmenter):
 
     def forward(self, image: Tensor) -> Tensor | Output:
         whole = self._in_whole_cells(image)
-        # Drawn before anything else is, such as dropout.
         window = self._drawn(whole) if self.training else None
         context, attention = self._context(whole)
         if window is None:
@@ -112,8 +113,8 @@ class HRDA(Segmenter):
     def _drawn(self, whole: Tensor) -> Window:
         size = self._window(whole)
         free = [(side - taken) // self.cell for side, taken in zip(whole.shape[-2:], size, strict=True)]
-        # On the CPU, so that the step does not wait for a device.
-        top, left = (self.cell * int(torch.randint(steps + 1, (), device="cpu")) for steps in free)
+        # Not by torch's generator, which differs between processes; theirs are one batch.
+        top, left = (self.cell * random.randrange(steps + 1) for steps in free)
         return Window(top, left, *size)
 
     def _window(self, whole: Tensor) -> tuple[int, int]:

@@ -32,8 +32,6 @@ HRDA_ON = (
     "model.hrda={attention: {name: segformer, embed: 8, norm: group}, windows: 8}",
     "model.encoder.channels=[8, 8, 8, 16]",  # a group norm needs two values, and the context ends at 1 x 1
 )
-WHOLE = "model.hrda.detail=[32, 48]"
-"""The window is the crop, so nothing of it is drawn."""
 STILL = ("model.head.dropout=0.0", "model.hrda.attention.dropout=0.0", "optimizer.clip=null")
 
 
@@ -73,8 +71,8 @@ def test_twenty_steps_of_video_learn_and_are_evaluated(worlds, tmp_path):  # noq
         assert not torch.equal(before[f"teacher/model.{name}"], after[f"teacher/model.{name}"])
 
 
-def test_two_processes_equal_one_where_no_window_is_drawn(worlds, tmp_path):  # noqa: F811
-    options = [*HRDA_ON, WHOLE, *STILL, "training.steps=2", "method=self_training"]
+def test_two_processes_equal_one_and_see_the_same_windows(worlds, tmp_path):  # noqa: F811
+    options = [*HRDA_ON, *STILL, "training.steps=2", "method=self_training"]
     single = _with_sgd(_trainer(_config(worlds, tmp_path, "image", *options), "single"))
     single.fit()
     ranks = _on_two_processes(tmp_path, "image", "training.batch=1", *options)
