@@ -1,9 +1,10 @@
 """How well flow carries labels: labels of frame t - k are pulled to t and compared with the labels of t. Prints JSON.
 
-    python benchmarks/label_carry.py --images DIR --labels DIR --gaps 1 2 4 --flow dis-medium --classes 11
+    python benchmarks/label_carry.py --images DIR --labels DIR --flow dis-medium --gaps 1 2 4 [--classes 11]
     python benchmarks/label_carry.py ... --flow '{name: raft, size: small, weights: PATH}'
 
-Both folders hold files of equal stems, in the order of time. Ids from --classes on are ignored. `mIoU` is over the
+Both folders hold files of equal stems, in the order of time; frames without a label file are left out. Ids from
+--classes on are ignored (11, the default, is CamVid's void). `mIoU` is over the
 pixels whose point lies inside frame t - k, `mIoU_outside_wrong` counts the others as errors, `mIoU_where_valid` is
 over those that pass the forward-backward check.
 """
@@ -26,6 +27,7 @@ from blda_video.build import ESTIMATORS, estimator_of
 from blda_video.data.clip import Estimator
 from blda_video.flow.geometry import consistent, pull_labels
 from blda_video.flow.names import described
+from runs import circumstances
 
 
 def standing(image: Tensor, neighbour: Tensor) -> Tensor:
@@ -33,9 +35,12 @@ def standing(image: Tensor, neighbour: Tensor) -> Tensor:
     return torch.zeros_like(image[:, :2])
 
 
-def ids_of(path: Path) -> Tensor:
-    """(1, H, W) int64."""
-    return torch.from_numpy(read_ids(path).astype("int64"))[None]
+def ids_of(path: Path, size: torch.Size) -> Tensor:
+    """(1, H, W) int64. ValueError naming the file when it is of another size."""
+    ids = torch.from_numpy(read_ids(path).astype("int64"))[None]
+    if ids.shape[1:] != size:
+        raise ValueError(f"label {path} is {tuple(ids.shape[1:])}, its image {tuple(size)}; give labels of one size")
+    return ids
 
 
 def confusion(truth: Tensor, carried: Tensor, classes: int) -> Tensor:
@@ -53,7 +58,7 @@ def mean_iou(counts: Tensor) -> float:
 
 
 def carry(images: list[Path], labels: dict[str, Path], gap: int, estimator: Estimator, classes: int) -> dict:
-    """Numbers of one gap."""
+    """Numbers of one gap. ValueError where no two frames are so far apart, or a label is not of its image's size."""
     inner, every, trusted = torch.zeros(3, classes, classes + 1, dtype=torch.int64)
     seconds, share = 0.0, []
     for past, now in zip(images, images[gap:], strict=False):
@@ -62,13 +67,14 @@ def carry(images: list[Path], labels: dict[str, Path], gap: int, estimator: Esti
         flow = estimator(image, neighbour)
         seconds += time.perf_counter() - start
         valid = consistent(flow, estimator(neighbour, image))
-        truth, carried = ids_of(labels[now.stem]), pull_labels(ids_of(labels[past.stem]), flow, IGNORE)
+        truth, before = (ids_of(labels[frame.stem], image.shape[-2:]) for frame in (now, past))
+        carried = pull_labels(before, flow, IGNORE)
         every += confusion(truth, carried, classes)
         inner += confusion(torch.where(carried == IGNORE, IGNORE, truth), carried, classes)
         trusted += confusion(torch.where(valid, truth, IGNORE), carried, classes)
         share.append(valid.float().mean())
     if not share:
-        raise SystemExit(f"gap {gap} needs more than {len(images)} frames; give a longer sequence")
+        raise ValueError(f"gap {gap} needs more than the {len(images)} frames that have a label of the same stem")
     return {
         "mIoU": round(mean_iou(inner), 2),
         "mIoU_outside_wrong": round(mean_iou(every), 2),
@@ -87,18 +93,19 @@ def main() -> None:
     parser.add_argument("--gaps", type=int, nargs="+", default=[1, 2, 4], help="distances in frames")
     help_of_flow = "estimator: a name, or a part as in a config; none copies without motion"
     parser.add_argument("--flow", default="dis-medium", help=help_of_flow)
-    parser.add_argument("--classes", type=int, required=True, help="number of classes; ids from it on are ignored")
+    parser.add_argument("--classes", type=int, default=11, help="number of classes; ids from it on are ignored")
     parser.add_argument("--frames", type=int, default=None, help="use only the first N frames")
     options = parser.parse_args()
-    labels = {path.stem: path for path in sorted(options.labels.iterdir())}
-    images = [path for path in sorted(options.images.iterdir()) if path.stem in labels][: options.frames]
+    part = yaml.safe_load(options.flow)
     try:
-        estimator = standing if options.flow == "none" else estimator_of("--flow", yaml.safe_load(options.flow))
+        labels = {path.stem: path for path in sorted(options.labels.iterdir())}
+        images = [path for path in sorted(options.images.iterdir()) if path.stem in labels][: options.frames]
+        estimator = standing if part == "none" else estimator_of("--flow", part)
+        gaps = {str(gap): carry(images, labels, gap, estimator, options.classes) for gap in options.gaps}
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
-    gaps = {str(gap): carry(images, labels, gap, estimator, options.classes) for gap in options.gaps}
-    name = described(yaml.safe_load(options.flow), ESTIMATORS)
-    print(json.dumps({"benchmark": "label_carry", "flow": name, "gaps": gaps}, indent=2))
+    name = described(part, ESTIMATORS)
+    print(json.dumps({"benchmark": "label_carry", "flow": name, "gaps": gaps, **circumstances("cpu")}, indent=2))
 
 
 if __name__ == "__main__":

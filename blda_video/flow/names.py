@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -12,14 +13,14 @@ from blda.parts import Constructors, name_of
 
 
 def part_of(estimator: str | Part, constructors: Constructors) -> Part:
-    """{name: dis, preset: medium} for 'dis-medium': after the first '-' stands the constructor's first keyword.
+    """{name: dis, preset: medium} for 'dis-medium': after the first '-' or '_' stands the constructor's first keyword.
 
     A mapping is returned as it is, and so is the name of what is not among the constructors.
     """
     if isinstance(estimator, Mapping):
         return estimator
     estimator = str(estimator)
-    name, _, value = estimator.partition("-")
+    name, value = (*re.split("[-_]", estimator, maxsplit=1), "")[:2]
     if not value or name not in constructors:
         return {"name": name if name in constructors else estimator}
     return {"name": name, next(iter(inspect.signature(constructors[name]).parameters)): value}

@@ -31,7 +31,7 @@ def test_a_store_notes_estimator_and_options(estimator, text):
 
 def test_the_short_name_gives_the_first_keyword():
     assert part_of("dis-fast", ESTIMATORS) == {"name": "dis", "preset": "fast"}
-    assert part_of("raft-large", ESTIMATORS) == {"name": "raft", "size": "large"}
+    assert part_of("raft-large", ESTIMATORS) == part_of("raft_large", ESTIMATORS) == {"name": "raft", "size": "large"}
     assert part_of("mmflow-raft_8x2", ESTIMATORS) == {"name": "mmflow", "config": "raft_8x2"}
 
 
