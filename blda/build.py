@@ -163,7 +163,8 @@ class Build(LossBuild):
     def labeller(self) -> Labeller:
         """What makes pseudo-labels."""
         settings = self.config.self_training
-        return TeacherLabels(settings.threshold, settings.ignore_top, settings.ignore_bottom)
+        believed = self.config.blda.by_belief and self.balances
+        return TeacherLabels(settings.threshold, settings.ignore_top, settings.ignore_bottom, believed)
 
     def augment(self) -> Augment:
         """What is done to the image of the second loss."""

@@ -89,6 +89,11 @@ class LossBuild(DataBuild):
             "by_belief": blda.by_belief,
         }
 
+    @property
+    def balances(self) -> bool:
+        """Whether any method of this run has statistics."""
+        return "blda" in (self.config.method, *self.config.compare)
+
     # What time, or a classifier, replaces:
 
     def source_statistics(self) -> LogitStatistics:

@@ -30,12 +30,14 @@ def pseudo_labels(
     ignore_top: int = 0,
     ignore_bottom: int = 0,
     trusted: Tensor | None = None,
+    believed: bool = True,
 ) -> PseudoLabels:
     """The image rule (METHOD 6): the likeliest class, weighted by the image's share of confident pixels.
 
     probabilities: (B, C, H, W). threshold: a pixel is confident from this probability on. ignore_top, ignore_bottom:
     rows of weight 0 (sky reflections and the own car). trusted: (B, H, W) bool, all others weigh 0 too; see `Sample`.
-    The share is per image, so that it does not depend on which images share a batch, and counts every pixel.
+    believed: keep the probabilities as their belief. The share is per image, so that it does not depend on which images
+    share a batch, and counts every pixel.
     """
     confidence, label = probabilities.max(1)
     share = (confidence >= threshold).float().mean((1, 2), keepdim=True)
@@ -43,7 +45,7 @@ def pseudo_labels(
     rows = torch.arange(height, device=label.device)
     kept = ((rows >= ignore_top) & (rows < height - ignore_bottom))[:, None].expand_as(label)
     weight = share * (kept if trusted is None else kept & trusted)
-    return PseudoLabels(label, weight, belief=probabilities)
+    return PseudoLabels(label, weight, belief=probabilities if believed else None)
 
 
 STRIDES = tuple(1.2207440846057596**-power for power in (1, 2, 3))
@@ -63,15 +65,19 @@ def drawn(belief: Tensor, number: Tensor | float) -> Tensor:
 
 
 class TeacherLabels:
-    """Pseudo-labels from one image at a time."""
+    """Pseudo-labels from one image at a time; see `pseudo_labels` for what they are made by."""
 
-    def __init__(self, threshold: float = 0.968, ignore_top: int = 0, ignore_bottom: int = 0) -> None:
+    def __init__(
+        self, threshold: float = 0.968, ignore_top: int = 0, ignore_bottom: int = 0, believed: bool = True
+    ) -> None:
         self.threshold, self.ignore_top, self.ignore_bottom = threshold, ignore_top, ignore_bottom
+        self.believed = believed
 
     def __call__(self, teacher: Callable[[Tensor], Tensor], target: Sample) -> PseudoLabels:
         """teacher: image (B, 3, H, W) -> logits (B, C, H, W). target: the clean, not augmented batch."""
         probabilities = teacher(target.image).softmax(1)
-        return pseudo_labels(probabilities, self.threshold, self.ignore_top, self.ignore_bottom, target.trusted)
+        rows = self.ignore_top, self.ignore_bottom
+        return pseudo_labels(probabilities, self.threshold, *rows, target.trusted, self.believed)
 
 
 class ImageLabels:

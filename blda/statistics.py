@@ -128,9 +128,11 @@ class LogitStatistics(nn.Module):
         return self.evidence(logits, labels)
 
     def _counted(self, labels: Tensor, pseudo: PseudoLabels | None) -> Tensor:
-        """The labels that pixels count under: those given, or drawn from the belief wherever one is given."""
-        if not self.by_belief or pseudo is None or pseudo.belief is None:
+        """The labels that pixels count under: those given, or of pseudo-labels drawn from the belief."""
+        if not self.by_belief or pseudo is None:
             return labels
+        if pseudo.belief is None:
+            raise ValueError("by_belief counts by the belief of pseudo-labels, and these have none; make them believed")
         return torch.where(labels == IGNORE, IGNORE, drawn(pseudo.belief, self.updates))
 
     @torch.no_grad()

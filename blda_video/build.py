@@ -126,8 +126,8 @@ class VideoBuild(Build):
         """Pseudo-labels from all frames of a clip."""
         config, settings = self.config, self.config.self_training
         trust = (settings.threshold, settings.ignore_top, settings.ignore_bottom)
-        observe = config.smoothing is not None and "blda" in (config.method, *config.compare)
-        return PropagatedLabels(self.rule(), *trust, observe)
+        observe = config.smoothing is not None and self.balances
+        return PropagatedLabels(self.rule(), *trust, observe, config.blda.by_belief and self.balances)
 
     def rule(self) -> Rule:
         """How beliefs of frames combine."""

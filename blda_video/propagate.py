@@ -34,7 +34,8 @@ class PropagatedLabels:
 
     rule: how beliefs combine, see `blda_video.rules`. threshold, ignore_top, ignore_bottom: of the image rule, which
     is applied to the combined belief: where frames disagree the average is flat, and the image's weight falls with it.
-    observe: hand on the context's logits, for statistics that are pooled over the clip.
+    observe: hand on the context's logits, for statistics that are pooled over the clip. believed: and the combined
+    belief, for statistics that count by it.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class PropagatedLabels:
         ignore_top: int = 0,
         ignore_bottom: int = 0,
         observe: bool = True,
+        believed: bool = True,
     ) -> None:
-        self.rule, self.threshold, self.observe = rule, threshold, observe
+        self.rule, self.threshold, self.observe, self.believed = rule, threshold, observe, believed
         self.ignore_top, self.ignore_bottom = ignore_top, ignore_bottom
 
     def __call__(self, teacher: Callable[[Tensor], Tensor], target: Clip) -> ClipLabels:
@@ -67,7 +69,8 @@ class PropagatedLabels:
                 observations.append(warp(seen, flow) - logits)
         count = len(beliefs)
         combined = self.rule(key, _stack(beliefs, key), target.valid[:, :count], target.offset[:count])
-        labels = pseudo_labels(combined.belief, self.threshold, self.ignore_top, self.ignore_bottom, target.trusted)
+        rows = self.ignore_top, self.ignore_bottom
+        labels = pseudo_labels(combined.belief, self.threshold, *rows, target.trusted, self.believed)
         count = len(observations)
         return ClipLabels(
             labels.label,

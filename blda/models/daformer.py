@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blda.models.head import PyramidHead
 from blda.models.layers import conv_norm_act
 
 
@@ -38,28 +39,15 @@ class SeparableASPP(nn.Module):
         return self.bottleneck(torch.cat([branch(x) for branch in self.branches], dim=1))
 
 
-class DAFormerHead(nn.Module):
-    """Embed every level with a 1x1, bring all to the finest level's size, fuse with a separable ASPP, classify.
+class DAFormerHead(PyramidHead):
+    """Every level at the finest level's size, fused with a separable ASPP; see `PyramidHead`.
 
-    channels: of the encoder's levels, fine to coarse. embed: width of each embedding and of the fusion (256 in the
-    paper). dropout: share of feature channels dropped before the classifier, in training only. norm: 'batch' or
-    'group'. features: list of (B, channels[i], h_i, w_i) -> logits (B, classes, h_0, w_0).
+    embed: 256 in the paper.
     """
 
-    def __init__(
-        self, channels: Sequence[int], classes: int, embed: int = 256, dropout: float = 0.1, norm: str = "batch"
-    ) -> None:
-        super().__init__()
-        self.width = embed
-        self.embed = nn.ModuleList(nn.Conv2d(level, embed, 1) for level in channels)
-        self.fuse = SeparableASPP(embed * len(channels), embed, norm=norm)
-        self.dropout = nn.Dropout2d(dropout)
-        self.classifier = nn.Conv2d(embed, classes, 1)
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
-
-    def forward(self, features: list[Tensor]) -> Tensor:
-        return self.classify(self.decode(features))
+    @staticmethod
+    def fusion(inputs: int, outputs: int, norm: str) -> nn.Module:
+        return SeparableASPP(inputs, outputs, norm=norm)
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """The fused features (B, width, h_0, w_0)."""
@@ -69,7 +57,3 @@ class DAFormerHead(nn.Module):
             F.interpolate(level, size=size, mode="bilinear", align_corners=False) for level in embedded[1:]
         ]
         return self.fuse(torch.cat(same_size, dim=1))
-
-    def classify(self, decoded: Tensor) -> Tensor:
-        """Logits (B, classes, h_0, w_0) of fused features."""
-        return self.classifier(self.dropout(decoded))

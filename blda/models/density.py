@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from blda.models.head import PyramidHead
 from blda.models.hrda import HRDA
 from blda.models.output import Output
 from blda.models.segmenter import Segmenter
@@ -12,8 +13,8 @@ from blda.models.segmenter import Segmenter
 class DensityRegression(nn.Module):
     """A segmenter and a 1 x 1 regression head on the features that its head classifies (METHOD 5).
 
-    segmenter: its head has `decode`, `classify` and `width`, the channels between the two. image (B, 3, H, W) ->
-    Output. Only training goes through here: the segmenter itself predicts, is averaged by the teacher and is saved.
+    segmenter: its head is a `PyramidHead`. image (B, 3, H, W) -> Output. Only training goes through here: the segmenter
+    itself predicts, is averaged by the teacher and is saved.
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
@@ -22,7 +23,7 @@ class DensityRegression(nn.Module):
             raise ValueError(
                 "blda.density: a pixel of model.hrda has two kinds of features to regress from; leave one out"
             )
-        if not hasattr(segmenter.head, "decode"):
+        if not isinstance(segmenter.head, PyramidHead):
             raise ValueError(
                 f"blda.density: the head {type(segmenter.head).__name__} has no features to regress from; "
                 "use model.head={name: daformer} or leave blda.density out"

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blda.models.head import PyramidHead
 from blda.models.layers import conv_norm_act
 
 
-class SegFormerHead(nn.Module):
-    """Embed every level linearly, bring all to the finest level's size, fuse linearly with norm and ReLU, classify.
+class SegFormerHead(PyramidHead):
+    """Every level at the finest level's size, fused linearly with norm and ReLU; see `PyramidHead`.
 
-    channels: of the encoder's levels, fine to coarse. embed: width of each embedding and of the fusion (the authors
-    take 256 with MiT-B0 and B1, 768 with the larger ones). dropout: share of feature channels dropped before the
-    classifier, in training only. norm: 'batch' or 'group'. features: list of (B, channels[i], h_i, w_i) -> logits
-    (B, classes, h_0, w_0).
+    embed: the authors take 256 with MiT-B0 and B1, 768 with the larger ones.
     """
 
-    def __init__(
-        self, channels: Sequence[int], classes: int, embed: int = 256, dropout: float = 0.1, norm: str = "batch"
-    ) -> None:
-        super().__init__()
-        self.width = embed
-        self.embed = nn.ModuleList(nn.Conv2d(level, embed, 1) for level in channels)
-        self.fuse = conv_norm_act(embed * len(channels), embed, 1, norm=norm)
-        self.dropout = nn.Dropout2d(dropout)
-        self.classifier = nn.Conv2d(embed, classes, 1)
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
-
-    def forward(self, features: list[Tensor]) -> Tensor:
-        return self.classify(self.decode(features))
+    @staticmethod
+    def fusion(inputs: int, outputs: int, norm: str) -> nn.Module:
+        return conv_norm_act(inputs, outputs, 1, norm=norm)
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """The fused features (B, width, h_0, w_0)."""
@@ -54,7 +39,3 @@ class SegFormerHead(nn.Module):
         """Weight (outputs, inputs, 1, 1) and bias (outputs,) of an embedding followed by its share of the fusion."""
         matrix = share.flatten(1)
         return (matrix @ embed.weight.flatten(1))[..., None, None], matrix @ embed.bias
-
-    def classify(self, decoded: Tensor) -> Tensor:
-        """Logits (B, classes, h_0, w_0) of fused features."""
-        return self.classifier(self.dropout(decoded))

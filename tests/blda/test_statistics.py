@@ -169,3 +169,15 @@ def test_counting_by_belief_finds_the_cells_that_true_labels_give_where_likelies
         true, found = (each.cumsum(-1) / each.sum(-1, keepdim=True) for each in counts)
         gaps.append(float((true - found).abs().amax(-1).mean()))
     assert gaps[1] < 0.03 < 0.1 < gaps[0]
+
+
+def test_counting_by_belief_asks_for_a_belief():
+    logits, label = torch.randn(1, 3, 8, 8), torch.zeros(1, 8, 8, dtype=torch.int64)
+    believed = PseudoLabels(label, torch.ones(1, 8, 8), belief=logits.softmax(1))
+    alone = PseudoLabels(label, torch.ones(1, 8, 8))
+    LogitStatistics(3).update(logits, label, alone)
+    statistics = LogitStatistics(3, by_belief=True)
+    statistics.update(logits, label)  # of the source, whose labels are true
+    statistics.update(logits, label, believed)
+    with pytest.raises(ValueError, match="make them believed"):
+        statistics.update(logits, label, alone)

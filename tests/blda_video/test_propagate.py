@@ -148,3 +148,12 @@ def test_what_a_rule_does_not_keep_weighs_nothing():
     labels, whole = PropagatedLabels(Warp(), 0.3)(BatchTeacher(), target), PropagatedLabels(Trajectory(), 0.3)
     seen = target.valid.any(1)
     assert not labels.weight[~seen].any() and labels.weight[seen].all() and whole(BatchTeacher(), target).weight.all()
+
+
+def test_a_belief_that_nobody_counts_by_is_not_kept():
+    target = clip()
+    kept = PropagatedLabels(Trajectory(), 0.6)(BatchTeacher(), target)
+    dropped = PropagatedLabels(Trajectory(), 0.6, believed=False)(BatchTeacher(), target)
+    assert torch.equal(kept.label, kept.belief.argmax(1)) and torch.equal(kept.label, dropped.label)
+    assert torch.equal(kept.weight, dropped.weight) and dropped.belief is None
+    assert TeacherLabels(0.6, believed=False)(BatchTeacher(), target).belief is None
