@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,7 +35,7 @@ EXPANSION = 4
 
 def apply_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """A 2-D convolution of a (B, H, W, C) map."""
-    return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    return rearrange(conv(rearrange(x, "b h w c -> b c h w")), "b c h w -> b h w c")
 
 
 class OverlapPatchEmbed(nn.Module):
@@ -73,12 +74,11 @@ class EfficientAttention(nn.Module):
         return self.norm(apply_conv(self.sr, x))
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, height, width, channels = x.shape
-        query = self.q(x).view(batch, -1, self.heads, channels // self.heads).transpose(1, 2)
-        key_value = self.kv(self._reduced(x)).reshape(batch, -1, 2, self.heads, channels // self.heads)
-        key, value = key_value.permute(2, 0, 3, 1, 4).unbind(0)
+        query = rearrange(self.q(x), "b h w (head c) -> b head (h w) c", head=self.heads)
+        reduced = self.kv(self._reduced(x))
+        key, value = rearrange(reduced, "b h w (both head c) -> both b head (h w) c", both=2, head=self.heads)
         mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.proj(mixed.transpose(1, 2).reshape(batch, height, width, channels))
+        return self.proj(rearrange(mixed, "b head (h w) c -> b h w (head c)", h=x.shape[1]))
 
 
 class DepthwiseConv(nn.Module):
@@ -151,13 +151,13 @@ class MiT(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         features = []
-        x = image.permute(0, 2, 3, 1)
+        x = rearrange(image, "b c h w -> b h w c")
         for stage in range(1, len(self.channels) + 1):
             x = getattr(self, f"patch_embed{stage}")(x)
             for block in getattr(self, f"block{stage}"):
                 x = block(x)
             x = getattr(self, f"norm{stage}")(x)
-            features.append(x.permute(0, 3, 1, 2))
+            features.append(rearrange(x, "b h w c -> b c h w"))
         return features
 
 
