@@ -50,7 +50,7 @@ def main() -> None:
     arguments.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key of the run's config")
     arguments.add_argument("--output", type=Path, required=True, help="a folder, or FILE.mp4")
     arguments.add_argument("--fuse", action="store_true", help="average over time, along the flow")
-    arguments.add_argument("--decay", type=float, default=0.8, help="of a frame's weight in the next (default: 0.8)")
+    arguments.add_argument("--decay", type=float, default=0.9, help="of a frame's weight in the next (default: 0.9)")
     arguments.add_argument(
         "--flow", metavar="NAME", help="an estimator such as dis-medium or raft-small, to fuse along"
     )

@@ -86,20 +86,38 @@ def test_another_video_starts_anew(change):
 
 
 def test_what_moves_is_followed_and_what_appears_is_alone():
+    wide = _image(5, (SIZE[0], SIZE[1] + 1))
+    first, second = wide[..., 1:], wide[..., :-1]
+
     def shifted(image: Tensor, neighbour: Tensor) -> Tensor:
         """Everything moves one pixel to the right from frame to frame."""
         flow = torch.zeros(1, 2, *SIZE)
-        flow[:, 0] = -1 if image[0, 0, 0, 0] > neighbour[0, 0, 0, 0] else 1
+        flow[:, 0] = -1 if image is second else 1
         return flow
 
     stream = FusedStream(_saying(_logits(1), _logits(2)), shifted, 0.5)
-    stream(torch.zeros(1, 3, *SIZE))
-    found = stream(torch.ones(1, 3, *SIZE))
+    stream(first)
+    found = stream(second)
     plain = _logits(2).log_softmax(1)
     assert torch.equal(found[..., 0], plain[..., 0]), "the column that came into sight"
     static = FusedStream(_saying(_logits(1)[..., :-1], _logits(2)[..., 1:]), _still, 0.5)
-    expected = [static(torch.zeros(1, 3, SIZE[0], SIZE[1] - 1)) for _ in range(2)][-1]
-    torch.testing.assert_close(found[..., 1:], expected, atol=1e-4, rtol=1e-4)
+    expected = [static(second[..., 1:]) for _ in range(2)][-1]
+    # Of the column beside it, the colours around do not all come from the frame before.
+    torch.testing.assert_close(found[..., 2:], expected[..., 1:], atol=1e-4, rtol=1e-4)
+
+
+def test_where_flow_leads_to_other_colours_the_past_counts_little():
+    image, other = _image(), _image()
+    other[..., 20:] = 1 - other[..., 20:].round()
+    fused = [FusedStream(_saying(_logits(1), _logits(2)), _still) for _ in range(2)]
+    same, changed = (
+        [stream(each) for each in (image, second)][-1] for stream, second in zip(fused, (image, other), strict=True)
+    )
+    torch.testing.assert_close(changed[..., :19], same[..., :19], atol=1e-4, rtol=1e-4)
+    own = _logits(2).log_softmax(1)
+    share = ((changed - own).abs().amax(1) < 1e-3)[..., 20:].float().mean()
+    assert share > 0.95
+    assert ((same - own).abs().amax(1) < 1e-3).float().mean() < 0.05
 
 
 def _drive(frames: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Tensor | None]]:
