@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see tools/command.py
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,25 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set BLDA_SHARED to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def worlds(tmp_path_factory) -> Path:
+    """Street worlds of 32 x 64 pixels: `viper`, and `city` with a training and a validation split."""
+    import tiny  # here: most tests do without all that it imports
+
+    return tiny.make_worlds(tmp_path_factory.mktemp("worlds"))
+
+
+@pytest.fixture(scope="module")
+def mit_weights(tmp_path_factory) -> Iterator[Path]:
+    """Random weights that stand for ImageNet's, of the MiT `tiny`."""
+    import tiny
+    from blda.models import mit
+
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(mit.VARIANTS, "tiny", tiny.MIT)
+        torch.save(mit.MiT("tiny").state_dict(), path)
+        yield path

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import cv2
@@ -21,23 +19,10 @@ from blda.config import Config
 from blda.data.sample import IGNORE
 from blda.engine import checkpoint
 from blda.saved_logits import SavedLogits
+from cli import error_of, tool
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("road", "sky", "car", "pole")
-
-
-def _tool(monkeypatch, name: str, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
-    runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
-
-
-def _error(monkeypatch, name: str, *arguments: object) -> str:
-    with pytest.raises(SystemExit) as stopped:
-        _tool(monkeypatch, name, *arguments)
-    message = str(stopped.value.code)
-    assert message.startswith("error: ")
-    assert "\n" not in message
-    return message
 
 
 # Saved logits
@@ -73,9 +58,9 @@ def _options(saved: dict[str, Path], **changed: object) -> list[object]:
     return [word for name, value in given.items() if value is not None for word in (f"--{name}", value)]
 
 
-def test_saved_logits_are_calibrated_and_measured(saved, monkeypatch, capsys):
+def test_saved_logits_are_calibrated_and_measured(saved, capsys):
     options = _options(saved)
-    _tool(monkeypatch, "calibrate", *options, "--classes", *NAMES, "--tau", 0, 0.5, 1)
+    tool("calibrate", *options, "--classes", *NAMES, "--tau", 0, 0.5, 1)
     said = capsys.readouterr()
     found = json.loads(said.out)
     assert found["tau"] == 0.1
@@ -95,8 +80,8 @@ def test_saved_logits_are_calibrated_and_measured(saved, monkeypatch, capsys):
     assert 100 * right[labels == 3].mean() == pytest.approx(found["after"]["acc/pole"], abs=1e-4)
 
 
-def test_best_miou_is_recorded_as_chosen_on_labels(saved, monkeypatch, capsys):
-    _tool(monkeypatch, "calibrate", *_options(saved), "--choose", "best-miou", "--tau", 0, 0.3, 1)
+def test_best_miou_is_recorded_as_chosen_on_labels(saved, capsys):
+    tool("calibrate", *_options(saved), "--choose", "best-miou", "--tau", 0, 0.3, 1)
     found = json.loads(capsys.readouterr().out)
     best = max(found["sweep"], key=lambda line: line["mIoU"])
     assert found["tau"] == best["tau"]
@@ -106,8 +91,8 @@ def test_best_miou_is_recorded_as_chosen_on_labels(saved, monkeypatch, capsys):
     assert loaded.tau == best["tau"]
 
 
-def test_without_validation_the_file_is_written_and_bias_estimated(saved, monkeypatch, capsys):
-    _tool(monkeypatch, "calibrate", *_options(saved, validation=None))
+def test_without_validation_the_file_is_written_and_bias_estimated(saved, capsys):
+    tool("calibrate", *_options(saved, validation=None))
     said = capsys.readouterr()
     found = json.loads(said.out)
     assert found["labels_of_target"] == "none"
@@ -115,27 +100,25 @@ def test_without_validation_the_file_is_written_and_bias_estimated(saved, monkey
     assert set(found["bias_without_labels"]) == {"source", "target", "calibrated"}
     assert "class_3" in said.err
     assert Calibration.load(saved["output"], [f"class_{i}" for i in range(4)]).tau == 0.1
-    assert "--validation" in _error(
-        monkeypatch, "calibrate", *_options(saved, validation=None), "--choose", "best-miou"
-    )
+    assert "--validation" in error_of("calibrate", *_options(saved, validation=None), "--choose", "best-miou")
 
 
-def test_labels_of_the_target_are_not_read(saved, tmp_path, monkeypatch):
+def test_labels_of_the_target_are_not_read(saved, tmp_path):
     logits, labels = _arrays(1, 2)
-    _tool(monkeypatch, "calibrate", *_options(saved, validation=None))
+    tool("calibrate", *_options(saved, validation=None))
     expected = torch.load(saved["output"], weights_only=True)["alignment"]["table"]
     for number, wrong in enumerate((np.zeros_like(labels), np.full((1,), "x"))):
         target = _npz(tmp_path / f"labelled{number}.npz", logits, wrong)
-        _tool(monkeypatch, "calibrate", *_options(saved, validation=None, target=target))
+        tool("calibrate", *_options(saved, validation=None, target=target))
         assert torch.equal(torch.load(saved["output"], weights_only=True)["alignment"]["table"], expected)
 
 
-def test_every_layout_of_the_same_logits_gives_the_same_file(saved, tmp_path, monkeypatch):
-    _tool(monkeypatch, "calibrate", *_options(saved))
+def test_every_layout_of_the_same_logits_gives_the_same_file(saved, tmp_path):
+    tool("calibrate", *_options(saved))
     expected = torch.load(saved["output"], weights_only=True)["alignment"]["table"]
     for layout in (_folder_of_npz, _folder_pair, _vectors):
         paths = {name: layout(tmp_path / layout.__name__ / name, saved[name]) for name in saved if name != "output"}
-        _tool(monkeypatch, "calibrate", *_options(saved, **paths))
+        tool("calibrate", *_options(saved, **paths))
         assert torch.equal(torch.load(saved["output"], weights_only=True)["alignment"]["table"], expected)
 
 
@@ -235,12 +218,12 @@ def _spoilt(tmp_path: Path, kind: str) -> Path:
     ],
 )
 @pytest.mark.parametrize("where", ["source", "validation"])
-def test_bad_logits_are_named_in_one_line(saved, tmp_path, monkeypatch, kind, message, where):
-    assert message in _error(monkeypatch, "calibrate", *_options(saved, **{where: _spoilt(tmp_path, kind)}))
+def test_bad_logits_are_named_in_one_line(saved, tmp_path, kind, message, where):
+    assert message in error_of("calibrate", *_options(saved, **{where: _spoilt(tmp_path, kind)}))
     assert not saved["output"].exists()
 
 
-def test_arguments_that_do_not_belong_together(saved, tmp_path, monkeypatch):
+def test_arguments_that_do_not_belong_together(saved, tmp_path):
     options = _options(saved)
     names = tmp_path / "names.txt"
     names.write_text("road\nsky\n")
@@ -254,17 +237,17 @@ def test_arguments_that_do_not_belong_together(saved, tmp_path, monkeypatch):
         (["--passes", 0], "--passes 0"),
         (["--source", "/nowhere"], "no logits at /nowhere"),
     ):
-        assert message in _error(monkeypatch, "calibrate", *options, *more)
-    assert "give a checkpoint, or" in _error(monkeypatch, "calibrate", "--output", tmp_path / "x")
+        assert message in error_of("calibrate", *options, *more)
+    assert "give a checkpoint, or" in error_of("calibrate", "--output", tmp_path / "x")
     assert not saved["output"].exists()
 
 
-def test_a_validation_set_of_ignored_pixels_has_no_best(saved, tmp_path, monkeypatch, capsys):
+def test_a_validation_set_of_ignored_pixels_has_no_best(saved, tmp_path, capsys):
     logits, labels = _arrays(2, 2)
     blank = _npz(tmp_path / "blank.npz", logits, np.full_like(labels, IGNORE))
     options = _options(saved, validation=blank)
-    assert "no labelled pixel to choose tau on" in _error(monkeypatch, "calibrate", *options, "--choose", "best-miou")
-    _tool(monkeypatch, "calibrate", *options)
+    assert "no labelled pixel to choose tau on" in error_of("calibrate", *options, "--choose", "best-miou")
+    tool("calibrate", *options)
     assert json.loads(capsys.readouterr().out)["before"]["mIoU"] is None
 
 
@@ -322,40 +305,40 @@ def _reader(folder: Path) -> dict:
     }
 
 
-def test_a_checkpoint_is_calibrated_evaluated_and_drawn(run, tmp_path, monkeypatch, capsys):
+def test_a_checkpoint_is_calibrated_evaluated_and_drawn(run, tmp_path, capsys):
     output = tmp_path / "c.pt"
-    _tool(monkeypatch, "calibrate", run, "log.every=3", "--output", output, "--tau", 0, 1, "--choose", 1)
+    tool("calibrate", run, "log.every=3", "--output", output, "--tau", 0, 1, "--choose", 1)
     found = json.loads(capsys.readouterr().out)
     assert found["network"] == str(run)
     assert found["protocol"] == "all"
     assert found["tau"] == 1
-    _tool(monkeypatch, "evaluate", run, "--calibration", output)
+    tool("evaluate", run, "--calibration", output)
     said = capsys.readouterr()
     measured = json.loads(said.out)
     assert measured["mIoU"] == pytest.approx(found["after"]["mIoU"])
     assert "calibrated with tau 1" in said.err
-    _tool(monkeypatch, "evaluate", run)
+    tool("evaluate", run)
     assert json.loads(capsys.readouterr().out)["mIoU"] == pytest.approx(found["before"]["mIoU"])
     picture = tmp_path / "sheet.png"
-    _tool(monkeypatch, "draw_predictions", run, "--output", picture, "--frames", 1, "--calibration", output)
+    tool("draw_predictions", run, "--output", picture, "--frames", 1, "--calibration", output)
     assert cv2.imread(str(picture)).shape == (16, 4 * 24, 3)
-    for tool, more in (("evaluate", []), ("draw_predictions", ["--output", picture])):
+    for name, more in (("evaluate", []), ("draw_predictions", ["--output", picture])):
         other = tmp_path / "other.pt"
         Calibration(Calibration.load(output, NAMES).alignment, 0.1, ("a", "b", "c", "d")).save(other)
-        assert "'a' where the network has 'road'" in _error(monkeypatch, tool, run, *more, "--calibration", other)
+        assert "'a' where the network has 'road'" in error_of(name, run, *more, "--calibration", other)
 
 
-def test_statistics_of_training_need_no_images(run, tmp_path, monkeypatch, capsys):
+def test_statistics_of_training_need_no_images(run, tmp_path, capsys):
     output = tmp_path / "c.pt"
     nowhere = [f"{domain}.reader.images=/nowhere" for domain in ("source", "target", "evaluation")]
-    _tool(monkeypatch, "calibrate", run, *nowhere, "--output", output, "--statistics", "checkpoint", "--fit-only")
+    tool("calibrate", run, *nowhere, "--output", output, "--statistics", "checkpoint", "--fit-only")
     found = json.loads(capsys.readouterr().out)
     assert found["statistics"] == "checkpoint"
     assert found["labels_of_target"] == "none"
     states = checkpoint.read(run)
     checkpoint.save(run.with_name("step_000002.pt"), {"student": _State(states["student"])})
     plain = run.with_name("step_000002.pt")
-    message = _error(monkeypatch, "calibrate", plain, "--output", output, "--statistics", "checkpoint")
+    message = error_of("calibrate", plain, "--output", output, "--statistics", "checkpoint")
     assert "holds no 'source_statistics'" in message
 
 
@@ -367,18 +350,18 @@ class _State:
         return self.state
 
 
-def test_images_are_limited_and_fits_are_reproducible(run, tmp_path, monkeypatch, capsys):
+def test_images_are_limited_and_fits_are_reproducible(run, tmp_path, capsys):
     tables = []
     for images in (2, 2, 100):
         output = tmp_path / f"{len(tables)}.pt"
-        _tool(monkeypatch, "calibrate", run, "--output", output, "--images", images, "--fit-only")
+        tool("calibrate", run, "--output", output, "--images", images, "--fit-only")
         tables.append(torch.load(output, weights_only=True)["alignment"]["table"])
     assert torch.equal(tables[0], tables[1])
     assert not torch.equal(tables[0], tables[2])
-    assert "--images is 0" in _error(monkeypatch, "calibrate", run, "--output", output, "--images", 0)
+    assert "--images is 0" in error_of("calibrate", run, "--output", output, "--images", 0)
 
 
-def test_a_classifier_is_calibrated_and_measured_by_accuracy(tmp_path, monkeypatch, capsys):
+def test_a_classifier_is_calibrated_and_measured_by_accuracy(tmp_path, capsys):
     rng = np.random.default_rng(0)
     for split in ("train", "validation"):
         for index, name in enumerate(NAMES):
@@ -405,11 +388,11 @@ def test_a_classifier_is_calibrated_and_measured_by_accuracy(tmp_path, monkeypat
     path = checkpoint.path_of(tmp_path, 1)
     checkpoint.save(path, {"student": build.student()})
     options = ["--output", tmp_path / "c.pt", "--tau", 0, 1, "--choose", "best-miou"]
-    _tool(monkeypatch, "calibrate", path, *options)
+    tool("calibrate", path, *options)
     said = capsys.readouterr()
     found = json.loads(said.out)
     assert "mIoU" not in found["sweep"][0]
     assert found["after"]["mAcc"] == max(line["mAcc"] for line in found["sweep"])
     assert "mIoU" not in said.err
-    _tool(monkeypatch, "evaluate", path, "--calibration", tmp_path / "c.pt")
+    tool("evaluate", path, "--calibration", tmp_path / "c.pt")
     assert json.loads(capsys.readouterr().out)["mAcc"] == pytest.approx(found["after"]["mAcc"])

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import cv2
@@ -14,45 +12,18 @@ import numpy as np
 import pytest
 import torch
 
+import tiny
+from blda import configfile
 from blda.build import Build
-from blda.configfile import load
 from blda.data import class_statistics
-from blda.engine import checkpoint, runtime
-from blda_video.build import VideoBuild
+from blda.engine import checkpoint
 from blda_video.config import VideoConfig
-from blda_video.data.world.writer import WorldSpec, make
-
-ROOT = Path(__file__).parents[1]
-CONFIG = """
-run: {run}
-method: self_training
-source:
-  reader: {{name: viper, root: {data}/viper, every: 1}}
-  crop: [32, 48]
-  rare: {{temperature: 0.5, min_pixels: 8, min_crop_ratio: 0.5}}
-target:
-  reader: {{name: cityscapes_seq, root: {data}/city, split: train, key_frames: all}}
-  crop: [32, 48]
-evaluation:
-  reader: {{name: cityscapes_seq, root: {data}/city, split: val}}
-  protocols: [viper15]
-model:
-  encoder: {{name: small, channels: [8, 8, 8, 8]}}
-  head: {{name: daformer, embed: 8}}
-offsets: [-1]
-flow: {{name: dis, preset: ultrafast}}
-training: {{steps: 6, batch: 2, workers: 0, checkpoint_every: 100}}
-log: {{every: 1, pictures: 100, bar: false}}
-"""
+from cli import exit_of
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory) -> Path:
-    root, size = tmp_path_factory.mktemp("data"), (32, 64)
-    make(WorldSpec(root / "viper", "viper", "source", "train", 1, 4, size, seed=1), progress=False)
-    make(WorldSpec(root / "city", "cityscapes_seq", "target", "train", 1, 6, size, seed=2), progress=False)
-    make(WorldSpec(root / "city", "cityscapes_seq", "target", "val", 1, 5, size, seed=3), progress=False)
-    return root
+    return tiny.make_worlds(tmp_path_factory.mktemp("data"), source=(1, 4), target=(1, 6), validation=(1, 5))
 
 
 @pytest.fixture
@@ -63,19 +34,13 @@ def data(sound: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def config(data: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "config.yaml"
-    path.write_text(CONFIG.format(run=tmp_path / "run", data=data), encoding="utf-8")
-    return path
+    return _saved(data, tmp_path, "video", "offsets=[-1]")
 
 
-def tool(monkeypatch, name: str, *arguments: object) -> str | int | None:
-    """Run tools/NAME.py in this process; returns what it exits with."""
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
-    try:
-        runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
-    except SystemExit as stopped:
-        return stopped.code
-    return None
+def _saved(data: Path, folder: Path, mode: str, *overrides: str) -> Path:
+    method = ("method=self_training", "training.steps=6")
+    configfile.save(tiny.load(data, folder / "run", mode, *method, *overrides), folder / "config.yaml")
+    return folder / "config.yaml"
 
 
 def files(root: Path) -> dict[str, tuple[int, int]]:
@@ -88,7 +53,7 @@ def test_a_sound_run_is_checked_and_its_statistics_are_used(config, data, tmp_pa
     for path in data.rglob("*"):
         path.chmod(0o555 if path.is_dir() else 0o444)
     report = tmp_path / "report.json"
-    assert tool(monkeypatch, "check_data", config, "--all", "--workers", 0, "--json", report) == 0
+    assert exit_of("check_data", config, "--all", "--workers", 0, "--json", report) == 0
     printed = capsys.readouterr().out
     assert "training can start" in printed and "neighbours at -1" in printed
     record = json.loads(report.read_text())
@@ -97,7 +62,7 @@ def test_a_sound_run_is_checked_and_its_statistics_are_used(config, data, tmp_pa
     (cached,) = (tmp_path / "run" / "cache").iterdir()
 
     monkeypatch.setattr(class_statistics, "_count", lambda *_: pytest.fail("counted again"))
-    assert tool(monkeypatch, "train_video", config) is None
+    assert exit_of("train_video", config) == 0
     assert list((tmp_path / "run" / "cache").iterdir()) == [cached]
     assert files(data) == before, "data sets are only read"
 
@@ -137,41 +102,41 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_training_refuses_bad_data_and_names_the_check(config, data, tmp_path, monkeypatch, capsys, damage):
+def test_training_refuses_bad_data_and_names_the_check(config, data, tmp_path, capsys, damage):
     folder, suffix, spoil, message = DAMAGES[damage]
     bad = sorted((data / folder).rglob(f"*{suffix}"))[0]
     spoil(bad)
-    said = tool(monkeypatch, "train_video", config, "training.steps=7")
+    said = exit_of("train_video", config, "training.steps=7")
     assert said.startswith("error: ") and "\n" not in said
     assert message in said and str(bad) in said
     assert f"python tools/check_data.py {config} training.steps=7)" in said
     assert not list(tmp_path.rglob("*.jsonl"))
-    assert tool(monkeypatch, "check_data", config, "--workers", 0) == 1
+    assert exit_of("check_data", config, "--workers", 0) == 1
     printed = capsys.readouterr().out
     assert message in printed and str(bad) in printed and "training could not work" in printed
 
 
 @pytest.mark.parametrize("emptied", ["viper/train/img", "city/leftImg8bit_sequence/train", "city/gtFine/val"])
-def test_an_empty_folder_is_an_error(config, data, monkeypatch, capsys, emptied):
+def test_an_empty_folder_is_an_error(config, data, capsys, emptied):
     shutil.rmtree(data / emptied)
     (data / emptied).mkdir()
-    assert f"{emptied}/**" in tool(monkeypatch, "train_video", config)
-    assert tool(monkeypatch, "check_data", config, "--workers", 0) == 1
+    assert f"{emptied}/**" in exit_of("train_video", config)
+    assert exit_of("check_data", config, "--workers", 0) == 1
     assert f"{emptied}/**" in capsys.readouterr().out
 
 
-def test_a_wrong_split_is_an_error(config, monkeypatch, capsys):
-    said = tool(monkeypatch, "train_video", config, "target.reader.split=trian")
+def test_a_wrong_split_is_an_error(config, capsys):
+    said = exit_of("train_video", config, "target.reader.split=trian")
     assert "trian" in said and "check_data.py" in said
 
 
-def test_missing_flow_is_an_error_with_the_command(config, data, tmp_path, monkeypatch, capsys):
+def test_missing_flow_is_an_error_with_the_command(config, data, tmp_path, capsys):
     stored = f"flow={{name: store, root: '{tmp_path}/flow', estimator: dis-ultrafast}}"
-    assert "10 flows are not stored" in tool(monkeypatch, "train_video", config, stored)
-    assert tool(monkeypatch, "check_data", config, stored, "--workers", 0) == 1
+    assert "10 flows are not stored" in exit_of("train_video", config, stored)
+    assert exit_of("check_data", config, stored, "--workers", 0) == 1
     assert f"python tools/compute_flow.py {config} 'flow=" in capsys.readouterr().out
-    assert tool(monkeypatch, "compute_flow", config, stored) is None
-    assert tool(monkeypatch, "check_data", config, stored, "--workers", 0) == 0
+    assert exit_of("compute_flow", config, stored) == 0
+    assert exit_of("check_data", config, stored, "--workers", 0) == 0
 
 
 def _vanish_after_the_check(monkeypatch, bad: Path) -> None:
@@ -187,7 +152,7 @@ def _vanish_after_the_check(monkeypatch, bad: Path) -> None:
 def test_a_file_that_vanishes_during_training_stops_it_with_the_path(config, data, monkeypatch):
     bad = _a_target_frame(data)
     _vanish_after_the_check(monkeypatch, bad)
-    said = tool(monkeypatch, "train_video", config, "training.workers=1")
+    said = exit_of("train_video", config, "training.workers=1")
     assert said.startswith(f"error: no file {bad}") and "\n" not in said
 
 
@@ -196,7 +161,7 @@ def test_a_file_that_vanishes_during_training_is_skipped_counted_and_reported(
 ):
     bad = _a_target_frame(data)
     _vanish_after_the_check(monkeypatch, bad)
-    assert tool(monkeypatch, "train_video", config, "data.on_error=skip") is None
+    assert exit_of("train_video", config, "data.on_error=skip") == 0
     metrics = (tmp_path / "run" / "self_training" / "metrics.jsonl").read_text().splitlines()
     skipped = [json.loads(line).get("train/data/skipped") for line in metrics]
     counts = [count for count in skipped if count is not None]
@@ -209,48 +174,45 @@ def _a_target_frame(data: Path) -> Path:
     return sorted((data / "city" / "leftImg8bit_sequence" / "train").rglob("*.png"))[2]
 
 
-def test_skipping_trains_on_what_is_left_and_resumes_bit_for_bit(config, data, tmp_path, monkeypatch, capsys):
+def test_skipping_trains_on_what_is_left_and_resumes_bit_for_bit(config, data, tmp_path, capsys):
     _cut_off(sorted((data / "viper" / "train" / "img").rglob("*.jpg"))[1])
     _unknown_ids(sorted((data / "viper" / "train" / "cls").rglob("*.png"))[2])
     _cut_off(sorted((data / "city" / "leftImg8bit_sequence" / "train").rglob("*.png"))[4])
-    assert tool(monkeypatch, "check_data", config, "data.on_error=skip", "--workers", 0) == 0
+    assert exit_of("check_data", config, "data.on_error=skip", "--workers", 0) == 0
     printed = capsys.readouterr().out
     assert "warning: source: cannot read" in printed and "unknown ids 77" in printed
-    assert tool(monkeypatch, "train_video", config, "data.on_error=skip") is None
+    assert exit_of("train_video", config, "data.on_error=skip") == 0
 
-    loaded = load(config, VideoConfig, ["data.on_error=skip"])
-    trainer = VideoBuild(loaded, runtime.start("no")).trainer("self_training", tmp_path / "split")
+    loaded = configfile.load(config, VideoConfig, ["data.on_error=skip"])
+    trainer = tiny.trainer(loaded, "split")
     trainer.fit(until=3)
     assert trainer.counts()["data/skipped"] > 0
-    trainer = VideoBuild(loaded, runtime.start("no")).trainer("self_training", tmp_path / "split")
+    trainer = tiny.trainer(loaded, "split")
     trainer.resume()
     trainer.fit()
-    folders = (tmp_path / "run" / "self_training", tmp_path / "split")
+    folders = (tmp_path / "run" / "self_training", trainer.folder)
     whole, split = (checkpoint.read(checkpoint.latest(folder)) for folder in folders)
     for name in ("student", "teacher"):
         assert all(torch.equal(value, split[name][key]) for key, value in whole[name].items() if torch.is_tensor(value))
 
 
-def test_skipping_may_be_turned_on_when_a_run_is_continued(config, data, tmp_path, monkeypatch):
-    assert tool(monkeypatch, "train_video", config, "training.steps=1") is None
-    assert tool(monkeypatch, "train_video", config, "training.steps=2", "data.on_error=skip", "--resume") is None
-    assert "use stop or skip" in tool(monkeypatch, "train_video", config, "data.on_error=skipp")
+def test_skipping_may_be_turned_on_when_a_run_is_continued(config, data, tmp_path):
+    assert exit_of("train_video", config, "training.steps=1") == 0
+    assert exit_of("train_video", config, "training.steps=2", "data.on_error=skip", "--resume") == 0
+    assert "use stop or skip" in exit_of("train_video", config, "data.on_error=skipp")
 
 
-def test_evaluation_never_skips(config, data, monkeypatch):
+def test_evaluation_never_skips(config, data):
     bad = sorted((data / "city" / "leftImg8bit_sequence" / "val").rglob("*_000004_*.png"))[0]
     _cut_off(bad)
-    assert str(bad) in tool(monkeypatch, "train_video", config, "data.on_error=skip")
+    assert str(bad) in exit_of("train_video", config, "data.on_error=skip")
 
 
-def test_an_image_run_is_checked_as_images(data, tmp_path, monkeypatch, capsys):
-    text = CONFIG.format(run=tmp_path / "run", data=data).split("offsets:")[0]
+def test_an_image_run_is_checked_as_images(data, tmp_path, capsys):
     reader = f"{{name: folder, images: '{data}/city/leftImg8bit_sequence/train', image_suffix: .png}}"
     labelled = f"{{name: viper, root: '{data}/viper', every: 1}}"
-    path = tmp_path / "image.yaml"
-    path.write_text(text, encoding="utf-8")
-    options = [f"target.reader={reader}", f"evaluation.reader={labelled}"]
-    assert tool(monkeypatch, "check_data", path, *options, "--sample", 2, "--workers", 1) == 0
+    path = _saved(data, tmp_path, "image", f"target.reader={reader}", f"evaluation.reader={labelled}")
+    assert exit_of("check_data", path, "--sample", 2, "--workers", 1) == 0
     printed = capsys.readouterr().out
     assert "neighbours" not in printed and "of these opened 2" in printed
     assert os.listdir(tmp_path / "run") == ["cache"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import av
@@ -14,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import tiny
 from blda import configfile
 from blda.data.frames import Frame
 from blda.engine import checkpoint, runtime
@@ -23,20 +22,9 @@ from blda_video import film
 from blda_video.build import VideoBuild
 from blda_video.config import VideoConfig
 from blda_video.footage import open_footage
+from cli import error_of, tool
 
 TOOL = Path(__file__).parents[1] / "tools" / "predict_video.py"
-CONFIG = """
-run: run
-classes: [road, sky, car]
-source: {reader: {name: folder, images: nowhere}, crop: [32, 32]}
-target: {reader: {name: folder, images: nowhere}, crop: [32, 32]}
-evaluation: {reader: {name: folder, images: nowhere}}
-model:
-  encoder: {name: small, channels: [8, 8, 8, 8]}
-  head: {name: daformer, embed: 8}
-flow: {name: dis, preset: ultrafast}
-log: {bar: false}
-"""
 SIZE = (37, 51)
 FRAMES = 5
 
@@ -45,7 +33,8 @@ FRAMES = 5
 def run(tmp_path_factory) -> Path:
     """A checkpoint of a network whose predictions differ from place to place."""
     folder = tmp_path_factory.mktemp("run")
-    (folder / "config.yaml").write_text(CONFIG, encoding="utf-8")
+    overrides = ("classes=[road, sky, car]", "evaluation.protocols=[]", *tiny.BATCH_NORM)
+    configfile.save(tiny.load(Path("nowhere"), folder, "video", *overrides), folder / "config.yaml")
     student = _parts(folder).student()
     weight = student.head.classifier.weight.detach().normal_()
     weight -= weight.mean(1, keepdim=True)
@@ -70,20 +59,6 @@ def _parts(folder: Path, *overrides: str) -> VideoBuild:
     return VideoBuild(configfile.load(folder / "config.yaml", VideoConfig, overrides), runtime.start("no"))
 
 
-def _predict(monkeypatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["predict_video.py", *map(str, arguments)])
-    runpy.run_path(str(TOOL), run_name="__main__")
-
-
-def _error(monkeypatch, *arguments: object) -> str:
-    with pytest.raises(SystemExit) as stopped:
-        _predict(monkeypatch, *arguments)
-    message = str(stopped.value.code)
-    assert message.startswith("error: ")
-    assert "\n" not in message
-    return message
-
-
 def _labels(folder: Path) -> dict[str, np.ndarray]:
     return {path.relative_to(folder).as_posix(): np.asarray(Image.open(path)) for path in sorted(folder.rglob("*.png"))}
 
@@ -98,9 +73,9 @@ def _film(path: Path, count: int = 4, size: tuple[int, int] = SIZE) -> Path:
     return path
 
 
-def test_every_frame_of_a_folder_gets_labels_and_what_is_there_is_left(run, frames, tmp_path, monkeypatch):
+def test_every_frame_of_a_folder_gets_labels_and_what_is_there_is_left(run, frames, tmp_path):
     out = tmp_path / "out"
-    _predict(monkeypatch, run, frames, "--output", out)
+    tool("predict_video", run, frames, "--output", out)
     found = _labels(out)
     assert list(found) == sorted(f"{folder}/{i + 8}.png" for folder in "ab" for i in range(FRAMES))
     assert {labels.shape for labels in found.values()} == {SIZE}
@@ -110,18 +85,18 @@ def test_every_frame_of_a_folder_gets_labels_and_what_is_there_is_left(run, fram
 
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
     (out / "b" / "9.png").unlink()
-    _predict(monkeypatch, run, frames, "--output", out)
+    tool("predict_video", run, frames, "--output", out)
     assert _same(_labels(out), found)
     changed = {path.name for path, time in times.items() if path.stat().st_mtime_ns != time}
     assert changed == {"9.png"}
-    assert "another settings" in _error(monkeypatch, run, frames, "evaluation.flip=true", "--output", out)
+    assert "another settings" in error_of("predict_video", run, frames, "evaluation.flip=true", "--output", out)
     assert not list(out.rglob(".*")), "no draft stays"
 
 
-def test_fusion_starts_anew_in_every_folder_and_a_continued_run_is_the_same(run, frames, tmp_path, monkeypatch):
+def test_fusion_starts_anew_in_every_folder_and_a_continued_run_is_the_same(run, frames, tmp_path):
     plain, fused = tmp_path / "plain", tmp_path / "fused"
-    _predict(monkeypatch, run, frames, "--output", plain)
-    _predict(monkeypatch, run, frames, "--output", fused, "--fuse")
+    tool("predict_video", run, frames, "--output", plain)
+    tool("predict_video", run, frames, "--output", fused, "--fuse")
     first, second = _labels(plain), _labels(fused)
     for folder in "ab":
         assert np.array_equal(first[f"{folder}/8.png"], second[f"{folder}/8.png"])
@@ -129,18 +104,18 @@ def test_fusion_starts_anew_in_every_folder_and_a_continued_run_is_the_same(run,
     assert all(np.array_equal(second[f"a/{i}.png"], second[f"b/{i}.png"]) for i in range(8, 13)), "alike from the start"
     assert "dis-ultrafast" in json.loads((fused / "predictions.json").read_text())["fused"]
     (fused / "a" / "10.png").unlink()
-    _predict(monkeypatch, run, frames, "--output", fused, "--fuse")
+    tool("predict_video", run, frames, "--output", fused, "--fuse")
     assert _same(_labels(fused), second)
 
 
-def test_a_video_is_read_and_written_frame_by_frame(run, tmp_path, monkeypatch):
+def test_a_video_is_read_and_written_frame_by_frame(run, tmp_path):
     source, drawn, labels = _film(tmp_path / "in.mp4"), tmp_path / "deep" / "drawn.mp4", tmp_path / "labels"
     read = open_footage(source)
     assert read.rate == pytest.approx(12.5)
     assert read.frames[2].read().shape == (38, 52, 3)
-    _predict(monkeypatch, run, source, "--output", labels)
+    tool("predict_video", run, source, "--output", labels)
     assert [path.name for path in sorted(labels.glob("*.png"))] == [f"{i:06d}.png" for i in range(4)]
-    _predict(monkeypatch, run, source, "--output", drawn, "--fuse", "--flow", "dis-fast")
+    tool("predict_video", run, source, "--output", drawn, "--fuse", "--flow", "dis-fast")
     with av.open(str(drawn)) as file:
         assert float(file.streams.video[0].average_rate) == pytest.approx(12.5)
         assert [frame.to_ndarray(format="rgb24").shape for frame in file.decode(video=0)] == [(38, 52, 3)] * 4
@@ -152,7 +127,7 @@ def test_a_frame_is_written_before_the_next_is_read(run, frames, tmp_path, monke
     monkeypatch.setattr(Frame, "read", lambda self: (read.append(self.name), plain(self))[1])
     seen = []
     monkeypatch.setattr(film, "_encode", lambda *given: seen.extend(len(read) for _ in given[3]))
-    _predict(monkeypatch, run, frames, "--output", tmp_path / "out.mp4")
+    tool("predict_video", run, frames, "--output", tmp_path / "out.mp4")
     assert seen == list(range(1, 2 * FRAMES + 1))
 
 
@@ -168,22 +143,22 @@ def test_a_film_that_fails_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_mistakes_are_one_line(run, frames, tmp_path, monkeypatch):
+def test_mistakes_are_one_line(run, frames, tmp_path):
     (tmp_path / "empty").mkdir()
     out = ("--output", tmp_path / "out")
-    assert "no image" in _error(monkeypatch, run, tmp_path / "empty", *out)
-    assert "nowhere.mp4" in _error(monkeypatch, run, tmp_path / "nowhere.mp4", *out)
-    assert "no checkpoint" in _error(monkeypatch, tmp_path / "step_000001.pt", frames, *out)
-    assert "--flow" in _error(monkeypatch, run, frames, "--fuse", "--flow", "diss", *out)
-    assert "decay is 1.0" in _error(monkeypatch, run, frames, "--fuse", "--decay", 1, *out)
-    assert "--rate is 0" in _error(monkeypatch, run, frames, "--rate", 0, *out)
-    assert "leaves gaps" in _error(
-        monkeypatch, run, frames, "evaluation.window=[16,16]", "evaluation.stride=[16,17]", *out
+    assert "no image" in error_of("predict_video", run, tmp_path / "empty", *out)
+    assert "nowhere.mp4" in error_of("predict_video", run, tmp_path / "nowhere.mp4", *out)
+    assert "no checkpoint" in error_of("predict_video", tmp_path / "step_000001.pt", frames, *out)
+    assert "--flow" in error_of("predict_video", run, frames, "--fuse", "--flow", "diss", *out)
+    assert "decay is 1.0" in error_of("predict_video", run, frames, "--fuse", "--decay", 1, *out)
+    assert "--rate is 0" in error_of("predict_video", run, frames, "--rate", 0, *out)
+    assert "leaves gaps" in error_of(
+        "predict_video", run, frames, "evaluation.window=[16,16]", "evaluation.stride=[16,17]", *out
     )
-    assert "evaluation.stride" in _error(monkeypatch, run, frames, "evaluation.stride=[8,8]", *out)
+    assert "evaluation.stride" in error_of("predict_video", run, frames, "evaluation.stride=[8,8]", *out)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
-    assert "is not empty" in _error(monkeypatch, run, frames, "--output", tmp_path / "full")
+    assert "is not empty" in error_of("predict_video", run, frames, "--output", tmp_path / "full")
 
 
 def test_the_config_says_how_a_run_predicts(run):
@@ -200,10 +175,10 @@ def test_the_config_says_how_a_run_predicts(run):
     assert torch.equal(scored(image), expected * 2)
 
 
-def test_every_size_that_fits_the_window_is_predicted_as_without(run, frames, tmp_path, monkeypatch):
+def test_every_size_that_fits_the_window_is_predicted_as_without(run, frames, tmp_path):
     plain, windows = tmp_path / "plain", tmp_path / "windows"
-    _predict(monkeypatch, run, frames / "a", "--output", plain, "evaluation.size=[32,48]")
-    _predict(
-        monkeypatch, run, frames / "a", "--output", windows, "evaluation.size=[32,48]", "evaluation.window=[32,48]"
+    tool("predict_video", run, frames / "a", "--output", plain, "evaluation.size=[32,48]")
+    tool(
+        "predict_video", run, frames / "a", "--output", windows, "evaluation.size=[32,48]", "evaluation.window=[32,48]"
     )
     assert _same(_labels(plain), _labels(windows))

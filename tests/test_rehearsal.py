@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import json
-import runpy
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 
 from blda import configfile
 from blda_video.config import VideoConfig
+from cli import tool
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 SHORT = ["training.steps=3", "training.workers=0", "log={every: 1, pictures: 100, bar: false}", "compare=[]"]
 
 
-def tool(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: object) -> None:
-    """Run tools/NAME.py in this process."""
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
-    runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
-
-
-def rehearse(monkeypatch, capsys, config: Path, root: Path, *overrides: str) -> tuple[Path, str]:
+def rehearse(capsys, config: Path, root: Path, *overrides: str) -> tuple[Path, str]:
     """Make the miniature and run the command that is printed; returns the rehearsal's config and what was said."""
-    tool(monkeypatch, "make_world", "--like", config, "--root", root)
+    tool("make_world", "--like", config, "--root", root)
     (command,) = capsys.readouterr().out.splitlines()
     launch, launcher, script, made = shlex.split(command)
     assert (launch, launcher) == ("accelerate", "launch")
-    tool(monkeypatch, Path(script).stem, made, *SHORT, *overrides)
+    tool(Path(script).stem, made, *SHORT, *overrides)
     return Path(made), capsys.readouterr().out
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_a_config_trains_and_evaluates_on_its_miniature(config, tmp_path, monkeypatch, capsys):
-    made, said = rehearse(monkeypatch, capsys, config, tmp_path)
+def test_a_config_trains_and_evaluates_on_its_miniature(config, tmp_path, capsys):
+    made, said = rehearse(capsys, config, tmp_path)
     assert made == tmp_path / config.stem / "config.yaml"
     assert said.startswith("protocol ")
     result = json.loads((made.parent / "run" / "blda" / "result.json").read_text())
@@ -90,33 +83,33 @@ training: {batch: 16}
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_readers_that_no_config_here_uses_are_rehearsed_too(name, tmp_path, monkeypatch, capsys):
+def test_readers_that_no_config_here_uses_are_rehearsed_too(name, tmp_path, capsys):
     config = tmp_path / "mine.yaml"
     config.write_text(OTHERS[name], encoding="utf-8")
-    _, said = rehearse(monkeypatch, capsys, config, tmp_path / "set")
+    _, said = rehearse(capsys, config, tmp_path / "set")
     assert said.startswith("protocol ")
 
 
-def test_a_rehearsal_is_made_anew_but_nothing_else_is_written_over(tmp_path, monkeypatch, capsys):
+def test_a_rehearsal_is_made_anew_but_nothing_else_is_written_over(tmp_path, capsys):
     config, folder = ROOT / "configs" / "visda17.yaml", tmp_path / "visda17"
     folder.mkdir()
     (folder / "precious.txt").write_text("mine")
     with pytest.raises(SystemExit) as stopped:
-        tool(monkeypatch, "make_world", "--like", config, "--root", tmp_path)
+        tool("make_world", "--like", config, "--root", tmp_path)
     assert str(stopped.value.code) == (f"error: {folder} exists and is no rehearsal of a config; choose another --root")
     assert [path.name for path in tmp_path.rglob("*")] == ["visda17", "precious.txt"]
     (folder / "precious.txt").unlink()
     folder.rmdir()
     for _ in range(2):
-        tool(monkeypatch, "make_world", "--like", config, "--root", tmp_path)
+        tool("make_world", "--like", config, "--root", tmp_path)
         assert not (folder / "run").exists()
         (folder / "run").mkdir()
     assert [path.name for path in tmp_path.iterdir()] == ["visda17"]
 
 
-def test_a_rehearsal_shrinks_what_is_counted_in_pixels_and_keeps_the_rest(tmp_path, monkeypatch):
+def test_a_rehearsal_shrinks_what_is_counted_in_pixels_and_keeps_the_rest(tmp_path):
     config = ROOT / "configs" / "viper2csseq.yaml"
-    tool(monkeypatch, "make_world", "--like", config, "--root", tmp_path)
+    tool("make_world", "--like", config, "--root", tmp_path)
     full, small = (configfile.load(path, VideoConfig) for path in (config, tmp_path / "viper2csseq" / "config.yaml"))
     assert (small.source.resize, small.source.crop) == ((90, 160), (64, 64))
     assert (small.self_training.ignore_top, small.self_training.ignore_bottom) == (2, 15)
@@ -136,23 +129,21 @@ def test_a_rehearsal_shrinks_what_is_counted_in_pixels_and_keeps_the_rest(tmp_pa
         ("name: viper", "reader viper needs 'root'"),
     ],
 )
-def test_a_reader_without_miniature_is_named(tmp_path, monkeypatch, text, message):
+def test_a_reader_without_miniature_is_named(tmp_path, text, message):
     config = tmp_path / "mine.yaml"
     body = "\n".join(f"{role}: {{reader: {{{text}}}}}" for role in ("source", "target", "evaluation"))
     config.write_text(
         f"run: x\nmodel: {{encoder: {{name: small}}, head: {{name: daformer}}}}\n{body}\n", encoding="utf-8"
     )
     with pytest.raises(SystemExit, match=message):
-        tool(monkeypatch, "make_world", "--like", config, "--root", tmp_path / "set")
+        tool("make_world", "--like", config, "--root", tmp_path / "set")
     assert not (tmp_path / "set").exists() or not list((tmp_path / "set").iterdir())
 
 
-def test_layouts_are_written_with_their_usual_splits(tmp_path, monkeypatch, capsys):
+def test_layouts_are_written_with_their_usual_splits(tmp_path, capsys):
     for layout, splits in (("gta5", ["train"]), ("camvid", ["train", "val", "test"])):
-        tool(
-            monkeypatch, "make_world", "--layout", layout, "--root", tmp_path / layout, "--sequences", 1, "--frames", 1
-        )
+        tool("make_world", "--layout", layout, "--root", tmp_path / layout, "--sequences", 1, "--frames", 1)
         said = capsys.readouterr().out
         assert [line.split("split ")[1].split(",")[0] for line in said.splitlines()] == splits
     with pytest.raises(SystemExit, match="choose another root"):
-        tool(monkeypatch, "make_world", "--layout", "gta5", "--root", tmp_path / "gta5", "--split", "few")
+        tool("make_world", "--layout", "gta5", "--root", tmp_path / "gta5", "--split", "few")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import cv2
@@ -15,6 +13,7 @@ from blda import configfile
 from blda.engine import checkpoint
 from blda.statistics import LogitStatistics
 from blda_video.config import VideoConfig
+from cli import error_of, tool
 
 ROOT = Path(__file__).parents[1]
 SKY = 10
@@ -47,29 +46,15 @@ def run(tmp_path) -> Path:
     return tmp_path / "step_000008.pt"
 
 
-def _tool(monkeypatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["show_statistics.py", *map(str, arguments)])
-    runpy.run_path(str(ROOT / "tools" / "show_statistics.py"), run_name="__main__")
-
-
-def _error(monkeypatch, *arguments: object) -> str:
-    with pytest.raises(SystemExit) as stopped:
-        _tool(monkeypatch, *arguments)
-    message = str(stopped.value.code)
-    assert message.startswith("error: ")
-    assert "\n" not in message
-    return message
-
-
-def test_draws_beside_the_checkpoint_or_where_told(run, tmp_path, monkeypatch):
-    _tool(monkeypatch, run)
+def test_draws_beside_the_checkpoint_or_where_told(run, tmp_path):
+    tool("show_statistics", run)
     assert cv2.imread(str(run.with_suffix(".png"))).shape[1] > 1000
-    _tool(monkeypatch, run, "--output", tmp_path / "new" / "few.png", "--classes", "road", "car")
+    tool("show_statistics", run, "--output", tmp_path / "new" / "few.png", "--classes", "road", "car")
     assert cv2.imread(str(tmp_path / "new" / "few.png")).shape[1] < 1000
 
 
-def test_prints_the_numbers(run, monkeypatch, capsys):
-    _tool(monkeypatch, run, "--json")
+def test_prints_the_numbers(run, capsys):
+    tool("show_statistics", run, "--json")
     found = json.loads(capsys.readouterr().out)
     assert not run.with_suffix(".png").exists()
     assert found["classes"][SKY] == "sky"
@@ -88,20 +73,21 @@ def test_prints_the_numbers(run, monkeypatch, capsys):
     assert found["bias_rank_correlation"] == pytest.approx(1)
 
 
-def test_a_step_that_was_not_evaluated_has_no_measured_bias(run, monkeypatch, capsys):
+def test_a_step_that_was_not_evaluated_has_no_measured_bias(run, capsys):
     (run.parent / "metrics.jsonl").unlink()
-    _tool(monkeypatch, run, "--json", "--output", run.with_suffix(".svg"))
+    tool("show_statistics", run, "--json", "--output", run.with_suffix(".svg"))
     found = json.loads(capsys.readouterr().out)
     assert found["bias"]["measured"] == [None] * 19
     assert found["bias_rank_correlation"] is None
     assert b"<svg" in run.with_suffix(".svg").read_bytes()
 
 
-def test_says_in_one_line_what_is_wrong(run, monkeypatch):
-    assert "no class cart; the run has road" in _error(monkeypatch, run, "--classes", "cart")
-    assert "Format 'doc' is not supported" in _error(monkeypatch, run, "--output", run.with_suffix(".doc"))
+def test_says_in_one_line_what_is_wrong(run):
+    assert "no class cart; the run has road" in error_of("show_statistics", run, "--classes", "cart")
+    assert "Format 'doc' is not supported" in error_of("show_statistics", run, "--output", run.with_suffix(".doc"))
     assert not run.with_suffix(".doc").exists()
     other = run.with_name("step_000009.pt")
     checkpoint.save(other, {"trainer": _Clock(), "student": torch.nn.Linear(1, 1)})
-    assert "holds no logit statistics, only trainer, student; method=blda keeps them" in _error(monkeypatch, other)
-    assert "no checkpoint at" in _error(monkeypatch, run.with_name("step_000010.pt"))
+    said = error_of("show_statistics", other)
+    assert "holds no logit statistics, only trainer, student; method=blda keeps them" in said
+    assert "no checkpoint at" in error_of("show_statistics", run.with_name("step_000010.pt"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -15,68 +14,26 @@ import cv2
 import numpy as np
 import pytest
 
+import tiny
 from blda.engine import checkpoint
-from blda_video.data.world.writer import WorldSpec, make
+from cli import error_of, tool
 
 ROOT = Path(__file__).parents[1]
-SMALL = [
-    "model.encoder={name: small, channels: [8, 8, 8, 8]}",
-    "model.head={name: daformer, embed: 8}",
-    "training={steps: 3, workers: 0, precision: 'no', checkpoint_every: 100}",
-    "log={every: 1, pictures: 2, bar: false}",
-    "source.resize=null",
-    "target.resize=null",
-    "source.crop=[32, 48]",
-    "target.crop=[32, 48]",
-    "evaluation.size=null",
-    "source.rare.min_pixels=8",
-    "feature_distance=null",
-]
-
-
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("tools")
-    size = (32, 64)
-    make(WorldSpec(root / "viper", "viper", "source", "train", 2, 4, size, seed=1), progress=False)
-    make(WorldSpec(root / "city", "cityscapes_seq", "target", "train", 2, 30, size, seed=2), progress=False)
-    make(WorldSpec(root / "city", "cityscapes_seq", "target", "val", 1, 6, size, seed=3), progress=False)
-    return root
-
-
-def _tool(monkeypatch, name: str, *arguments: object) -> None:
-    """Run tools/NAME.py in this process."""
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
-    runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
-
-
-def _error(monkeypatch, name: str, *arguments: object) -> str:
-    """The one line that a failing tool ends with."""
-    with pytest.raises(SystemExit) as stopped:
-        _tool(monkeypatch, name, *arguments)
-    message = str(stopped.value.code)
-    assert message.startswith("error: ")
-    assert "\n" not in message
-    return message
 
 
 def _viper(worlds: Path, run: Path) -> list[str]:
-    roots = [f"source.reader.root={worlds / 'viper'}", "source.reader.every=1"]
-    roots += [f"{part}.reader.root={worlds / 'city'}" for part in ("target", "evaluation")]
-    return [f"run={run}", *roots, *SMALL, f"flow.root={run / 'flow'}"]
+    return [*tiny.shrunk(worlds, run), "model.encoder={name: small, channels: [8, 8, 8, 8]}", "feature_distance=null"]
 
 
-def test_viper2csseq_flow_training_evaluation_and_picture(worlds, tmp_path, monkeypatch, capsys):
+def test_viper2csseq_flow_training_evaluation_and_picture(worlds, tmp_path, capsys):
     config, overrides = ROOT / "configs" / "viper2csseq.yaml", _viper(worlds, tmp_path)
-    assert "tools/compute_flow.py" in _error(
-        monkeypatch, "train_video", config, *overrides, "run=" + str(tmp_path / "x")
-    )
-    _tool(monkeypatch, "compute_flow", config, *overrides)
+    assert "tools/compute_flow.py" in error_of("train_video", config, *overrides, "run=" + str(tmp_path / "x"))
+    tool("compute_flow", config, *overrides)
     assert "flows written" in capsys.readouterr().err
-    _tool(monkeypatch, "compute_flow", config, *overrides)
+    tool("compute_flow", config, *overrides)
     assert "0 flows written" in capsys.readouterr().err
 
-    _tool(monkeypatch, "train_video", config, *overrides)
+    tool("train_video", config, *overrides)
     printed = capsys.readouterr().out
     assert "protocol viper15" in printed
     assert "motorcycle" in printed
@@ -84,25 +41,25 @@ def test_viper2csseq_flow_training_evaluation_and_picture(worlds, tmp_path, monk
     assert checkpoint.step_of(newest) == 3
     final = json.loads((tmp_path / "blda" / "result.json").read_text())
 
-    _tool(monkeypatch, "evaluate", newest)
+    tool("evaluate", newest)
     scores = json.loads(capsys.readouterr().out)
     assert scores["mIoU"] == pytest.approx(final["mIoU"])
     assert scores["viper15_uvda/mIoU"] == pytest.approx(final["viper15_uvda/mIoU"])
 
-    _tool(monkeypatch, "draw_predictions", newest, "--output", tmp_path / "sheet.png", "--frames", 2)
+    tool("draw_predictions", newest, "--output", tmp_path / "sheet.png", "--frames", 2)
     assert cv2.imread(str(tmp_path / "sheet.png")).shape == (64, 192, 3)
 
-    assert "holds a run" in _error(monkeypatch, "train_video", config, *overrides)
-    other = _error(monkeypatch, "train_video", config, *overrides, "blda.tau=0.3", "--resume")
+    assert "holds a run" in error_of("train_video", config, *overrides)
+    other = error_of("train_video", config, *overrides, "blda.tau=0.3", "--resume")
     assert "was trained with another blda" in other
-    _tool(monkeypatch, "train_video", config, *overrides, "--resume")
+    tool("train_video", config, *overrides, "--resume")
     assert capsys.readouterr().out == printed, "a finished run only prints its table again"
-    _tool(monkeypatch, "train_video", config, *overrides, "evaluation.protocols=[viper15_uvda]", "--resume")
+    tool("train_video", config, *overrides, "evaluation.protocols=[viper15_uvda]", "--resume")
     assert "protocol viper15_uvda" in capsys.readouterr().out, "what is measured anew is not the old result"
 
 
-def test_evaluate_takes_any_labelled_folder(worlds, tmp_path, monkeypatch, capsys):
-    _tool(monkeypatch, "train_video", ROOT / "configs" / "viper2csseq.yaml", *_folder_run(worlds, tmp_path))
+def test_evaluate_takes_any_labelled_folder(worlds, tmp_path, capsys):
+    tool("train_video", ROOT / "configs" / "viper2csseq.yaml", *_folder_run(worlds, tmp_path))
     capsys.readouterr()
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()
@@ -113,11 +70,11 @@ def test_evaluate_takes_any_labelled_folder(worlds, tmp_path, monkeypatch, capsy
     reader = f"name: folder, images: {tmp_path / 'images'}, labels: {tmp_path / 'labels'}, image_suffix: .png"
     options = ["consistency=[]", "evaluation.protocols=[{name: two, classes: [road, sky]}]"]
     newest = checkpoint.latest(tmp_path / "source_only")
-    _tool(monkeypatch, "evaluate", newest, f"evaluation.reader={{{reader}, ids: {{7: road}}, ignored: [9]}}", *options)
+    tool("evaluate", newest, f"evaluation.reader={{{reader}, ids: {{7: road}}, ignored: [9]}}", *options)
     scores = json.loads(capsys.readouterr().out)
     assert 0 <= scores["two/acc/road"] <= 100
     assert scores["two/acc/sky"] is None
-    wrong = _error(monkeypatch, "evaluate", newest, f"evaluation.reader={{{reader}, ids: {{7: road}}}}", *options)
+    wrong = error_of("evaluate", newest, f"evaluation.reader={{{reader}, ids: {{7: road}}}}", *options)
     assert "a.png holds unknown ids 9" in wrong
 
 
@@ -126,9 +83,9 @@ def _folder_run(worlds: Path, run: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("override", ["method=bldaa", "rule=trajectori", "target.reader.root=/nowhere"])
-def test_a_mistake_of_the_method_shows_before_the_baseline_is_trained(worlds, tmp_path, monkeypatch, override):
+def test_a_mistake_of_the_method_shows_before_the_baseline_is_trained(worlds, tmp_path, override):
     options = [*_viper(worlds, tmp_path), "flow={name: dis}", "compare=[source_only]", override]
-    _error(monkeypatch, "train_video", ROOT / "configs" / "viper2csseq.yaml", *options)
+    error_of("train_video", ROOT / "configs" / "viper2csseq.yaml", *options)
     assert not list(tmp_path.rglob("*.jsonl"))
 
 
@@ -149,15 +106,15 @@ def test_a_mistake_of_the_method_shows_before_the_baseline_is_trained(worlds, tm
         (["target.rare={}"], "unknown key 'rare'"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_no_run(worlds, tmp_path, monkeypatch, overrides, message):
+def test_a_mistake_is_one_line_and_leaves_no_run(worlds, tmp_path, overrides, message):
     run = tmp_path / "run"
     config = ROOT / "configs" / "viper2csseq.yaml"
     options = [*_viper(worlds, run), "flow={name: dis}", *overrides]
-    assert message in _error(monkeypatch, "train_video", config, *options)
+    assert message in error_of("train_video", config, *options)
     assert not list(run.rglob("*.pt"))
 
 
-def test_damaged_data_is_named(worlds, tmp_path, monkeypatch):
+def test_damaged_data_is_named(worlds, tmp_path):
     config = ROOT / "configs" / "viper2csseq.yaml"
     image = next((worlds / "viper").rglob("*.jpg"))
     whole = image.read_bytes()
@@ -165,7 +122,7 @@ def test_damaged_data_is_named(worlds, tmp_path, monkeypatch):
         image.write_bytes(content)
         try:
             options = [*_viper(worlds, tmp_path / message.split()[0]), "flow={name: dis}", "training.steps=12"]
-            said = _error(monkeypatch, "train_video", config, *options)
+            said = error_of("train_video", config, *options)
         finally:
             image.write_bytes(whole)
         assert message in said
@@ -181,9 +138,9 @@ TOOLS = sorted({path.stem for path in (ROOT / "tools").glob("*.py")} - {"command
 
 
 @pytest.mark.parametrize("name", TOOLS)
-def test_help_explains_the_tool(monkeypatch, capsys, name):
+def test_help_explains_the_tool(capsys, name):
     with pytest.raises(SystemExit) as stopped:
-        _tool(monkeypatch, name, "--help")
+        tool(name, "--help")
     assert stopped.value.code == 0
     assert len(capsys.readouterr().out.splitlines()) > 8
 
@@ -211,12 +168,5 @@ def test_sigterm_to_the_whole_group_saves_and_the_run_resumes(worlds, tmp_path):
     assert "continue with --resume" in said
     step = checkpoint.step_of(checkpoint.latest(tmp_path / "blda"))
     assert step >= 1
-    more = subprocess.run(
-        [*command[:-2], f"training.steps={step + 2}", "training.workers=0", "--resume"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert more.returncode == 0, more.stderr
+    tool("train_video", config, *options, f"training.steps={step + 2}", "training.workers=0", "--resume")
     assert checkpoint.step_of(checkpoint.latest(tmp_path / "blda")) == step + 2

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import cv2
@@ -33,6 +31,7 @@ from blda.models.classifier import Classifier, LinearHead
 from blda.models.small import SmallEncoder
 from blda.pooling import PooledStatistics
 from blda.statistics import LogitStatistics
+from cli import tool
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("cross", "disc", "frame", "stripes")
@@ -103,7 +102,7 @@ def _overrides(visda: Path, run: Path, *more: str) -> list[str]:
         "optimizer={lr: 1.0e-2, head_factor: 2, warmup: 2}",
         "training={steps: 4, batch: 16, workers: 0, precision: 'no', checkpoint_every: 24}",
         "evaluation.every=100",
-        "log={every: 2, pictures: 2, bar: false}",
+        "log={every: 2, pictures: 100, bar: false}",
         *more,
     ]
 
@@ -113,14 +112,9 @@ def _build(visda: Path, run: Path, *more: str) -> ClassifyBuild:
     return ClassifyBuild(config, Accelerator(cpu=True))
 
 
-def _tool(monkeypatch, name: str, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
-    runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
-
-
-def test_published_config_trains_and_is_measured_by_the_tools(visda, tmp_path, monkeypatch, capsys):
-    overrides = _overrides(visda, tmp_path, "compare=[source_only]")
-    _tool(monkeypatch, "train_image", ROOT / "configs" / "visda17.yaml", *overrides)
+def test_published_config_trains_and_is_measured_by_the_tools(visda, tmp_path, capsys):
+    overrides = _overrides(visda, tmp_path, "compare=[source_only]", "log.pictures=4")
+    tool("train_image", ROOT / "configs" / "visda17.yaml", *overrides)
     printed = capsys.readouterr().out
     assert all(word in printed for word in (*CLASSES, "source_only", "blda", "acc", "all images"))
     assert "IoU" not in printed
@@ -131,14 +125,14 @@ def test_published_config_trains_and_is_measured_by_the_tools(visda, tmp_path, m
     assert any("train/bias_target/disc" in line for line in logged)
     assert logged[-1]["target/best_on_validation/mAcc"] == pytest.approx(final["mAcc"])
 
-    _tool(monkeypatch, "evaluate", checkpoint.latest(tmp_path / "blda"))
+    tool("evaluate", checkpoint.latest(tmp_path / "blda"))
     spoken = capsys.readouterr()
     scores = json.loads(spoken.out)
     assert scores["mAcc"] == pytest.approx(final["mAcc"])
     assert scores["acc/disc"] == pytest.approx(final["acc/disc"])
     assert "disc" in spoken.err
     with pytest.raises(SystemExit, match="classifies whole images"):
-        _tool(monkeypatch, "draw_predictions", checkpoint.latest(tmp_path / "blda"), "--output", tmp_path / "x.png")
+        tool("draw_predictions", checkpoint.latest(tmp_path / "blda"), "--output", tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("method", ["source_only", "self_training", "blda"])
@@ -246,13 +240,13 @@ def test_what_is_wrong_with_a_listing_is_said_with_its_line(visda, tmp_path, lin
         ClassFolders(visda / "train", CLASSES, listing=listing)
 
 
-def test_a_broken_image_and_a_wrong_size_stop_the_run_with_their_name(visda, tmp_path, monkeypatch):
+def test_a_broken_image_and_a_wrong_size_stop_the_run_with_their_name(visda, tmp_path):
     shutil.copytree(visda / "train", tmp_path / "train")
     broken = sorted((tmp_path / "train" / "cross").iterdir(), key=lambda path: path.name)[0]
     broken.write_bytes(broken.read_bytes()[:60])
     with pytest.raises(SystemExit) as stopped:
         overrides = _overrides(visda, tmp_path / "run", f"source.reader.images={tmp_path / 'train'}")
-        _tool(monkeypatch, "train_image", ROOT / "configs" / "visda17.yaml", *overrides)
+        tool("train_image", ROOT / "configs" / "visda17.yaml", *overrides)
     assert broken.name in str(stopped.value.code)
     assert "\n" not in str(stopped.value.code)
     with pytest.raises(ValueError, match=r"image .*png: crop \(64, 64\) is larger than the image"):

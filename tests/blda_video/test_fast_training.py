@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from blda import configfile
+import tiny
 from blda.build import Build
-from blda.config import Config
 from blda.engine import checkpoint, optim, runtime
 from blda.engine.trainer import Trainer
 from blda.models.daformer import DAFormerHead
@@ -23,27 +22,11 @@ from blda.models.small import SmallEncoder
 from blda.models.timm_encoder import TimmEncoder
 from synthetic import synthetic
 
-CONFIG = """
-run: run
-classes: camvid11
-source: {reader: {name: folder, images: nowhere}, crop: [32, 48]}
-target: {reader: {name: folder, images: nowhere}, crop: [32, 48]}
-evaluation: {reader: {name: folder, images: nowhere}}
-model:
-  encoder: {name: small, channels: [8, 8, 8, 8]}
-  head: {name: daformer, embed: 8}
-self_training: {threshold: 0.06}
-blda: {warmup: 4, min_pixels: 8}
-optimizer: {lr: 1e-3, warmup: 1}
-training: {steps: 100, batch: 2}
-log: {every: 1, bar: false}
-"""
+NOWHERE = Path("nowhere")
 
 
 def _trainer(run: Path, *overrides: str) -> Trainer:
-    path = run.parent / "config.yaml"
-    path.write_text(CONFIG, encoding="utf-8")
-    config = configfile.load(path, Config, overrides)
+    config = tiny.load(NOWHERE, run, "image", *tiny.BATCH_NORM, "optimizer.lr=1e-3", *overrides)
     return synthetic(Build)(config, runtime.start("no")).trainer(config.method, run)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import tiny
 from blda import configfile
 from blda.classify import ClassifyConfig
 from blda.models.daformer import DAFormerHead
@@ -17,66 +18,47 @@ from blda_video.data.sample import Clip
 from blda_video.propagate import ClipLabels, PropagatedLabels
 from blda_video.rules.averages import KeyAlone, Trajectory
 from blda_video.rules.rule import Rule
-from test_contracts import (
-    _assert_close,
-    _config,
-    _differences,
-    _on_two_processes,
-    _states,
-    _trainer,
-    _with_sgd,
-    worlds,  # noqa: F401 - a fixture
-)
 
 HRDA_ON = (
     "model.hrda={attention: {name: segformer, embed: 8, norm: group}, windows: 8}",
     "model.encoder.channels=[8, 8, 8, 16]",  # a group norm needs two values, and the context ends at 1 x 1
 )
-STILL = ("model.head.dropout=0.0", "model.hrda.attention.dropout=0.0", "optimizer.clip=null")
 
 
 @pytest.mark.parametrize(
     ("mode", "method"),
     [("image", "source_only"), ("image", "self_training"), ("image", "reweighted"), ("video", "blda")],
 )
-def test_resumed_run_equals_uninterrupted_one_bit_for_bit(worlds, tmp_path, mode, method):  # noqa: F811
-    config = _config(worlds, tmp_path, mode, *HRDA_ON, f"method={method}", "training.steps=2")
-    whole = _trainer(config, "whole")
+def test_resumed_run_equals_uninterrupted_one_bit_for_bit(worlds, tmp_path, mode, method):
+    config = tiny.load(worlds, tmp_path, mode, *HRDA_ON, f"method={method}", "training.steps=2")
+    whole = tiny.trainer(config, "whole")
     assert whole.fit()["mIoU"] >= 0
-    assert any(name.startswith("student/attention.") for name in _states(whole))
-    _trainer(config, "split").fit(until=1)
-    resumed = _trainer(config, "split")
+    assert any(name.startswith("student/attention.") for name in tiny.states(whole))
+    tiny.trainer(config, "split").fit(until=1)
+    resumed = tiny.trainer(config, "split")
     resumed.resume()
     resumed.fit()
-    assert _differences(_states(whole), _states(resumed)) == []
+    assert tiny.differences(tiny.states(whole), tiny.states(resumed)) == []
 
 
-def test_clip_without_context_is_an_image_bit_for_bit(worlds, tmp_path):  # noqa: F811
-    image = _trainer(_config(worlds, tmp_path, "image", *HRDA_ON), "image")
-    clip = _trainer(_config(worlds, tmp_path, "video", *HRDA_ON, "offsets=[]", "consistency=[]"), "clip")
+def test_clip_without_context_is_an_image_bit_for_bit(worlds, tmp_path):
+    image = tiny.trainer(tiny.load(worlds, tmp_path, "image", *HRDA_ON), "image")
+    clip = tiny.trainer(tiny.load(worlds, tmp_path, "video", *HRDA_ON, "offsets=[]", "consistency=[]"), "clip")
     for trainer in (image, clip):
         trainer.fit(until=1)
-    assert _differences(_states(image), _states(clip)) == []
+    assert tiny.differences(tiny.states(image), tiny.states(clip)) == []
 
 
-def test_twenty_steps_of_video_learn_and_are_evaluated(worlds, tmp_path):  # noqa: F811
+def test_twenty_steps_of_video_learn_and_are_evaluated(worlds, tmp_path):
     more = ("method=self_training", "training.steps=20", "model.encoder.norm=batch", "model.hrda.attention.norm=batch")
-    trainer = _trainer(_config(worlds, tmp_path, "video", *HRDA_ON, "log.every=20", *more), "twenty")
-    before = _states(trainer)
+    trainer = tiny.trainer(tiny.load(worlds, tmp_path, "video", *HRDA_ON, "log.every=20", *more), "twenty")
+    before = tiny.states(trainer)
     scores = trainer.fit()
     assert scores["mIoU"] > 0
     assert "consistency" in scores
-    after = _states(trainer)
+    after = tiny.states(trainer)
     for name in ("encoder.stem.0.weight", "head.classifier.weight", "attention.classifier.weight"):
         assert not torch.equal(before[f"teacher/model.{name}"], after[f"teacher/model.{name}"])
-
-
-def test_two_processes_equal_one_and_see_the_same_windows(worlds, tmp_path):  # noqa: F811
-    options = [*HRDA_ON, *STILL, "training.steps=2", "method=self_training"]
-    single = _with_sgd(_trainer(_config(worlds, tmp_path, "image", *options), "single"))
-    single.fit()
-    ranks = _on_two_processes(tmp_path, "image", "training.batch=1", *options)
-    _assert_close(ranks[0]["states"], _states(single))
 
 
 def _teacher(norm: str = "batch") -> Teacher:
@@ -147,7 +129,7 @@ def test_a_classifier_refuses_two_resolutions(tmp_path):
         configfile.load(path, ClassifyConfig)
 
 
-def test_a_rehearsal_has_windows_of_its_own_crop(worlds, tmp_path):  # noqa: F811
-    config = _config(worlds, tmp_path, "image", *HRDA_ON, "source.rare=null")
+def test_a_rehearsal_has_windows_of_its_own_crop(worlds, tmp_path):
+    config = tiny.load(worlds, tmp_path, "image", *HRDA_ON, "source.rare=null")
     small = rehearsal.changes(config, tmp_path, 0.5, {"evaluation": {}})
     assert small["model"]["hrda"] == {"attention": {"name": "segformer", "embed": 16}, "detail": None}

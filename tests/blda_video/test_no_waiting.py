@@ -14,39 +14,17 @@ import torch
 from accelerate import Accelerator
 from torch.overrides import TorchFunctionMode
 
-from blda import configfile
+import tiny
 from blda.build import Build
-from blda.config import Config
 from blda.engine import runtime
 from blda.engine.trainer import Trainer
 from blda_video.build import RULES, VideoBuild
-from blda_video.config import VideoConfig
 from synthetic import synthetic
 
-CONFIG = """
-run: run
-method: blda
-classes: camvid11
-source: {reader: {name: folder, images: nowhere}, crop: [32, 48]}
-target: {reader: {name: folder, images: nowhere}, crop: [32, 48]}
-evaluation: {reader: {name: folder, images: nowhere}}
-model:
-  encoder: {name: small, channels: [8, 8, 8, 8]}
-  head: {name: daformer, embed: 8}
-self_training: {threshold: 0.06}
-blda: {warmup: 4, min_pixels: 8}
-optimizer: {clip: 1.0}
-training: {batch: 2}
-log: {bar: false}
-"""
-VIDEO = "offsets: [-1, 1]\n"
 
-
-def _trainer(folder: Path, video: bool, *overrides: str) -> Trainer:
-    path = folder / "config.yaml"
-    path.write_text(CONFIG + (VIDEO if video else ""), encoding="utf-8")
-    config = configfile.load(path, VideoConfig if video else Config, overrides)
-    parts = synthetic(VideoBuild if video else Build)(config, runtime.start("no"))
+def _trainer(folder: Path, mode: str, *overrides: str) -> Trainer:
+    config = tiny.load(Path("nowhere"), folder, mode, *tiny.BATCH_NORM, *overrides)
+    parts = synthetic({"image": Build, "video": VideoBuild}[mode])(config, runtime.start("no"))
     return parts.trainer(config.method, folder / "run")
 
 
@@ -70,23 +48,27 @@ def no_values(monkeypatch) -> None:
 
 
 CASES = [
-    (False, ["method=source_only"]),
-    (False, ["method=reweighted"]),
-    (False, ["method=self_training"]),
-    (False, ["method=blda", "blda.density={strength: 0.5}", "blda.warmup=0"]),
-    (False, ["method=blda", "training.channels_last=true", "training.checkpointing=true"]),
-    (False, ["method=blda", "model.encoder={name: mit}"]),
-    (False, ["method=blda", "self_training.masked={block: 8}", "self_training.ignore_top=4"]),
-    (False, ["method=blda", "feature_distance={}", "model.encoder.pretrained=true"]),
-    (False, ["method=blda", "model.hrda={}", "source.crop=[64,64]", "target.crop=[64,64]"]),
-    (True, ["method=blda", "smoothing.scale=2.0", "blda.by_belief=true"]),
-    *((True, ["method=self_training", f"rule={rule}"]) for rule in RULES),
+    ("image", ["method=source_only"]),
+    ("image", ["method=reweighted"]),
+    ("image", ["method=self_training"]),
+    ("image", ["method=blda", "blda.density={strength: 0.5}", "blda.warmup=0"]),
+    ("image", ["method=blda", "training.channels_last=true", "training.checkpointing=true"]),
+    ("image", ["method=blda", "model.encoder={name: mit}"]),
+    ("image", ["method=blda", "self_training.masked={block: 8}", "self_training.ignore_top=4"]),
+    ("image", ["method=blda", "feature_distance={}", "model.encoder.pretrained=true"]),
+    ("image", ["method=blda", "model.hrda={}", "source.crop=[64,64]", "target.crop=[64,64]"]),
+    ("video", ["method=blda", "smoothing.scale=2.0", "blda.by_belief=true"]),
+    *(("video", ["method=self_training", f"rule={rule}"]) for rule in RULES),
 ]
 
 
-@pytest.mark.parametrize(("video", "overrides"), CASES, ids=lambda case: "-".join(case) if type(case) is list else "")
-def test_no_step_reads_a_number(tmp_path, no_values, video, overrides):
-    trainer = _trainer(tmp_path, video, *overrides)
+def _named(part: str | list[str]) -> str:
+    return part if isinstance(part, str) else "-".join(part)
+
+
+@pytest.mark.parametrize(("mode", "overrides"), CASES, ids=_named)
+def test_no_step_reads_a_number(tmp_path, no_values, mode, overrides):
+    trainer = _trainer(tmp_path, mode, *overrides)
     with NoWaitingCopies():
         trainer.train_step(trainer.batches(0))
     assert trainer.step == 1
@@ -94,7 +76,7 @@ def test_no_step_reads_a_number(tmp_path, no_values, video, overrides):
 
 
 def test_reading_a_number_is_found(tmp_path, no_values, monkeypatch):
-    trainer = _trainer(tmp_path, False)
+    trainer = _trainer(tmp_path, "image")
     for reads in (
         lambda t: t.sum().item(),
         lambda t: bool((t > 0).any()),
@@ -109,9 +91,9 @@ def test_reading_a_number_is_found(tmp_path, no_values, monkeypatch):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize(("video", "overrides"), CASES, ids=lambda case: "-".join(case) if type(case) is list else "")
-def test_no_step_waits_for_a_gpu(tmp_path, video, overrides):
-    trainer = _trainer(tmp_path, video, *overrides)
+@pytest.mark.parametrize(("mode", "overrides"), CASES, ids=_named)
+def test_no_step_waits_for_a_gpu(tmp_path, mode, overrides):
+    trainer = _trainer(tmp_path, mode, *overrides)
     batches = trainer.batches(0)
     with runtime.StopSignal() as stop:
         for _ in range(3):  # the first compiles

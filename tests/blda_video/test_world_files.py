@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from blda_video.data.world.materials import CLASSES
 from blda_video.data.world.world import World
 from blda_video.data.world.writer import WorldSpec, ensure, make, sequence_seed
 from blda_video.flow.store import FlowStore
+from cli import error_of, tool
 
 SIZE = (32, 64)
 
@@ -154,17 +152,8 @@ def test_impossible_specifications_are_refused(tmp_path: Path, changes: dict) ->
         viper(tmp_path, **changes)
 
 
-def tool(*arguments: object) -> subprocess.CompletedProcess:
-    root = Path(__file__).parents[2]
-    command = [sys.executable, str(root / "tools" / "make_world.py"), *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root)}, check=False
-    )
-
-
 def test_the_tool_makes_a_world_and_reports_errors_in_one_line(tmp_path: Path) -> None:
     small = ("--layout", "viper", "--root", tmp_path / "world", "--split", "train", "--sequences", 1, "--frames", 1)
-    assert tool(*small, "--size", 32, 64).returncode == 0
-    refused = tool(*small, "--size", 40, 64)
-    assert refused.returncode == 1 and "Traceback" not in refused.stderr
-    assert refused.stderr.startswith("error: ") and refused.stderr.count("\n") == 1
+    tool("make_world", *small, "--size", 32, 64)
+    assert len(Viper(tmp_path / "world", every=1).frames) == 1
+    assert "size: 32x64, asked 40x64" in error_of("make_world", *small, "--size", 40, 64)
