@@ -239,7 +239,7 @@ def found(package, unwanted):
 print(found(blda.engine, ("blda.selftrain", "blda.supervised", "blda.losses", "blda.build")))
 print(found(blda, ("blda_video", "tools", "command")))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     assert done.stdout.splitlines() == ["[]", "[]"]
 
 
