@@ -18,8 +18,15 @@ sys.path[:0] = [str(ROOT / "tests" / "blda"), str(ROOT / "tools")]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> Iterator[None]:
+    """What tests compute is too small to share out, and on a busy machine threads that wait for each other take longer.
+
+    That their number changes no result is a test of its own.
+    """
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("blda.engine.runtime.cores", lambda: 1)
+        yield
 
 
 @pytest.fixture(scope="session")
