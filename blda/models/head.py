@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 
-class PyramidHead(nn.Module):
+class PyramidHead(nn.Module, ABC):
     """Embed every level of a pyramid, fuse them, classify.
 
     channels: of the encoder's levels, fine to coarse. embed: width of each embedding and of the fusion. dropout: share
@@ -28,16 +29,16 @@ class PyramidHead(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     @staticmethod
+    @abstractmethod
     def fusion(inputs: int, outputs: int, norm: str) -> nn.Module:
         """What makes one map of `outputs` channels of all embedded levels, joined to `inputs`."""
-        raise NotImplementedError
 
     def forward(self, features: list[Tensor]) -> Tensor:
         return self.classify(self.decode(features))
 
+    @abstractmethod
     def decode(self, features: list[Tensor]) -> Tensor:
         """The fused features (B, width, h_0, w_0)."""
-        raise NotImplementedError
 
     def classify(self, decoded: Tensor) -> Tensor:
         """Logits (B, classes, h_0, w_0) of fused features."""
