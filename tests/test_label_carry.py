@@ -34,7 +34,7 @@ def _carry(drift: tuple[Path, Path], gap: int, estimator) -> dict:
     return label_carry.carry(images, {path.stem: path for path in labels}, gap, estimator, 3)
 
 
-def _shifted(by: float):
+def _shifted(by: int):
     """The drift's true flow, of either direction, where the earlier frame is `by` pixels behind."""
 
     def flow(image, neighbour):
