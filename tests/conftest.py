@@ -18,18 +18,6 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests" / "blda"), str(ROOT / "tools")]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Without `-m cuda` no test sees a GPU: what runs train is to be the same on every machine."""
-    if not re.search(r"(?<!not )\bcuda\b", config.option.markexpr):
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs a GPU where there is none, or none was asked for."""
-    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
-        pytest.skip("needs a GPU; where there is one, run it with: pytest -m cuda")
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
     """What tests compute is too small to share out, and on a busy machine threads that wait for each other take longer.
@@ -71,3 +59,15 @@ def mit_weights(tmp_path_factory) -> Iterator[Path]:
         patch.setitem(mit.VARIANTS, "tiny", tiny.MIT)
         torch.save(mit.MiT("tiny").state_dict(), path)
         yield path
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Without `-m cuda` no test sees a GPU: what runs train is to be the same on every machine."""
+    if not re.search(r"(?<!not )\bcuda\b", config.option.markexpr):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none, or none was asked for."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU; where there is one, run it with: pytest -m cuda")

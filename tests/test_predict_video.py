@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -23,7 +24,6 @@ from blda_video.config import VideoConfig
 from blda_video.footage import open_footage
 from cli import error_of, tool
 
-av = pytest.importorskip("av")
 TOOL = Path(__file__).parents[1] / "tools" / "predict_video.py"
 SIZE = (37, 51)
 FRAMES = 5

@@ -33,7 +33,7 @@ from gpu.summary import goals
 from runs import circumstances
 
 HERE = Path(__file__).parent
-LIMITS = {"tests": 75, "cost": 35, "steps": 120, "compiled": 0, "contracts": 75}
+LIMITS = {"tests": 70, "cost": 35, "steps": 100, "compiled": 0, "contracts": 150}
 """Seconds a part may take at most, of 420; in other totals in proportion. Training takes what is left, and the suite of
 tests runs beside whatever is not timed."""
 TOTAL, REHEARSAL, PACKING = 420, 1200, 8
@@ -58,7 +58,7 @@ class Job:
     def start(self, seconds: float) -> Job:
         """Begin, or begin again behind what is done."""
         self.seconds, self.began = seconds, self.began or time.monotonic()
-        command = [*self.command, "--seconds", f"{seconds:.1f}"]
+        command = [*self.command, "--until", f"{time.time() + seconds:.1f}"]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.environment, start_new_session=True
@@ -113,8 +113,10 @@ class Session:
 
     def run(self) -> None:
         """Tests first; then times, with nothing beside them; then all that does not mind company."""
+        worlds = self.begin("worlds", self.left()) if "training" in self.given.parts else None
         self.begin("suite", self.left())
         self.finish(self.begin("tests", self.share("tests")))
+        self.finish(worlds)
         self.pause("suite", True)
         for name in ("cost", "steps", "compiled"):
             self.finish(self.begin(name, self.share(name)))
@@ -126,7 +128,7 @@ class Session:
 
     def begin(self, name: str, seconds: float) -> Job | None:
         """Start a part that is wanted and has time."""
-        if name not in self.given.parts:
+        if name not in (*self.given.parts, "worlds"):
             return None
         if seconds < 3:
             self.done[name] = {"skipped": "no time for it"}
@@ -174,11 +176,15 @@ class Session:
 
     def summarise(self) -> None:
         """What ran, on what, and the goals that were set."""
-        reports = {path.stem: json.loads(path.read_text()) for path in self.output.glob("*.json") if path.stem in LISTED}
+        reports = {
+            path.stem: json.loads(path.read_text()) for path in self.output.glob("*.json") if path.stem in LISTED
+        }
         content = {**machine(self.given.rehearse), "parts": self.done, "goals": goals(reports)}
         failed = {name: list(each.get("failed", {})) for name, each in reports.items() if each.get("failed")}
         skipped = {name: each["skipped"] for name, each in reports.items() if each.get("skipped")}
-        atomic.write(self.output / "summary.json", json.dumps({**content, "failed": failed, "skipped": skipped}, indent=1))
+        atomic.write(
+            self.output / "summary.json", json.dumps({**content, "failed": failed, "skipped": skipped}, indent=1)
+        )
 
     def close(self) -> None:
         """End what runs, and pack the logs."""
@@ -203,7 +209,10 @@ def machine(rehearse: bool) -> dict[str, object]:
     found |= {"cuda": torch.version.cuda, "cores": cores(), "threads": torch.get_num_threads()}
     if not rehearse and torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
-        found["gpu"] = {"memory_GB": round(properties.total_memory / 2**30, 1), "processors": properties.multi_processor_count}
+        found["gpu"] = {
+            "memory_GB": round(properties.total_memory / 2**30, 1),
+            "processors": properties.multi_processor_count,
+        }
         found["gpu"] |= {"capability": ".".join(map(str, torch.cuda.get_device_capability(0)))}
     return found
 
@@ -244,7 +253,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help=f"of all parts (default: GPU_SECONDS or {TOTAL})")
     parser.add_argument("--compile", type=float, default=0, metavar="SECONDS", help="also a step under torch.compile")
     parser.add_argument("--parts", nargs="+", choices=names, default=names)
-    parser.add_argument("--weights", type=Path, help="of EfficientNet-lite0 (default: BLDA_SHARED/weights, the package)")
+    parser.add_argument(
+        "--weights", type=Path, help="of EfficientNet-lite0 (default: BLDA_SHARED/weights, the package)"
+    )
     parser.add_argument("--runs", type=Path, help="YAML list of trainings (default: gpu/trainings.yaml)")
     given = parser.parse_intermixed_args()
     given.seconds = given.seconds or float(os.environ.get("GPU_SECONDS", REHEARSAL if given.rehearse else TOTAL))

@@ -144,5 +144,3 @@ def _difference(first: Tensor, second: Tensor) -> float:
 def _size(values: Tensor) -> float:
     finite = values[values.isfinite()]
     return float(finite.abs().max()) if finite.numel() else 0.0
-
-

@@ -5,7 +5,6 @@ Trainings of tests/tiny.yaml and tests/tiny_video.yaml, on street worlds of 32 x
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import tiny
 import torch
+from accelerate.state import AcceleratorState
 
 from blda import configfile
 from blda.engine import checkpoint
@@ -48,8 +48,8 @@ def main() -> None:
         name = f"precision {precision}"
         run = folder / precision
         report.measure(name, lambda p=precision, run=run: precise(worlds, run, p, 2 * steps), needs=5)
-    report.measure("processes", lambda: processes(worlds, folder / "processes", given), needs=20)
     report.measure("SIGTERM saves", lambda: stopped(worlds, folder / "stopped", given), needs=15)
+    report.measure("processes", lambda: processes(worlds, folder / "processes", given), needs=20)
 
 
 def trainer(worlds: Path, run: Path, mode: str, *overrides: str) -> Trainer:
@@ -131,11 +131,14 @@ def processes(worlds: Path, run: Path, given: Settings) -> dict[str, object]:
     configs = [tiny.load(worlds, run / mode, mode, "method=blda", *PLAIN) for mode in tiny.MODES]
     for config in configs:
         Path(config.run).mkdir(parents=True, exist_ok=True)
+    AcceleratorState._reset_state(reset_partial_state=True)  # of what ran before in another precision
     moved = [tiny.moved(config) for config in configs]
     alone = launched(moved, run / "alone", 1, None, given)
     gloo = launched(moved, run / "gloo", 2, "gloo", given)
     one = launched(moved, run / "nccl", 1, "gloo" if given.rehearse else "nccl", given)
-    found: dict[str, object] = {"nccl_with_one_process": [compared(a[0], b[0]) for a, b in zip(alone, one, strict=True)]}
+    found: dict[str, object] = {
+        "nccl_with_one_process": [compared(a[0], b[0]) for a, b in zip(alone, one, strict=True)]
+    }
     for mode, single, both in zip(tiny.MODES, alone, gloo, strict=True):
         found[f"two_processes_{mode}"] = {
             "ranks_alike": compared(both[0], both[1])["bit_for_bit"],
@@ -211,4 +214,3 @@ def stopped(worlds: Path, run: Path, given: Settings) -> dict[str, object]:
 
 if __name__ == "__main__":
     main()
-    gc.collect()

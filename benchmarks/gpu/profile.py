@@ -35,7 +35,9 @@ def kernels(work: Work, device: torch.device, most: int = 12) -> dict[str, objec
     return {
         "ms": round(sum(_own(row, on_gpu) for row in rows) / 1e3, 3),
         "launches": sum(row.count for row in rows),
-        "longest": {row.key[:100]: {"ms": round(_own(row, on_gpu) / 1e3, 3), "calls": row.count} for row in rows[:most]},
+        "longest": {
+            row.key[:100]: {"ms": round(_own(row, on_gpu) / 1e3, 3), "calls": row.count} for row in rows[:most]
+        },
     }
 
 

@@ -25,18 +25,24 @@ FATAL = ("CUDA error", "device-side assert", "illegal memory access", "unspecifi
 
 @dataclass(frozen=True)
 class Settings:
-    """output: folder of the reports. seconds: that the part may take. rehearse: toy sizes on the CPU.
+    """output: folder of the reports. until: when the part has to be done, in seconds of the clock. rehearse: toy sizes on
+    the CPU.
 
     work: folder for worlds and runs, in which data/camvid is the real data if there is any. weights: of
     EfficientNet-lite0, None where there are none. runs: file with the trainings.
     """
 
     output: Path
-    seconds: float
+    until: float
     rehearse: bool
     work: Path
     weights: Path | None
     runs: Path
+
+    @property
+    def seconds(self) -> float:
+        """How many are left."""
+        return self.until - time.time()
 
     @property
     def device(self) -> torch.device:
@@ -48,7 +54,7 @@ def settings(doc: str | None, arguments: Sequence[str] | None = None) -> Setting
     """The settings of a part's command line."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--until", type=float, required=True)
     parser.add_argument("--rehearse", action="store_true")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--weights", type=Path)
@@ -64,7 +70,6 @@ class Report:
 
     def __init__(self, part: str, given: Settings) -> None:
         self.path, self.given = given.output / f"{part}.json", given
-        self._end = time.monotonic() + given.seconds
         kept = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
         self.results: dict[str, object] = kept.get("results", {})
         self.skipped: dict[str, str] = kept.get("skipped", {})
@@ -75,7 +80,7 @@ class Report:
 
     def left(self) -> float:
         """Seconds until the part has to be done."""
-        return self._end - time.monotonic()
+        return self.given.seconds
 
     def put(self, name: str, value: object) -> None:
         """Keep a result."""

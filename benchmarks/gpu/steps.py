@@ -102,9 +102,9 @@ def _measured(case: Case, given: Settings, folder: Path) -> dict[str, object]:
     config = configfile.load(path, kind, overrides)
     trainer = fresh(synthetic(build), config, folder)
     device = trainer.accelerator.device
-    times, peaks = step_time.step_parts(trainer, 2 if given.rehearse else 8)
+    times, peaks = step_time.step_parts(trainer, 2 if given.rehearse else 5)
     found = {**step_time.described(config, trainer.student), "tf32": case.tf32}
-    found |= {"device": str(device), "step_s": pace(trainer, 2 if given.rehearse else 8)}
+    found |= {"device": str(device), "step_s": pace(trainer, 2 if given.rehearse else 5)}
     found |= step_time.summary(times, peaks)
     if case.details:
         batches = trainer.batches(0)

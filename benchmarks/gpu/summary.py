@@ -28,7 +28,10 @@ def goals(reports: Reports) -> dict[str, dict[str, Any]]:
     met = None if failures is None else not {"failed", "error"} & failures.keys()
     found["tests that need a GPU pass"] = {"measured": failures, "met": met}
     agree = _at(reports, ("tests", "kernels"))
-    found["kernels agree with the CPU's"] = {"measured": agree, "met": None if agree is None else agree["agree"] == agree["of"]}
+    found["kernels agree with the CPU's"] = {
+        "measured": agree,
+        "met": None if agree is None else agree["agree"] == agree["of"],
+    }
     return found
 
 

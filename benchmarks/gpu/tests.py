@@ -17,7 +17,9 @@ def main() -> None:
     for name, make in agreement.cases(given.rehearse):
         report.measure(f"kernels: {name}", lambda make=make: agreement.compared(make(), given.device), needs=tests)
     agreed = {name: found["agrees"] for name, found in report.results.items() if name.startswith("kernels: ")}
-    report.put("kernels", {"agree": sum(agreed.values()), "of": len(agreed), "not": [n for n, a in agreed.items() if not a]})
+    report.put(
+        "kernels", {"agree": sum(agreed.values()), "of": len(agreed), "not": [n for n, a in agreed.items() if not a]}
+    )
     # A rehearsal skips them, as any machine without a GPU does.
     files = ["tests/blda_video/test_rules.py"] if given.rehearse else []
     report.put("gpu_tests", pytests.run(["-m", "cuda", *files], report, dict(os.environ)))

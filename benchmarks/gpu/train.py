@@ -81,7 +81,11 @@ def pace(trainer: Trainer, config: Config) -> dict[str, float]:
         trainer.train_step(batches)
     _drain(trainer)
     seconds = (time.perf_counter() - start) / timed
-    return {"seconds_per_step": round(seconds, 4), "cores": len(os.sched_getaffinity(0)), "batch": config.training.batch}
+    return {
+        "seconds_per_step": round(seconds, 4),
+        "cores": len(os.sched_getaffinity(0)),
+        "batch": config.training.batch,
+    }
 
 
 def _drain(trainer: Trainer) -> None:

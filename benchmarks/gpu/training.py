@@ -103,7 +103,9 @@ def encoder(config: Path, overrides: Sequence[str], given: Settings, report: Rep
         return []
     if given.weights is not None:
         return [f"model.encoder.weights={given.weights}"]
-    report.skip("pretrained encoder", "no weights of EfficientNet-lite0 (--weights PATH); the small encoder from scratch")
+    report.skip(
+        "pretrained encoder", "no weights of EfficientNet-lite0 (--weights PATH); the small encoder from scratch"
+    )
     return ["model.encoder={name: small}", "self_training.burn_in=300", "optimizer.lr=2.0e-3"]
 
 
@@ -139,7 +141,9 @@ def train(runs: list[Run], steps: Mapping[str, int], report: Report) -> None:
     for run in runs:
         if run not in going and run.alive:
             run.process.kill()
-            report.skip(f"{run.name} {run.method} {run.seed}", "too few steps would have fitted")
+            late = run.read(PACE) is None
+            reason = "not ready in half of the time" if late else "with it, too few steps would have fitted for all"
+            report.skip(f"{run.name} {run.method} {run.seed}", reason)
     report.put("steps", count)
     for run in going:
         (run.folder / GO).write_text(json.dumps({"steps": count}))

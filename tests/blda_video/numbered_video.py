@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
-import pytest
 
-av = pytest.importorskip("av")
 BITS = 9
 """In a grid of 3 x 3 blocks."""
 TICK = Fraction(1, 600)

@@ -10,6 +10,7 @@ import wave
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -19,7 +20,6 @@ from blda_video.data.video_file import OpenVideos, VideoFile
 from blda_video.data.video_index import read_index
 from numbered_video import number, start_at, turn, write, write_mp4v
 
-av = pytest.importorskip("av")
 CLOSED = "keyint=24:min-keyint=24:scenecut=0:bframes=3:open-gop=0"
 OPEN = "keyint=24:min-keyint=24:scenecut=0:bframes=3:open-gop=1"
 UNEVEN = np.cumsum(np.random.default_rng(0).integers(10, 50, 100)).tolist()
