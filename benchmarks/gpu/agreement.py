@@ -94,7 +94,8 @@ def compared(case: Case, device: torch.device) -> dict[str, object]:
 
 
 LIMITS = {"counts": 0.0, "fit": 2e-3, "table": 1e-3, "correction": 1e-3, "loss": 1e-5, "gradient": 3e-5}
-"""Largest difference allowed, relative to the largest number where that is above 1. Fits are of float32 sums; a gradient is rounded to the type of the logits."""
+"""Largest difference allowed, relative to the largest number where that is above 1. Fits are of float32 sums; a
+gradient is rounded to the type of the logits."""
 
 
 def _everything(case: Case, device: torch.device) -> dict[str, Tensor]:

@@ -75,7 +75,7 @@ def waits(work: Work, device: torch.device) -> dict[str, int]:
     found: Counter[str] = Counter()
 
     def note(message: Warning | str, *_: object, **__: object) -> None:
-        if "synchronizing" in str(message):
+        if "called a synchronizing" in str(message):
             found[_place()] += 1
 
     synchronize(device)

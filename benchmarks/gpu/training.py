@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -29,6 +30,8 @@ from runs import ROOT, spread
 
 EVALUATION = 25.0
 """Seconds that are kept for scoring all runs at once and for writing."""
+SHARED_MEMORY = 2**30
+"""Bytes through which loaders hand their batches on; below that the runs load their data themselves."""
 SHARE = 0.9
 """Of the time that is left, how much the steps may take by the pace that was measured."""
 
@@ -85,6 +88,8 @@ def planned(listed: Mapping[str, Any], given: Settings, report: Report) -> list[
     for name, each in listed["trainings"].items():
         config = ROOT / "configs" / each["config"]
         overrides = [*each["overrides"], *listed["common"], *encoder(config, each["overrides"], given, report)]
+        if shutil.disk_usage("/dev/shm").free < SHARED_MEMORY:
+            overrides.append("training.workers=0")
         if "data/camvid" in _text(config) and not (given.work / "data" / "camvid").exists():
             report.skip(name, "no data/camvid; give its folder by BLDA_SHARED/data/camvid")
             continue
