@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from blda import rng
 from blda.augment import ColourAndBlur
@@ -37,6 +38,7 @@ from blda.spelling import nearest
 from blda.supervised import Supervised
 from blda.teacher import Teacher
 
+NO_DECAY: Mapping[str, optim.Exempt] = {"norms": optim.is_norm, "encoder_layer_norms": optim.is_encoder_layer_norm}
 METHODS = ("source_only", "self_training", "reweighted", "blda")
 AT_START = Extent(opened=4, named=2000)
 """What a run looks at before its first step: seconds."""
@@ -71,9 +73,8 @@ class Build(LossBuild):
         teacher = None if method == "source_only" else self.teacher(student)
         if config.training.checkpointing:
             recompute_blocks(student)
-        settings = config.optimizer
         trained = self.trained(method, student).to(accelerator.device)
-        optimizer = optim.adamw(trained, settings.lr, settings.head_factor, settings.weight_decay)
+        optimizer = self.optimizer(trained)
         statistics = self.statistics(method)
         criterion = self.criterion(method, trained, statistics)
         if pretrained is not None:
@@ -127,6 +128,12 @@ class Build(LossBuild):
         parts = (student, teacher, self.labeller(), criterion, self.augment())
         masked = self.masked(teacher.model.mean)
         return SelfTraining(*parts, len(self.classes), seed, settings.burn_in, self.mixer(), masked, diagnostics)
+
+    def optimizer(self, trained: nn.Module) -> Optimizer:
+        """AdamW over all that is trained."""
+        settings = self.config.optimizer
+        exempt = NO_DECAY[settings.no_decay]
+        return optim.adamw(trained, settings.lr, settings.head_factor, settings.weight_decay, exempt)
 
     def masked(self, mean: Tensor) -> MaskedConsistency | None:
         """The loss of masked target images, if there is one; mean: what the network subtracts, for hidden blocks."""
