@@ -79,7 +79,7 @@ def scan(folder: str | os.PathLike[str], suffix: str, mend: str = "check the dat
     names = [file[: -len(suffix)] for file in files if ends_in(file, suffix)]
     others = ", ".join(f"{count} in {kind}" for kind, count in sorted(other_images(files, suffix).items()))
     if not names:
-        raise ValueError(f"no file {folder}/**/*{suffix}{others and f' (images end {others})'}; {mend}")
+        raise ValueError(f"no file {folder}/**/*{suffix}; {mend}{others and f' (there are {others})'}")
     if others:
         remark(f"of the images below {folder}, {others} are left out, because {suffix} is asked for; {mend}")
     if len(set(names)) < len(names):

@@ -36,7 +36,7 @@ def files_below(folder: str | os.PathLike[str], fix: str, deep: bool = True) -> 
     real, links = [""], []
     while real or links:
         prefix, linked = (real.pop(), False) if real else (links.pop(0), True)
-        path = os.path.join(folder, prefix)
+        path = os.path.join(folder, prefix[:-1]) if prefix else os.fspath(folder)
         if prefix and not _is_new(path, linked, seen):
             continue
         for entry in _listed(path):
@@ -113,7 +113,7 @@ def _is_new(path: str, linked: bool, seen: dict[tuple[int, int], str]) -> bool:
     if first == path:
         return True
     if linked:
-        remark(f"folder {path.rstrip('/')} is a link to {first.rstrip('/')}, whose files count once")
+        remark(f"folder {path} is a link to {first}, whose files count once")
     return False
 
 
