@@ -137,7 +137,7 @@ def moved(config: Config) -> Config:
     start, noise = trainer(config, "start"), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in start.student.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=noise))
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=noise).to(parameter.device))
     path = start.folder / "start.pt"
     checkpoint.save(path, {"student": start.student})
     return dataclasses.replace(config, model=dataclasses.replace(config.model, weights=str(path)))
