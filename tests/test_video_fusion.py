@@ -17,10 +17,10 @@ from blda.data.sample import IGNORE
 from blda.engine import checkpoint, runtime
 from blda.engine.inference import Predictor
 from blda_video.build import VideoBuild
-from blda_video.config import VideoConfig
+from blda_video.config import VideoConfig, WorldSpec
 from blda_video.data.cityscapes_seq import CityscapesSequence
 from blda_video.data.world.world import World
-from blda_video.data.world.writer import WorldSpec, make, sequence_seed
+from blda_video.data.world.writer import make, sequence_seed
 from blda_video.flow.geometry import consistent, pull_labels
 from blda_video.flow.store import FlowStore
 from blda_video.stream import FusedStream

@@ -28,6 +28,7 @@ from blda.data.gta5 import GTA5
 from blda.data.label_space import CITYSCAPES19, CLASS_LISTS
 from blda.data.synthia import Synthia
 from blda_video.build import VideoBuild
+from blda_video.config import WorldSpec
 from blda_video.data.bdd import BDDVid
 from blda_video.data.bdd100k import BDD100k
 from blda_video.data.camvid import CamVidSequence
@@ -43,7 +44,7 @@ from blda_video.data.viper import ViperSequence
 from blda_video.data.world import writer
 from blda_video.data.world.domains import LOOKS
 from blda_video.data.world.world import WorldFrame
-from blda_video.data.world.writer import WorldSpec, make
+from blda_video.data.world.writer import check, label_frames, layout_of, make
 
 SIZE = (32, 64)
 
@@ -124,7 +125,7 @@ def drives(spec: WorldSpec) -> list[Blocks]:
 
 def places(spec: WorldSpec) -> dict[str, tuple[int, int]]:
     """Name of a labelled frame -> its sequence and number."""
-    layout, spots = spec.made_layout(), [(s, t) for s in range(spec.sequences) for t in spec.label_frames]
+    layout, spots = layout_of(spec), [(s, t) for s in range(spec.sequences) for t in label_frames(spec)]
     return {layout.name(Place(spec.split, s, t, spec.frames)): (s, t) for s, t in spots}
 
 
@@ -312,7 +313,7 @@ def test_every_reader_has_a_layout_to_rehearse_with() -> None:
 )
 def test_what_a_layout_cannot_be_is_refused(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(WorldSpec(tmp_path, "viper", "source", sequences=1, frames=1, size=SIZE), **changes)
+        check(replace(WorldSpec(tmp_path, "viper", "source", sequences=1, frames=1, size=SIZE), **changes))
 
 
 def test_odd_sizes_are_an_error_of_videos_that_names_the_file(tmp_path: Path) -> None:
