@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -109,6 +108,7 @@ def test_fusion_starts_anew_in_every_folder_and_a_continued_run_is_the_same(run,
 
 
 def test_a_video_is_read_and_written_frame_by_frame(run, tmp_path):
+    av = pytest.importorskip("av")
     source, drawn, labels = _film(tmp_path / "in.mp4"), tmp_path / "deep" / "drawn.mp4", tmp_path / "labels"
     read = open_footage(source)
     assert read.rate == pytest.approx(12.5)
