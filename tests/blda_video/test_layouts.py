@@ -322,6 +322,7 @@ def test_what_a_layout_cannot_be_is_refused(tmp_path: Path, changes: dict, messa
 
 
 def test_odd_sizes_are_an_error_of_videos_that_names_the_file(tmp_path: Path) -> None:
+    pytest.importorskip("av")
     layout = LAYOUTS["videos"]()
     image = np.zeros((33, 64, 3), np.uint8)
     world = SimpleNamespace(frames=1, frame=lambda t: SimpleNamespace(image=image))
