@@ -10,7 +10,6 @@ import wave
 from collections.abc import Callable
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -18,7 +17,7 @@ from blda_video.data import video_file
 from blda_video.data.video_decoders import PyAVDecoder
 from blda_video.data.video_file import OpenVideos, VideoFile
 from blda_video.data.video_index import read_index
-from numbered_video import number, start_at, turn, write, write_mp4v
+from numbered_video import av, number, start_at, turn, write, write_mp4v
 
 CLOSED = "keyint=24:min-keyint=24:scenecut=0:bframes=3:open-gop=0"
 OPEN = "keyint=24:min-keyint=24:scenecut=0:bframes=3:open-gop=1"
