@@ -13,13 +13,13 @@ import dataclasses
 import os
 from pathlib import Path
 
-import tiny
 import torch
 from accelerate import PartialState
-from kinds import of_run
 from torch import distributed as dist
 
+import tiny
 from blda import configfile
+from kinds import of_run
 
 
 def main() -> None:
