@@ -80,6 +80,11 @@ class PublishedColourAndBlur:
         return published_blur(image, 0.15 + sigma) if blur < self.blur else image
 
 
+def unchanged(image: Tensor, draw: tuple[int, ...]) -> Tensor:
+    """The images as they are."""
+    return image
+
+
 def published_blur(image: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of an image (..., H, W) with the published kernel: about a tenth of each side, mirrored borders."""
     rows, columns = (min(_published_taps(side), _MOST_TAPS) for side in image.shape[-2:])

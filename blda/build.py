@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from blda import rng
-from blda.augment import ColourAndBlur, PublishedColourAndBlur
+from blda.augment import ColourAndBlur, PublishedColourAndBlur, unchanged
 from blda.build_loss import LossBuild
 from blda.build_network import HEADS, network
 from blda.consistency import MaskedConsistency
@@ -124,8 +124,9 @@ class Build(LossBuild):
         if settings.masked is None:
             return None
         blocks = (settings.masked.block, settings.masked.ratio)
-        mask = BlockMask(self.jitter(seed, together=True), seed, *blocks, mean.flatten().unbind())
-        return MaskedConsistency(mask, self.with_detail(PlainLoss(), PlainLoss()))
+        before = self.jitter(seed, together=True) if settings.masked.jitter else unchanged
+        mask = BlockMask(before, seed, *blocks, mean.flatten().unbind())
+        return MaskedConsistency(mask, self.with_detail(PlainLoss(), PlainLoss()), settings.masked.domains == "both")
 
     def jitter(self, seed: int, together: bool = False) -> Augment:
         """Colour jitter and blur; together: see `PublishedColourAndBlur`."""

@@ -133,6 +133,18 @@ class Mask:
 
 
 @dataclass(frozen=True)
+class Masked(Mask):
+    """Images of a loss of their own. domains: 'target', or 'both' for every other image from the source, with its
+    label. jitter: jitter and blur them before."""
+
+    domains: str = "target"
+    jitter: bool = True
+
+    def __post_init__(self) -> None:
+        _one_of("self_training.masked.domains", self.domains, "target", "both")
+
+
+@dataclass(frozen=True)
 class SelfTraining:
     """METHOD 6. momentum: of the teacher. ignore_top, ignore_bottom: rows of the target crop without pseudo-label.
     margins: top, bottom, left and right of the whole resized target image without pseudo-label, wherever the crop lies,
@@ -150,7 +162,7 @@ class SelfTraining:
     jitter: float = 0.8
     blur: float = 0.5
     margins: tuple[int, int, int, int] | None = None
-    masked: Mask | None = None
+    masked: Masked | None = None
     burn_in: int = 0
     augment: str = "per_image"
     classmix: str = "per_image"
