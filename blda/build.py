@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from blda import rng
-from blda.augment import ColourAndBlur
+from blda.augment import ColourAndBlur, PublishedColourAndBlur, unchanged
 from blda.build_loss import LossBuild
 from blda.build_network import HEADS, network
 from blda.consistency import MaskedConsistency
@@ -28,7 +28,7 @@ from blda.engine.views import Flipped, Sliding
 from blda.labels import TeacherLabels
 from blda.losses import Criterion, PlainLoss
 from blda.masking import Augment, BlockMask
-from blda.mixing import ClassMix
+from blda.mixing import ClassMix, chosen_classes, chosen_classes_of_batch
 from blda.models.features import FeatureTap
 from blda.models.recompute import recompute_blocks
 from blda.models.segmenter import Segmenter
@@ -140,9 +140,19 @@ class Build(LossBuild):
         settings, seed = self.config.self_training, rng.seed_of(self.config.seed, "masked")
         if settings.masked is None:
             return None
-        augment = ColourAndBlur(seed, settings.strength, settings.jitter, settings.blur)
-        mask = BlockMask(augment, seed, settings.masked.block, settings.masked.ratio, mean.flatten().unbind())
-        return MaskedConsistency(mask, self.with_detail(PlainLoss(), PlainLoss()))
+        blocks = (settings.masked.block, settings.masked.ratio)
+        before = self.jitter(seed, together=True) if settings.masked.jitter else unchanged
+        mask = BlockMask(before, seed, *blocks, mean.flatten().unbind())
+        return MaskedConsistency(mask, self.with_detail(PlainLoss(), PlainLoss()), settings.masked.domains == "both")
+
+    def jitter(self, seed: int, together: bool = False) -> Augment:
+        """Colour jitter and blur; together: see `PublishedColourAndBlur`."""
+        settings = self.config.self_training
+        strengths = (settings.strength, settings.jitter, settings.blur)
+        if settings.augment == "per_image":
+            return ColourAndBlur(seed, *strengths)
+        batch = self.config.training.batch * self.accelerator.num_processes
+        return PublishedColourAndBlur(seed, batch, *strengths, together)
 
     def plan(self) -> Plan:
         """When things happen."""
@@ -185,12 +195,13 @@ class Build(LossBuild):
 
     def augment(self) -> Augment:
         """What is done to the image of the second loss."""
-        settings = self.config.self_training
-        return ColourAndBlur(self.config.seed, settings.strength, settings.jitter, settings.blur)
+        return self.jitter(self.config.seed)
 
     def mixer(self) -> Mixer:
         """What makes of a source and a target batch the images of the second loss."""
-        return ClassMix(len(self.classes), self.config.seed)
+        published = self.config.self_training.classmix == "per_batch"
+        choose = chosen_classes_of_batch if published else chosen_classes
+        return ClassMix(len(self.classes), self.config.seed, choose)
 
     def metrics(self) -> Sequence[Metric]:
         """What evaluation measures."""
