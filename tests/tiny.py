@@ -18,8 +18,8 @@ from blda.config import Config
 from blda.engine import checkpoint, runtime
 from blda.engine.trainer import Trainer
 from blda_video.build import VideoBuild
-from blda_video.config import VideoConfig
-from blda_video.data.world.writer import WorldSpec, make
+from blda_video.config import VideoConfig, WorldSpec
+from blda_video.data.world.writer import make
 
 TESTS = Path(__file__).parent
 MODES = {"image": ("tiny.yaml", Config), "video": ("tiny_video.yaml", VideoConfig)}

@@ -19,6 +19,12 @@ def mixtures(device: str) -> ModuleType | None:
 
 
 @cache
+def fused(device: str) -> ModuleType | None:
+    """The module with `fit` and `aligned`, of all mixtures in one launch, for a GPU only; None elsewhere."""
+    return import_module("blda.kernels.cuda_mixtures") if device == "cuda" and find_spec("triton") else None
+
+
+@cache
 def kernels(device: str) -> ModuleType | None:
     """The module for a device type, with `count` and `loss_and_gradient`; None where plain torch does the work."""
     needs = NEEDS.get(device)
