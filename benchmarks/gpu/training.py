@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from blda import atomic
 from blda.configfile import load
 from blda_video.config import VideoConfig
 from blda_video.data.world.writer import ensure
@@ -151,7 +152,7 @@ def train(runs: list[Run], steps: Mapping[str, int], report: Report) -> None:
             report.skip(f"{run.name} {run.method} {run.seed}", reason)
     report.put("steps", count)
     for run in going:
-        (run.folder / GO).write_text(json.dumps({"steps": count}))
+        atomic.write(run.folder / GO, json.dumps({"steps": count}))
     wait(going, SCORES, report, until=EVALUATION)
     for run in going:
         if run.alive and run.read(SCORES) is None:
