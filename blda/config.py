@@ -72,14 +72,19 @@ class Evaluation:
 @dataclass(frozen=True)
 class Data:
     """on_error: what training does at a frame whose files cannot be used: 'stop', or 'skip' it for another frame,
-    counted and reported. cache: folder for class statistics, null for `<run>/cache`; runs may share one."""
+    counted and reported. on_unseen: what it does when no label of the source shows a class that is scored: 'stop', or
+    'warn', for trials with a few images. cache: folder for class statistics, null for `<run>/cache`; runs may share one.
+    """
 
     on_error: str = "stop"
+    on_unseen: str = "stop"
     cache: str | None = None
 
     def __post_init__(self) -> None:
         if self.on_error not in ("stop", "skip"):
             raise ValueError(f"data.on_error is '{self.on_error}'; use stop or skip")
+        if self.on_unseen not in ("stop", "warn"):
+            raise ValueError(f"data.on_unseen is '{self.on_unseen}'; use stop or warn")
 
 
 @dataclass(frozen=True)
