@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -16,7 +17,7 @@ from blda.build_loss import LossBuild
 from blda.build_network import HEADS, network
 from blda.consistency import MaskedConsistency
 from blda.data.check import Extent
-from blda.data.report import require
+from blda.data.report import require, warnings_of
 from blda.diagnostics import StatisticsDiagnostics
 from blda.engine import checkpoint, optim
 from blda.engine.evaluate import Evaluator
@@ -38,6 +39,7 @@ from blda.spelling import nearest
 from blda.supervised import Supervised
 from blda.teacher import Teacher
 
+_LOG = logging.getLogger(__name__)
 NO_DECAY: Mapping[str, optim.Exempt] = {"norms": optim.is_norm, "encoder_layer_norms": optim.is_encoder_layer_norm}
 METHODS = ("source_only", "self_training", "reweighted", "blda")
 AT_START = Extent(opened=4, named=2000)
@@ -60,6 +62,9 @@ class Build(LossBuild):
             self.things()
         for report in self.examine(methods, AT_START):
             require(report)
+            if self.accelerator.is_main_process:
+                for text in warnings_of(report):
+                    _LOG.warning("%s", text)
 
     def trainer(self, method: str, folder: Path) -> Trainer:
         """A trainer at step 0 for one of METHODS, keeping its files in `folder`."""

@@ -82,7 +82,9 @@ class DataBuild:
             least = rare.min_pixels + self.published_draws
             counted = {"count": partial(self.class_counts, tolerant=True), "min_pixels": least}
         learnt, scored = {"the run": self.classes}, {f"protocol {p.name}": p.classes for p in self.protocols}
-        yield self.check(Role("source", self.source_data, self.classes, learnt, tolerant, **counted), extent)
+        scores = self.config.data.on_unseen == "stop"
+        needed = {name for protocol in self.protocols for name in protocol.classes if scores}
+        yield self.check(Role("source", self.source_data, self.classes, learnt, needed, tolerant, **counted), extent)
         if set(methods) != {"source_only"}:
             yield self.check(Role("target", self.target_data, self.classes, tolerant=tolerant), extent)
         yield self.check(Role("evaluation", self.evaluation_data, self.classes, scored), extent)

@@ -81,8 +81,8 @@ class ClassifyBuild(Build):
 
     def check(self, role: Role, extent: Extent) -> DataReport:
         """A check of one data set; what its images show is known without opening them."""
-        dataset, failed = attempt(role)
-        return failed or inspect(replace(role, count=self.class_counts), dataset, extent, look)
+        made = attempt(role)
+        return made.failed or inspect(replace(role, count=self.class_counts), made, extent, look)
 
     def class_counts(self, source: Images, tolerant: bool = True) -> ClassCounts:
         """The class of every frame, as counts."""

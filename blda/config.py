@@ -83,19 +83,22 @@ class Evaluation:
 @dataclass(frozen=True)
 class Data:
     """on_error: what training does at a frame whose files cannot be used: 'stop', or 'skip' it for another frame,
-    counted and reported. cache: folder for class statistics, null for `<run>/cache`; runs may share one.
+    counted and reported. on_unseen: what it does when no label of the source shows a class that is scored: 'stop', or
+    'warn', for trials with a few images. cache: folder for class statistics, null for `<run>/cache`; runs may share one.
     draws: 'epochs' shows every frame once an epoch, takes frames of `rare.min_pixels` on for a class, and draws a crop
     at most 10 times; 'published' draws with replacement, takes frames of more than that, and draws at most 11 times.
     label_resize: 'nearest_exact' labels a pixel by the nearest centre, 'nearest' by what lies under its upper left
     corner (published), as OpenCV names them."""
 
     on_error: str = "stop"
+    on_unseen: str = "stop"
     cache: str | None = None
     draws: str = "epochs"
     label_resize: str = "nearest_exact"
 
     def __post_init__(self) -> None:
         _one_of("data.on_error", self.on_error, "stop", "skip")
+        _one_of("data.on_unseen", self.on_unseen, "stop", "warn")
         _one_of("data.draws", self.draws, "epochs", "published")
         _one_of("data.label_resize", self.label_resize, "nearest_exact", "nearest")
 

@@ -153,6 +153,8 @@ class Pictures:
 
     def _show(self, frame: Any) -> None:
         self._ready.append(frame)
+        if frame.pts is None:
+            return
         if self._first is None:
             self._first = frame.pts
             self._damaged = {time: at for time, at in self._damaged.items() if time >= self._first}
