@@ -60,7 +60,7 @@ def test_scores_equal_the_direct_evaluation(classes, tau):
     found, direct = scores(logits, alignment(target, source), tau), _direct(logits, target, source, tau)
     error = (found - direct).abs()
     assert error.flatten().quantile(0.99) < 0.02
-    assert error.max() < 0.05
+    assert error.max() < 0.05 * tau  # a cell that is wrong is off by at least twice as much somewhere
     first, second = (
         direct.topk(min(2, classes), 1).values.unbind(1) if classes > 1 else (direct[:, 0] + 1, direct[:, 0])
     )
