@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from blda import rng
 from blda.augment import ColourAndBlur, PublishedColourAndBlur, unchanged
@@ -16,6 +17,7 @@ from blda.build_network import HEADS, network
 from blda.consistency import MaskedConsistency
 from blda.data.check import Extent
 from blda.data.report import require
+from blda.diagnostics import StatisticsDiagnostics
 from blda.engine import checkpoint, optim
 from blda.engine.evaluate import Evaluator
 from blda.engine.inference import Predictor
@@ -31,11 +33,12 @@ from blda.models.features import FeatureTap
 from blda.models.recompute import recompute_blocks
 from blda.models.segmenter import Segmenter
 from blda.parts import Constructors
-from blda.selftrain import Labeller, Mixer, SelfTraining
+from blda.selftrain import Diagnostics, Labeller, Mixer, SelfTraining
 from blda.spelling import nearest
 from blda.supervised import Supervised
 from blda.teacher import Teacher
 
+NO_DECAY: Mapping[str, optim.Exempt] = {"norms": optim.is_norm, "encoder_layer_norms": optim.is_encoder_layer_norm}
 METHODS = ("source_only", "self_training", "reweighted", "blda")
 AT_START = Extent(opened=4, named=2000)
 """What a run looks at before its first step: seconds."""
@@ -70,10 +73,10 @@ class Build(LossBuild):
         teacher = None if method == "source_only" else self.teacher(student)
         if config.training.checkpointing:
             recompute_blocks(student)
-        settings = config.optimizer
         trained = self.trained(method, student).to(accelerator.device)
-        optimizer = optim.adamw(trained, settings.lr, settings.head_factor, settings.weight_decay)
-        criterion = self.criterion(method, trained)
+        optimizer = self.optimizer(trained)
+        statistics = self.statistics(method)
+        criterion = self.criterion(method, trained, statistics)
         if pretrained is not None:
             trained = FeatureTap(trained, student.encoder)
             criterion = self.with_feature_distance(criterion, pretrained)
@@ -83,7 +86,8 @@ class Build(LossBuild):
             wrapped = torch.compile(wrapped)
         batches = self.batches(adapts=teacher is not None)
         log = RunLog(folder, self.classes, accelerator.is_main_process, config.log.bar, self.protocols[0].name)
-        parts = self.method(method, wrapped, teacher, criterion)
+        diagnostics = None if statistics is None else StatisticsDiagnostics(*statistics, self.classes)
+        parts = self.method(method, wrapped, teacher, criterion, diagnostics)
         measure, plan = self.evaluator(), self.plan()
         predict = self.predictor(student)
         return Trainer(
@@ -109,14 +113,27 @@ class Build(LossBuild):
         """The student's moving average."""
         return Teacher(student, self.config.self_training.momentum, self.accelerator.autocast)
 
-    def method(self, name: str, student: nn.Module, teacher: Teacher | None, criterion: Criterion) -> Method:
+    def method(
+        self,
+        name: str,
+        student: nn.Module,
+        teacher: Teacher | None,
+        criterion: Criterion,
+        diagnostics: Diagnostics | None = None,
+    ) -> Method:
         """What is trained for, around the wrapped student; all of METHODS but the first are one in kind."""
         if teacher is None:
             return Supervised(student, criterion)
         settings, seed = self.config.self_training, self.config.seed
         parts = (student, teacher, self.labeller(), criterion, self.augment())
         masked = self.masked(teacher.model.mean)
-        return SelfTraining(*parts, len(self.classes), seed, settings.burn_in, self.mixer(), masked)
+        return SelfTraining(*parts, len(self.classes), seed, settings.burn_in, self.mixer(), masked, diagnostics)
+
+    def optimizer(self, trained: nn.Module) -> Optimizer:
+        """AdamW over all that is trained."""
+        settings = self.config.optimizer
+        exempt = NO_DECAY[settings.no_decay]
+        return optim.adamw(trained, settings.lr, settings.head_factor, settings.weight_decay, exempt)
 
     def masked(self, mean: Tensor) -> MaskedConsistency | None:
         """The loss of masked target images, if there is one; mean: what the network subtracts, for hidden blocks."""

@@ -216,13 +216,19 @@ class Blda:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW with a linear warm-up, then linear decay to zero. clip: largest gradient norm, null for none."""
+    """AdamW with a linear warm-up, then linear decay to zero. no_decay: weights that do not decay, `norms` or, as
+    published, only `encoder_layer_norms`. clip: largest gradient norm, null for none."""
 
     lr: float = 6e-5
     head_factor: float = 10.0
     weight_decay: float = 0.01
+    no_decay: str = "norms"
     warmup: int = 1500
     clip: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.no_decay not in ("norms", "encoder_layer_norms"):
+            raise ValueError(f"optimizer.no_decay is '{self.no_decay}'; use norms or encoder_layer_norms")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from blda import rng
 from blda.data.draws import Draw
+from blda.data.files import orientation
 from blda.data.frames import Frame, Reader
 from blda.data.label_space import LabelTable
 from blda.data.sample import Sample, unit_floats
@@ -57,6 +58,12 @@ def read_ids(
     if table is None:
         raise ValueError(f"frame {frame.name} has a label but the data set no label table; pass one or labelled=False")
     ids, classes = table.compact(reader.read_label(frame.label), frame.label)
+    turned = orientation(frame.image), orientation(frame.label)
+    if turned[1] not in (1, turned[0]):
+        raise ValueError(
+            f"label {frame.label} has EXIF orientation {turned[1]} but its image {frame.image} {turned[0]}; "
+            "save the label upright, without the tag"
+        )
     if ids.shape != image.shape[:2]:
         raise ValueError(
             f"image {frame.image} is {image.shape[:2]} but its label {frame.label} is {ids.shape} (height, width); "

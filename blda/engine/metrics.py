@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from blda.data import measured_bias
 from blda.data.protocols import Protocol
 from blda.data.sample import IGNORE, Sample
-from blda.engine import bias
 
 
 class Metric(Contract):
@@ -57,7 +57,7 @@ class Confusion:
         """The numbers of the first protocol, those of all under PROTOCOL/, and bias/CLASS, a fraction that knows no
         protocol."""
         counts = self.counts.cpu()
-        scores = bias.scores(counts, self.classes)
+        scores = measured_bias.scores(counts, self.classes)
         for index, protocol in enumerate(self.protocols):
             numbers = self.numbers(protocol, counts)
             scores.update(numbers if index == 0 else {})
