@@ -59,10 +59,10 @@ class Protocol:
         iou = _percent(hits, truth + predicted - hits)
         accuracy = _percent(hits, truth)
         means = {"mIoU": _over(np.mean, iou), "mAcc": _over(np.mean, accuracy), "std": _over(np.std, iou)}
-        means |= {"mIoU_classes": _known(iou), "mAcc_classes": _known(accuracy), "protocol_classes": len(self.classes)}
         ious = {f"iou/{name}": float(value) for name, value in zip(self.classes, iou, strict=True)}
         accuracies = {f"acc/{name}": float(value) for name, value in zip(self.classes, accuracy, strict=True)}
-        return means | ious | accuracies
+        over = {"mIoU_classes": _known(iou), "mAcc_classes": _known(accuracy), "protocol_classes": len(self.classes)}
+        return means | ious | accuracies | {name: float(count) for name, count in over.items()}
 
     def _scored(self, confusion: np.ndarray, classes: list[str]) -> np.ndarray:
         """Counts over the scored classes and, last, one row and column for all others."""
