@@ -94,7 +94,9 @@ def other_images(files: Iterable[str], suffix: str) -> Counter[str]:
         stem, dot, kind = file.rpartition(".")
         if ends_in(file, suffix):
             taken.add(file[: -len(suffix)])
-        elif f"{dot}{kind}".lower() in IMAGE_SUFFIXES and f"{dot}{kind}".lower() != PurePosixPath(suffix).suffix.lower():
+        elif (
+            f"{dot}{kind}".lower() in IMAGE_SUFFIXES and f"{dot}{kind}".lower() != PurePosixPath(suffix).suffix.lower()
+        ):
             others.append((stem, f"{dot}{kind}"))
     return Counter(kind for stem, kind in others if stem not in taken)
 

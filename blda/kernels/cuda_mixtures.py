@@ -43,9 +43,7 @@ def fit(mixture: Mixture, counts: Tensor, iterations: int) -> Mixture:
     cells, padded = fitted.means.numel() // components, max(2, triton.next_power_of_2(components))
     if cells:
         with torch.cuda.device_of(counts):
-            _fit[(cells,)](
-                *given, counts.contiguous(), *fitted, components, padded, iterations, NODES, num_warps=WARPS
-            )
+            _fit[(cells,)](*given, counts.contiguous(), *fitted, components, padded, iterations, NODES, num_warps=WARPS)
     return fitted
 
 
