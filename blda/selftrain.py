@@ -18,7 +18,7 @@ from blda.teacher import Teacher
 
 Labeller = Callable[[Teacher, Sample], PseudoLabels]
 Mixer = Callable[[Sample, Sample, PseudoLabels], Mixed]
-Consistency = Callable[[nn.Module, Sample, PseudoLabels], Tensor]
+Consistency = Callable[[nn.Module, Sample, PseudoLabels, Sample], Tensor]
 
 
 class Diagnostics(Protocol):
@@ -45,7 +45,7 @@ class SelfTraining:
     student: the wrapped model, so that gradients are averaged over processes. labeller: makes pseudo-labels of the
     clean target. classes: C. seed: of everything drawn. burn_in: steps on the source alone first, for networks that
     start without pretrained weights: their first pseudo-labels are noise. mixer: makes of (source, target, pseudo) what
-    the second loss is of; None for ClassMix. masked: a third loss, of (student, target, pseudo); None for no third.
+    the second loss is of; None for ClassMix. masked: a third loss, of (student, target, pseudo, source); None for none.
     diagnostics: draws the criterion's statistics and compares them with labels; None for a criterion without.
     """
 
@@ -81,7 +81,7 @@ class SelfTraining:
         image = self.augment(mixed.image, target.draw)
         yield "mixed", self.criterion.mixed(self.student(image), mixed, pseudo)
         if self.masked is not None:
-            yield "masked", self.masked(self.student, target, pseudo)
+            yield "masked", self.masked(self.student, target, pseudo, source)
 
     def after_step(self, student: nn.Module) -> None:
         """Move the teacher; student: the bare model, after the optimizer's step."""

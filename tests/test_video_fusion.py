@@ -132,7 +132,8 @@ def test_decay_zero_is_alone_and_all_numbers_are_those_of_a_direct_loop(run, wor
     reader = parts.reader("evaluation.reader", parts.config.evaluation.reader, labelled=True)
     for name, decay in (("alone", 0.0), ("0.8", 0.8)):
         expected = _direct(parts, reader, parts.predictor(student), decay)
-        assert {key: found["streams"][name][key] for key in expected} == expected
+        # A pixel whose two likeliest classes tie may fall to either: one more or less of some thousands.
+        assert {key: found["streams"][name][key] for key in expected} == pytest.approx(expected, abs=0.1)
 
 
 def _direct(parts: VideoBuild, reader: CityscapesSequence, predict: Predictor, decay: float) -> dict[str, float]:

@@ -52,9 +52,9 @@ def make_worlds(
 
 
 def roots(worlds: Path) -> list[str]:
-    """Overrides by which a config of VIPER and Cityscapes-Seq reads the worlds."""
+    """Overrides by which a config of VIPER and Cityscapes-Seq reads the worlds, which do not show every class."""
     parts = {"source": "viper", "target": "city", "evaluation": "city"}
-    return [f"{part}.reader.root={worlds / folder}" for part, folder in parts.items()]
+    return [f"{part}.reader.root={worlds / folder}" for part, folder in parts.items()] + ["data.on_unseen=warn"]
 
 
 def load(worlds: Path, run: Path, mode: str, *overrides: str) -> Config:

@@ -16,10 +16,10 @@ import time
 import warnings
 from pathlib import Path
 
-import tiny
 import torch
 from accelerate.state import AcceleratorState
 
+import tiny
 from blda import configfile
 from blda.engine import checkpoint
 from blda.engine.trainer import Trainer

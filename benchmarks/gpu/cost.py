@@ -7,9 +7,9 @@ device with nothing else to do. `queued_more_ms` is per call when many follow ea
 
 from __future__ import annotations
 
-import blda_cost
 import torch
 
+import blda_cost
 from blda.balance import alignment
 from blda.data.sample import IGNORE
 from blda.kernels.choice import kernels

@@ -75,7 +75,7 @@ def waits(work: Work, device: torch.device) -> dict[str, int]:
     found: Counter[str] = Counter()
 
     def note(message: Warning | str, *_: object, **__: object) -> None:
-        if "synchronizing" in str(message):
+        if "called a synchronizing" in str(message):
             found[_place()] += 1
 
     synchronize(device)
@@ -94,7 +94,7 @@ def waits(work: Work, device: torch.device) -> dict[str, int]:
 
 def _place() -> str:
     """The line of ours nearest to the call, else the nearest of all."""
-    stack = [frame for frame in traceback.extract_stack()[:-2] if Path(frame.filename) != Path(__file__)]
+    stack = [frame for frame in traceback.extract_stack() if Path(frame.filename) != Path(__file__)]
     ours = [frame for frame in stack if frame.filename.startswith(PACKAGES)]
     frame, called = (ours or stack)[-1], stack[-1]
     inside = f" ({Path(called.filename).name}:{called.lineno} {called.name})" if called is not frame else ""

@@ -22,7 +22,8 @@ def run(arguments: list[str], report: Report, environment: dict[str, str]) -> di
     """Counts by outcome, names and messages of failures, reasons of skips; of what was run when the time was over."""
     lines = report.given.work / f"{report.path.stem}.jsonl"
     lines.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "-p", "gpu.pytests", "-q", "--tb=short", *arguments]
+    options = ["-q", "--tb=short", "--continue-on-collection-errors"]
+    command = [sys.executable, "-m", "pytest", "-p", "gpu.pytests", *options, *arguments]
     process = subprocess.Popen(command, cwd=ROOT, env={**environment, LINES: str(lines)})
     while process.poll() is None and report.left() > 3:
         time.sleep(0.5)

@@ -13,13 +13,14 @@ import dataclasses
 import os
 from pathlib import Path
 
-import tiny
 import torch
 from accelerate import PartialState
-from kinds import of_run
 from torch import distributed as dist
 
+import tiny
 from blda import configfile
+from gpu.steps import set_tf32
+from kinds import of_run
 
 
 def main() -> None:
@@ -33,6 +34,7 @@ def main() -> None:
     else:
         PartialState(cpu=not torch.cuda.is_available(), backend=given.backend)
     torch.set_num_threads(1)
+    set_tf32(False)  # its rounding depends on the size of the batch
     for file in given.files:
         config = configfile.load(file, of_run(file)[0])
         training = dataclasses.replace(config.training, batch=config.training.batch // count)

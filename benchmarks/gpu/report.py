@@ -25,11 +25,10 @@ FATAL = ("CUDA error", "device-side assert", "illegal memory access", "unspecifi
 
 @dataclass(frozen=True)
 class Settings:
-    """output: folder of the reports. until: when the part has to be done, in seconds of the clock. rehearse: toy sizes on
-    the CPU.
+    """output: folder of the reports. until: when the part has to be done, in seconds of the clock.
 
-    work: folder for worlds and runs, in which data/camvid is the real data if there is any. weights: of
-    EfficientNet-lite0, None where there are none. runs: file with the trainings.
+    rehearse: toy sizes on the CPU. work: folder for worlds and runs, in which data/camvid is the real data if there is
+    any. weights: of EfficientNet-lite0, None where there are none. runs: file with the trainings.
     """
 
     output: Path

@@ -13,18 +13,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import step_time
 import torch
 from accelerate.state import AcceleratorState
-from kinds import of_run
-from synthetic import synthetic
 
+import step_time
 from blda import configfile
 from blda.engine import runtime
 from blda.engine.trainer import Trainer
 from gpu import profile
 from gpu.report import Report, Settings, settings, usable
+from kinds import of_run
 from runs import ROOT
+from synthetic import synthetic
 
 FLOAT, BFLOAT = "training.precision='no'", "training.precision=bf16"
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import time
 from pathlib import Path
@@ -56,6 +55,7 @@ def main() -> None:
     took = time.monotonic() - start
     whole = bool(scores)
     scores = scores or trainer.evaluate()
+    named = {protocol.name for protocol in parts.protocols}  # what stands under them stands without them too
     trainer.log.close()
     found = {
         "device": str(parts.accelerator.device),
@@ -64,7 +64,7 @@ def main() -> None:
         "steps_done": trainer.step,
         "to_the_end": whole,
         "seconds": round(took, 1),
-        "scores": {key: value if math.isfinite(value) else None for key, value in scores.items()},
+        "scores": atomic.finite({key: scores[key] for key in scores if key.split("/")[0] not in named}),
     }
     atomic.write(folder / SCORES, json.dumps(found))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from blda import atomic
 from blda.configfile import load
 from blda_video.config import VideoConfig
 from blda_video.data.world.writer import ensure
@@ -29,6 +31,8 @@ from runs import ROOT, spread
 
 EVALUATION = 25.0
 """Seconds that are kept for scoring all runs at once and for writing."""
+SHARED_MEMORY = 2**30
+"""Bytes through which loaders hand their batches on; below that the runs load their data themselves."""
 SHARE = 0.9
 """Of the time that is left, how much the steps may take by the pace that was measured."""
 
@@ -85,6 +89,8 @@ def planned(listed: Mapping[str, Any], given: Settings, report: Report) -> list[
     for name, each in listed["trainings"].items():
         config = ROOT / "configs" / each["config"]
         overrides = [*each["overrides"], *listed["common"], *encoder(config, each["overrides"], given, report)]
+        if shutil.disk_usage("/dev/shm").free < SHARED_MEMORY:
+            overrides.append("training.workers=0")
         if "data/camvid" in _text(config) and not (given.work / "data" / "camvid").exists():
             report.skip(name, "no data/camvid; give its folder by BLDA_SHARED/data/camvid")
             continue
@@ -146,7 +152,7 @@ def train(runs: list[Run], steps: Mapping[str, int], report: Report) -> None:
             report.skip(f"{run.name} {run.method} {run.seed}", reason)
     report.put("steps", count)
     for run in going:
-        (run.folder / GO).write_text(json.dumps({"steps": count}))
+        atomic.write(run.folder / GO, json.dumps({"steps": count}))
     wait(going, SCORES, report, until=EVALUATION)
     for run in going:
         if run.alive and run.read(SCORES) is None:

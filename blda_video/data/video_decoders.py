@@ -14,6 +14,9 @@ from blda_video.data.video_index import VideoIndex, pyav
 
 _WHOLE = 1
 """FFmpeg's AV_PICTURE_TYPE_I."""
+_MARKING = ("h264", "hevc")
+"""Codecs whose decoders mark damaged pictures. Of the others only strict decoding tells, an error in place of a picture;
+these it would fail on whole files, for the pictures before a key frame that decoding began at."""
 
 
 class Damaged(ValueError):
@@ -30,6 +33,7 @@ class PyAVDecoder:
     def __init__(self, path: Path, index: VideoIndex) -> None:
         self._path, self._index = path, index
         self._times, self._keys = index.times.tolist(), index.keys.tolist()
+        self._shown_times = set(self._times)
         self._key_times = {self._times[key] for key in self._keys}
         self._open()
 
@@ -46,11 +50,13 @@ class PyAVDecoder:
         self._file = pyav().open(str(self._path))
         self._stream = self._file.streams.best("video")
         self._stream.thread_type, self._stream.codec_context.thread_count = "NONE", 1
-        self._start(0)
+        if self._stream.codec_context.name not in _MARKING:
+            self._stream.codec_context.options = {"err_detect": "explode"}
+        self._start()
 
-    def _start(self, key: int) -> None:
-        """Decode from where the file is, at a key frame."""
-        self._pictures = Pictures(self._file.demux(self._stream), self._times[key], self._key_times)
+    def _start(self) -> None:
+        """Decode from where the file is."""
+        self._pictures = Pictures(self._file.demux(self._stream), self._shown_times, self._key_times)
         self._at = -1
 
     def _find(self, i: int) -> Any:
@@ -69,7 +75,7 @@ class PyAVDecoder:
     def _seek(self, key: int) -> bool:
         """Go to a key frame; False where that does not decode to a whole picture, so that more must come before."""
         self._file.seek(self._times[key], stream=self._stream, backward=True)
-        self._start(key)
+        self._start()
         first = self._pictures.peek()
         return first is not None and int(first.pict_type) == _WHOLE
 
@@ -89,12 +95,13 @@ class PyAVDecoder:
 class Pictures:
     """Frames in the order they are shown, and what was met while they were decoded, in the order of decoding.
 
-    packets: from a key frame on. first: its time; pictures before it look back at what is not there. keys: times of
-    all key frames.
+    packets: from anywhere in the file. Until a first picture is shown, errors are no damage: what is decoded looks back
+    at what was not read. times, keys: those of all frames and of key frames.
     """
 
-    def __init__(self, packets: Iterator[Any], first: int, keys: Collection[int]) -> None:
-        self._packets, self._first, self._keys = packets, first, keys
+    def __init__(self, packets: Iterator[Any], times: Collection[int], keys: Collection[int]) -> None:
+        self._packets, self._times, self._keys = packets, times, keys
+        self._first: int | None = None
         self._errors = pyav().error.FFmpegError
         self._ready: deque[Any] = deque()
         self._order: dict[int, int] = {}
@@ -115,6 +122,8 @@ class Pictures:
 
     def damage(self, time: int) -> int | None:
         """Time of damage without which the picture of a time, shown already, would look otherwise; None without."""
+        if self._first is None or time < self._first:
+            return None
         order = self._order.get(time, len(self._order))
         # What it may look back at can be shown after it.
         while any(self._order[each] < order for each in self._pending if each > time) and self._decode():
@@ -128,7 +137,7 @@ class Pictures:
         packet = next(self._packets, None)
         if packet is None:
             return False
-        if packet.pts is not None and not packet.is_discard:
+        if packet.pts in self._times and not packet.is_discard:
             self._order[packet.pts] = len(self._order)
             self._pending.add(packet.pts)
         try:
@@ -144,13 +153,21 @@ class Pictures:
 
     def _show(self, frame: Any) -> None:
         self._ready.append(frame)
-        dropped = {time for time in self._pending if time <= frame.pts}
-        self._pending -= dropped
+        if frame.pts is None:
+            return
+        if self._first is None:
+            self._first = frame.pts
+            self._damaged = {time: at for time, at in self._damaged.items() if time >= self._first}
+            self._pending = {time for time in self._pending if time >= self._first}
+        lost = [time for time in self._pending if time < frame.pts]
+        self._pending -= {frame.pts, *lost}
+        for time in lost:
+            self._note_damage(time)
         if frame.is_corrupt:
             self._note_damage(frame.pts)
         elif frame.pts in self._keys and int(frame.pict_type) == _WHOLE:
             self._whole_keys[frame.pts] = self._order.get(frame.pts, -1)
 
     def _note_damage(self, time: int | None) -> None:
-        if time is not None and time >= self._first:
+        if time in self._times and (self._first is None or time >= self._first):
             self._damaged.setdefault(time, self._order.get(time, len(self._order)))
