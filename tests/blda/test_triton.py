@@ -26,7 +26,7 @@ from blda.balance import Alignment, alignment, balanced, correction, stacked
 from blda.data.sample import IGNORE, Sample
 from blda.gmm import Mixture, em_step
 from blda.grid import BINS, nodes
-from blda.kernels import cuda, cuda_mixtures
+from blda.kernels import choice, cuda, cuda_mixtures
 from blda.labels import PseudoLabels
 from blda.losses import BalancedLoss, balanced_cross_entropy, cross_entropy
 from blda.mixing import Mixed
@@ -49,11 +49,9 @@ def _interpreter_works() -> bool:
     return torch.equal(values, copied)
 
 
-@pytest.fixture(params=["interpreted" if INTERPRETED else "cuda"])
+@pytest.fixture(params=["interpreted" if INTERPRETED else pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request, monkeypatch) -> torch.device:
     """Where the kernels run."""
-    if not INTERPRETED and not torch.cuda.is_available():
-        pytest.skip("needs a GPU; test_all_this_interpreted runs it on a CPU")
     if INTERPRETED and not _interpreter_works():
         pytest.skip(f"the interpreter of triton {triton.__version__} does not work beside this NumPy")
     if INTERPRETED:
@@ -335,3 +333,20 @@ def test_more_logits_than_32_bits_count(gpu):
     torch.testing.assert_close(loss, expected)
     assert torch.equal(gradient[..., -tail:], slope)
     assert not gradient[..., :-tail].any()
+
+
+def test_plain_torch_works_where_triton_cannot_compile(monkeypatch):
+    def count(*tensors: Tensor) -> Tensor:
+        raise RuntimeError("Failed to find C compiler.")
+
+    monkeypatch.setattr(cuda, "count", count)
+    monkeypatch.setattr(torch, "zeros", lambda *shape, **of: torch.empty(shape))
+    choice.kernels.cache_clear()
+    choice.fused.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="plain torch does its work: Failed to find C compiler"):
+            assert choice.kernels("cuda") is None
+        assert choice.fused("cuda") is None
+    finally:
+        choice.kernels.cache_clear()
+        choice.fused.cache_clear()
