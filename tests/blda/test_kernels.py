@@ -1,9 +1,3 @@
-import os
-import subprocess
-import sys
-from importlib.util import find_spec
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
@@ -206,14 +200,3 @@ def test_half_precision_logits_get_their_gradient_in_half_precision(dtype):
     for each in (low, full):
         balanced_cross_entropy(each, labels, _domains(3)[:1], 0.1, weight=weight).backward()
     torch.testing.assert_close(low.grad, full.grad.to(dtype))
-
-
-@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-def test_gpu_kernels_equal_those_of_the_cpu_when_interpreted():
-    """In a process of its own: Triton decides at import whether it compiles or interprets."""
-    if kernels("cpu") is None:
-        pytest.skip("numba is not installed")
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, str(Path(__file__).with_name("interpreted.py"))]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
