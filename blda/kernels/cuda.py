@@ -7,19 +7,22 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from blda.grid import BINS, LIMIT, MIDDLE, ONE, SCALE
+from blda.grid import BINS, LIMIT, MIDDLE, ONE, SCALE, UNITS
 
 LOGITS = 4096
 """Logits a program holds at a time; as many pixels as fit."""
 
 
 def count(logits: Tensor, row: Tensor, units: Tensor) -> Tensor:
-    """Histograms (C, C, BINS) int64 of logits (B, C, N) float32 by row (B, N) int64, -1 for none, in units (B, N)."""
+    """Histograms (C, C, BINS) float64 of logits (B, C, N) float32 by row (B, N) int64, -1 for none.
+
+    units: (B, N) int64, what a pixel counts, in parts of 1 / UNITS.
+    """
     batch, classes, pixels = logits.shape
     counts = torch.zeros(classes, classes, BINS, dtype=torch.int64, device=logits.device)
     grid, padded, block = _grid(batch, classes, pixels)
     _count[grid](logits, row, units, counts, classes, pixels, *_AXIS, padded, block)
-    return counts
+    return counts.double() / UNITS
 
 
 def loss_and_gradient(
