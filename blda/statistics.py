@@ -162,6 +162,10 @@ def _fitted(mixture: Mixture, counts: Tensor, fed: Tensor, iterations: int) -> M
         return compiled.fit(mixture, counts, iterations, fed)
     fitted = Mixture(*(field.clone() for field in mixture))
     values, rows = grid.nodes(counts.device), torch.arange(len(counts), device=counts.device)
+    if counts.device.type == "cpu":
+        # What has no evidence changes nothing but the time; on a GPU, to look for it would wait for the device.
+        occupied = counts.flatten(0, -2).any(0)
+        values, counts, rows = values[occupied], counts[..., occupied], rows[fed]
     row_size = max(1, counts[0].numel() * mixture.means.shape[-1])
     for some in rows.split(max(1, MOST_ELEMENTS // row_size)):
         part = Mixture(*(field[some] for field in mixture))
