@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,8 +40,8 @@ class Frames(Protocol):
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is looked at, spread evenly and None for all: `opened` frames are opened, the neighbours of `named` frames
-    looked up, `labels` read as long as classes are missing. workers: processes that open files, 0 for this one.
+    """How much is looked at, spread evenly and None for all: `opened` frames are opened, the neighbours of `named`
+    frames looked up, `labels` read as long as classes are missing. workers: processes that open files, 0 for this one.
     progress: show a bar on a terminal."""
 
     opened: int | None = 64

@@ -16,14 +16,9 @@ NEEDS = {"cpu": "numba", "cuda": "triton"}
 
 @cache
 def mixtures(device: str) -> ModuleType | None:
-    """The module with `fit` and `align` of mixtures, for the CPU only; None where plain torch does the work."""
-    return import_module("blda.kernels.mixtures") if device == "cpu" and _works("numba") else None
-
-
-@cache
-def fused(device: str) -> ModuleType | None:
-    """The module with `fit` and `aligned`, of all mixtures in one launch, for a GPU only; None elsewhere."""
-    return import_module("blda.kernels.cuda_mixtures") if device == "cuda" and kernels("cuda") else None
+    """The module with `fit` and `align` of mixtures; None where plain torch does the work."""
+    names = {"cpu": "mixtures", "cuda": "cuda_mixtures"}
+    return import_module(f"blda.kernels.{names[device]}") if kernels(device) else None
 
 
 @cache

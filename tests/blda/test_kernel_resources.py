@@ -34,7 +34,8 @@ def _cells(classes: int, components: int) -> None:
         Mixture(*(torch.ones(*shape, components) for _ in range(3))) for shape in ((classes, classes), (2,))
     )
     cuda_mixtures.fit(cells, torch.empty(classes, classes, BINS, dtype=torch.float64), 3)
-    cuda_mixtures.aligned(cells, anchors, torch.zeros(classes, dtype=torch.bool), 0.01)
+    table = torch.zeros(classes, classes, BINS)
+    cuda_mixtures.align(cells, anchors, 0.01, table, torch.zeros(classes, dtype=torch.bool))
 
 
 def _check(launches: list[ahead_of_time.Launch], capability: int) -> None:
