@@ -42,7 +42,7 @@ from blda.data.loader import endless_loader, start_worker
 from blda.data.sampler import RareClassSampler
 from blda.data.transforms import RandomCrop
 from blda_video.data.clip import ClipDataset
-from blda_video.data.video_decoders import Decoder, open_decoder
+from blda_video.data.video_decoders import PyAVDecoder
 from blda_video.data.video_file import VideoFrame
 from blda_video.flow.store import FlowStore
 from footage import IDS, flow_store, frame_reader, video_reader
@@ -122,7 +122,7 @@ class Bare(Dataset):
 
     def __init__(self, reader: Reader, offsets: tuple[int, ...], flow: object) -> None:
         self.reader, self.offsets, self.flow = reader, offsets, flow
-        self.decoders: dict[tuple[int, Path], Decoder] = {}  # of each process its own: decord's hang after a fork
+        self.decoders: dict[tuple[int, Path], PyAVDecoder] = {}  # of each process its own
 
     def __len__(self) -> int:
         return len(self.reader.frames)
@@ -147,7 +147,7 @@ class Bare(Dataset):
             return cv2.imdecode(np.fromfile(frame.image, np.uint8), cv2.IMREAD_COLOR)
         key = os.getpid(), frame.image
         if key not in self.decoders:
-            self.decoders[key] = open_decoder(frame.image, frame.video.index)
+            self.decoders[key] = PyAVDecoder(frame.image, frame.video.index)
         return self.decoders[key].frame(frame.number)
 
 

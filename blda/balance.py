@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blda import grid, pixels
 from blda.gmm import Mixture, cdf, quantile, tabulated
-from blda.kernels.choice import mixtures
+from blda.kernels.choice import fused, mixtures
 from blda.statistics import MOST_ELEMENTS, LogitStatistics
 
 CLIP = 0.01
@@ -37,6 +37,9 @@ def alignment(statistics: LogitStatistics, source: LogitStatistics, labels: Tens
     """
     classes, device = statistics.classes, statistics.means.device
     active = statistics.estimated[:classes] & source.estimated[classes]
+    compiled = fused(device.type)
+    if compiled is not None:
+        return Alignment(compiled.aligned(statistics.mixture, source.anchors, active, CLIP), active)
     rows = torch.arange(classes, device=device)
     if labels is not None and device.type == "cpu":
         present = torch.bincount(labels.flatten(), minlength=classes)[:classes] > 0

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from blda import atomic
+from blda import atomic, text
 from blda.spelling import nearest
 
 T = TypeVar("T")
@@ -50,9 +50,9 @@ def has_key(path: Path, key: str) -> bool:
     return key in _read(path)
 
 
-def _parse(text: str, where: str) -> Any:
+def _parse(content: str, where: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(content, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ValueError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
 
@@ -71,7 +71,7 @@ _Loader.add_implicit_resolver(
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no config at {path}; see the folder configs/")
-    tree = _parse(path.read_text(encoding="utf-8"), str(path)) or {}
+    tree = _parse(text.read_text(path), str(path)) or {}
     if not isinstance(tree, dict):
         raise ValueError(f"{path} must hold keys and values, not {type(tree).__name__}")
     merged: dict[str, Any] = {}

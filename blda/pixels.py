@@ -9,8 +9,8 @@ from blda.data.sample import IGNORE
 
 
 def flat_logits(logits: Tensor) -> Tensor:
-    """(B, C, *S) -> (B, C, N) float32; images without pixels of their own, (B, C), -> (1, C, B)."""
-    return (logits.t()[None] if logits.ndim == 2 else logits.flatten(2)).float().contiguous()
+    """(B, C, *S) -> (B, C, N), a view where strides allow; images without pixels of their own, (B, C), -> (1, C, B)."""
+    return logits.t()[None] if logits.ndim == 2 else logits.flatten(2)
 
 
 def flat_map(values: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from blda.data.frames import natural_key
 from blda.data.sample import IGNORE, Sample
+from blda.data.walk import files_below, with_suffixes
 
 VALUES = 2**24
 """Logits of one sample at most, unless a single image has more."""
@@ -105,10 +106,11 @@ def _found(path: Path, labelled: bool) -> Iterator[tuple[Array, Array | None]]:
 
 
 def _sorted(folder: Path, pattern: str) -> list[Path]:
-    files = sorted(folder.glob(pattern), key=lambda file: natural_key(file.name))
+    fix = "save .npz files with 'logits' and 'labels', or logits/*.npy"
+    files = with_suffixes(files_below(folder, fix, deep=False), (pattern.removeprefix("*"),))
     if not files:
-        raise ValueError(f"{folder} holds no {pattern}; save .npz files with 'logits' and 'labels', or logits/*.npy")
-    return files
+        raise ValueError(f"{folder} holds no {pattern}; {fix}")
+    return [folder / file for file in sorted(files, key=natural_key)]
 
 
 def _entry(logits: Array, labels: Array | None) -> Entry:

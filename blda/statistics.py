@@ -9,7 +9,7 @@ from torch import distributed as dist
 from blda import grid, pixels
 from blda.data.sample import IGNORE
 from blda.gmm import Mixture, cdf, em_step
-from blda.kernels.choice import kernels, mixtures
+from blda.kernels.choice import fused, kernels, mixtures
 from blda.labels import PseudoLabels, drawn
 
 EM_ITERATIONS = 3
@@ -94,7 +94,7 @@ class LogitStatistics(nn.Module):
         if compiled is None:
             return _count(logits, row, units).double() / UNITS
         arrays = pixels.flat_logits(logits), pixels.flat_map(row), pixels.flat_map(units)
-        return compiled.count(*arrays).double() / UNITS
+        return compiled.count(*arrays).double().div_(UNITS)
 
     @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor, pseudo: PseudoLabels | None = None) -> None:
@@ -138,7 +138,6 @@ class LogitStatistics(nn.Module):
     @torch.no_grad()
     def fit(self, counts: Tensor, iterations: int = EM_ITERATIONS) -> None:
         """Fit the mixtures to evidence (C, C, BINS), from where they are, and average with the past (METHOD 3)."""
-        values = grid.nodes(counts.device)
         positive = torch.diagonal(counts).sum(-1)
         anchors = torch.stack((positive, counts.sum((0, 1)) - positive))
         fed = torch.cat((counts[:, 0].sum(-1), anchors.sum(-1))) >= self.min_pixels
@@ -149,7 +148,7 @@ class LogitStatistics(nn.Module):
             (self.anchors, anchors, slice(self.classes, None)),
         ):
             shape = (-1, *[1] * (kept.means.ndim - 1))
-            self._average(kept, _fitted(kept, values, seen, iterations), past[rows].view(shape), fed[rows].view(shape))
+            self._average(kept, _fitted(kept, seen, iterations), past[rows].view(shape), fed[rows].view(shape))
         self.estimated |= fed
         self.absent.copy_(torch.where(fed, 1, self.absent + 1))
         self.updates += 1
@@ -160,8 +159,12 @@ class LogitStatistics(nn.Module):
             kept.copy_(torch.where(fed, torch.lerp(fresh, kept, past), kept))
 
 
-def _fitted(mixture: Mixture, values: Tensor, counts: Tensor, iterations: int) -> Mixture:
-    """The mixtures after EM on the counts (rows, ..., BINS) of the values (BINS,)."""
+def _fitted(mixture: Mixture, counts: Tensor, iterations: int) -> Mixture:
+    """The mixtures after EM on the counts (rows, ..., BINS) at the nodes of the grid."""
+    compiled = fused(counts.device.type)
+    if compiled is not None:
+        return compiled.fit(mixture, counts, iterations)
+    values = grid.nodes(counts.device)
     fitted = Mixture(*(field.clone() for field in mixture))
     rows = torch.arange(len(counts), device=counts.device)
     if counts.device.type == "cpu":

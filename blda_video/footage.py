@@ -8,9 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from blda.data.frames import Frame, natural_key
+from blda.data.walk import IMAGE_SUFFIXES, files_below, with_suffixes
 from blda_video.data.video_file import VideoFile, VideoFrame
-
-IMAGES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,11 @@ def open_footage(path: Path) -> Footage:
         seconds = video.index.seconds(count - 1)
         rate = (count - 1) / seconds if seconds > 0 else None
         return Footage([VideoFrame(f"{i:06d}", path, None, video, i) for i in range(count)], rate)
-    found = [file for file in path.rglob("*") if file.suffix.lower() in IMAGES and not file.name.startswith(".")]
+    fix = "give a folder of frames or a video file"
+    found = with_suffixes(files_below(path, fix), IMAGE_SUFFIXES)
     if not found:
-        raise ValueError(f"no image ({' '.join(IMAGES)}) below {path}; give a folder of frames or a video file")
-    frames = [Frame(file.relative_to(path).with_suffix("").as_posix(), file, None) for file in found]
+        raise ValueError(f"no image ({' '.join(IMAGE_SUFFIXES)}) below {path}; {fix}")
+    frames = [Frame(file.rpartition(".")[0], path / file, None) for file in found]
     frames.sort(key=lambda frame: (natural_key(Path(frame.name).parent.as_posix()), natural_key(frame.name)))
     for one, other in pairwise(frames):
         if one.name == other.name:

@@ -89,7 +89,7 @@ def changes(config: Config, folder: Path, scale: float, readers: dict[str, dict]
         "checkpoint_every": STEPS // 2,
     }
     small["log"] = {"every": STEPS // 4, "pictures": STEPS // 2}
-    small["data"] = {"cache": None}
+    small["data"] = {"cache": None, "on_unseen": "warn"}
     return {**small, **_of_video(config, folder), **_of_classifier(config, scale)}
 
 

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
+from blda import text
 from blda.build import Build
 from blda.classify import ClassifyBuild
 from blda.config import Source, Target
@@ -148,8 +149,8 @@ def _check(given: Namespace) -> None:
         raise ValueError(f"--images is {given.images} and --passes {given.passes}; both must be at least 1")
 
 
-def _tau(text: str) -> float | None:
-    return None if text == BEST else float(text)
+def _tau(value: str) -> float | None:
+    return None if value == BEST else float(value)
 
 
 def _whole(parts: Build, domain: str, data: Target) -> Dataset[Sample]:
@@ -158,8 +159,8 @@ def _whole(parts: Build, domain: str, data: Target) -> Dataset[Sample]:
     reader = parts.reader(f"{domain}.reader", data.reader, labelled=labelled)
     table = parts.table(reader, data.rename) if labelled else None
     if isinstance(parts, ClassifyBuild):
-        return ClassificationEvaluation(reader, table, data.resize, parts.config.classification.centre)
-    return EvaluationDataset(reader, table, data.resize)
+        return ClassificationEvaluation(reader, table, parts.resize(domain), parts.config.classification.centre)
+    return EvaluationDataset(reader, table, parts.resize(domain))
 
 
 def _spread(dataset: Dataset[Sample], images: int) -> Dataset[Sample]:
@@ -180,7 +181,7 @@ def _names(given: list[str] | None, classes: int) -> tuple[str, ...]:
     if given is None:
         return tuple(f"class_{index}" for index in range(classes))
     if len(given) == 1 and Path(given[0]).is_file():
-        given = [line.strip() for line in Path(given[0]).read_text(encoding="utf-8").splitlines() if line.strip()]
+        given = [line.strip() for line in text.read_lines(Path(given[0])) if line.strip()]
     if len(given) != classes or len(set(given)) != classes:
         raise ValueError(f"--classes gives {len(set(given))} different names for {classes} classes; name each once")
     return tuple(given)

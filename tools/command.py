@@ -25,6 +25,9 @@ from blda.run import train
 
 def parser(doc: str) -> argparse.ArgumentParser:
     """A parser whose help is the tool's own text."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # file names may hold any bytes
     return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 

@@ -27,9 +27,11 @@ def main() -> None:
     arguments.add_argument("--calibration", type=Path, metavar="FILE", help="of the last checkpoint; adds a column")
     given = arguments.parse_args()
     with one_line_errors():
+        if given.output.suffix.lower() != ".png":
+            raise ValueError(f"cannot write {given.output}; give a file that ends in .png")
         sheet = draw(given.checkpoints, given.frames, given.calibration)
         if not cv2.imwrite(str(given.output), sheet.permute(1, 2, 0).numpy()[..., ::-1]):
-            raise ValueError(f"cannot write {given.output}; does its folder exist, and does it end in .png?")
+            raise ValueError(f"cannot write {given.output}; does its folder exist?")
 
 
 def draw(checkpoints: list[Path], frames: int, calibration: Path | None = None) -> Tensor:

@@ -32,7 +32,7 @@ from blda.config import Part
 from blda.data.dataset import image_tensor
 from blda.data.transforms import whole
 from blda_video.build import ESTIMATORS, estimator_of
-from blda_video.film import FORMATS, overlay, write_film, write_labels
+from blda_video.film import LARGEST_RATE, is_film, overlay, write_film, write_labels
 from blda_video.flow.names import described
 from blda_video.footage import Footage, open_footage
 from blda_video.stream import FusedStream
@@ -41,6 +41,7 @@ from evaluate import restored
 
 ABOUT = "predictions.json"
 """In a folder of predictions: what they were made by."""
+DECAY = 0.9
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def main() -> None:
     arguments.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key of the run's config")
     arguments.add_argument("--output", type=Path, required=True, help="a folder, or FILE.mp4")
     arguments.add_argument("--fuse", action="store_true", help="average over time, along the flow")
-    arguments.add_argument("--decay", type=float, default=0.9, help="of a frame's weight in the next (default: 0.9)")
+    arguments.add_argument("--decay", type=float, help=f"of a frame's weight in the next (default: {DECAY})")
     arguments.add_argument(
         "--flow", metavar="NAME", help="an estimator such as dis-medium or raft-small, to fuse along"
     )
@@ -63,15 +64,15 @@ def main() -> None:
 
 def run(given: Namespace) -> None:
     """Write what was asked for."""
-    if given.rate is not None and not given.rate > 0:
-        raise ValueError(f"--rate is {given.rate:g}; it must be above 0")
+    film = _check(given)
+    decay = DECAY if given.decay is None else given.decay
     footage = open_footage(given.video)
     parts, student = restored(given.checkpoint, given.overrides)
     balance = given.calibration and Calibration.load(given.calibration, parts.classes).to(parts.accelerator.device)
     predict = parts.predictor(student, balance)
     flow = flow_of(parts, given.flow) if given.fuse else None
-    stream = FusedStream(predict, estimator_of("--flow", flow), given.decay) if given.fuse else predict
-    if given.output.suffix.lower() in FORMATS:
+    stream = FusedStream(predict, estimator_of("--flow", flow), decay) if given.fuse else predict
+    if film:
         shown = (overlay(image, labels, len(parts.classes)) for _, image, labels in labelled(parts, footage, stream))
         write_film(given.output, shown, given.rate or footage.rate or 30)
         return
@@ -79,10 +80,22 @@ def run(given: Namespace) -> None:
         "checkpoint": str(given.checkpoint.resolve()),
         "video": str(given.video.resolve()),
         "settings": [*given.overrides, *([f"calibration={given.calibration}"] if given.calibration else [])],
-        "fused": f"along {described(flow, ESTIMATORS)}, decay {given.decay:g}" if given.fuse else "no",
+        "fused": f"along {described(flow, ESTIMATORS)}, decay {decay:g}" if given.fuse else "no",
         "classes": list(parts.classes),
     }
     into_folder(given.output, about, parts, footage, stream)
+
+
+def _check(given: Namespace) -> bool:
+    """Whether the output is a video file; ValueError where the arguments do not belong together."""
+    film = is_film(given.output)
+    if given.rate is not None and not (film and 0 < given.rate <= LARGEST_RATE):
+        raise ValueError(
+            f"--rate is {given.rate:g}; it must be above 0 and at most {LARGEST_RATE}, and --output a video file"
+        )
+    if not given.fuse and (given.flow is not None or given.decay is not None):
+        raise ValueError("--flow and --decay say how frames are fused; add --fuse, or leave them out")
+    return film
 
 
 def into_folder(folder: Path, about: dict, parts: Build, footage: Footage, stream: Callable[[Tensor], Tensor]) -> None:
@@ -116,7 +129,7 @@ def labelled(
         if isinstance(stream, FusedStream) and footage.begins(i):
             stream.reset()
         image = footage.frames[i].read()
-        seen = whole(parts.config.evaluation.size or image.shape[:2]).image(image)
+        seen = whole(parts.resize("evaluation")(image.shape[:2])).image(image)
         scores = stream(image_tensor(seen).to(parts.accelerator.device))
         if scores.ndim != 4:
             raise ValueError("this run classifies whole images; give the checkpoint of one that segments them")

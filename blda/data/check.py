@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,14 +17,18 @@ from tqdm import tqdm
 from blda.data.class_statistics import ClassCounts
 from blda.data.dataset import read_frame
 from blda.data.frames import Reader
-from blda.data.frequencies import classes_of, count_ids, in_vain, pixels_of, unknown_ids, without_class
+from blda.data.frequencies import Ids, Shown, classes_of, count_ids, in_vain, pixels_of, unknown_ids, without_class
 from blda.data.label_space import LabelTable
 from blda.data.loader import start_worker
+from blda.data.remarks import collecting
 from blda.data.report import DataReport, Problem
 from blda.data.transforms import RandomCrop
 
 ENOUGH = 32
 """Labels without any class of the run after which the data set is taken to have none."""
+THREADS = 4
+CHUNK = 32
+"""Labels that are read before it is asked whether more are needed."""
 
 
 class Frames(Protocol):
@@ -35,11 +40,13 @@ class Frames(Protocol):
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is looked at: `opened` frames are opened and the neighbours of `named` frames looked up, both spread
-    evenly and None for all. workers: processes that open files, 0 for this one. progress: show a bar on a terminal."""
+    """How much is looked at, spread evenly and None for all: `opened` frames are opened, the neighbours of `named` frames
+    looked up, `labels` read as long as classes are missing. workers: processes that open files, 0 for this one.
+    progress: show a bar on a terminal."""
 
     opened: int | None = 64
     named: int | None = None
+    labels: int | None = 512
     workers: int = 0
     progress: bool = False
 
@@ -49,7 +56,8 @@ class Role:
     """What a run wants of one of its data sets.
 
     name: source, target or evaluation. make: makes the data set. classes: of the run, in order. asked: who wants
-    classes shown -> which, for example {"protocol viper15": (...)}. tolerant: single frames that cannot be used are no
+    classes shown -> which, for example {"protocol viper15": (...)}. needed: classes without which a run makes no sense,
+    where all labels were read and none shows them. tolerant: single frames that cannot be used are no
     errors as long as there are others. count: class pixels of all its frames, None to count those of the opened ones.
     min_pixels: rare-class sampling takes a frame for a class from so many of its pixels on.
     """
@@ -58,6 +66,7 @@ class Role:
     make: Callable[[], Frames]
     classes: Sequence[str]
     asked: Mapping[str, Collection[str]] = field(default_factory=dict)
+    needed: Collection[str] = ()
     tolerant: bool = False
     count: Callable[[Frames], ClassCounts] | None = None
     min_pixels: int = 0
@@ -66,12 +75,13 @@ class Role:
 @dataclass(frozen=True)
 class Seen:
     """What opening one frame showed. size: (H, W), None if it cannot be used. ids: raw id -> pixels. faults: (kind,
-    message) of each thing that is wrong."""
+    message) of each thing that is wrong. remarks: what else its owner should know."""
 
     index: int
     size: tuple[int, int] | None
     ids: Mapping[int, int]
     faults: tuple[tuple[str, str], ...]
+    remarks: tuple[str, ...] = ()
 
 
 Look = Callable[[Frames, int], Seen]
@@ -79,16 +89,27 @@ Look = Callable[[Frames, int], Seen]
 
 def check(role: Role, extent: Extent) -> DataReport:
     """Check one data set of a run; it is only read."""
-    dataset, failed = attempt(role)
-    return failed or inspect(role, dataset, extent)
+    made = attempt(role)
+    return made.failed or inspect(role, made, extent)
 
 
-def attempt(role: Role) -> tuple[Frames | None, DataReport | None]:
-    """The data set, or the report of why it cannot be made."""
-    try:
-        return role.make(), None
-    except (ValueError, OSError) as error:
-        return None, DataReport(role.name, problems=(Problem("data set", str(error), True),))
+@dataclass(frozen=True)
+class Made:
+    """The data set of a role, or the report of why it cannot be made; remarks: what was noted meanwhile."""
+
+    dataset: Frames | None
+    failed: DataReport | None
+    remarks: tuple[str, ...] = ()
+
+
+def attempt(role: Role) -> Made:
+    """Make the data set of a role."""
+    with collecting() as remarks:
+        try:
+            return Made(role.make(), None, tuple(remarks))
+        except (ValueError, OSError) as error:
+            problems = (Problem("data set", str(error), True), *_as_problems(remarks))
+            return Made(None, DataReport(role.name, problems=problems))
 
 
 def look(dataset: Frames, index: int) -> Seen:
@@ -104,15 +125,21 @@ def look(dataset: Frames, index: int) -> Seen:
     return Seen(index, size, {} if reader.raw is None else count_ids(reader.raw), faults)
 
 
-def inspect(role: Role, dataset: Frames, extent: Extent, look: Look = look) -> DataReport:
+def inspect(role: Role, made: Made, extent: Extent, look: Look = look) -> DataReport:
     """As `check`, of a data set that is made already; `look` opens a frame."""
+    dataset, remarks = made.dataset, list(made.remarks)
     reader, table = dataset.reader, dataset.table
     seen = list(_opened(dataset, look, extent, role.name))
     labels = {str(reader.frames[item.index].label): item.ids for item in seen if item.ids}
-    counts = None
+    counts, faults = None, {}
     if table is not None:
-        found = pixels_of(labels.values(), table, len(role.classes))
-        counts = role.count(dataset) if role.count else ClassCounts(found, {})
+        if role.count:
+            counts = role.count(dataset)
+            faults = dict(counts.unusable)
+        else:
+            faults = _read_more_labels(role, dataset, labels, extent)
+            counts = ClassCounts(pixels_of(labels.values(), table, len(role.classes)), {})
+    remarks += [text for item in seen for text in item.remarks]
     return DataReport(
         name=role.name,
         reader=type(reader).__name__,
@@ -123,8 +150,46 @@ def inspect(role: Role, dataset: Frames, extent: Extent, look: Look = look) -> D
         ignored=without_class(labels.values(), table),
         unknown=tuple(unknown_ids(labels, table)),
         classes=None if counts is None else classes_of(counts.pixels, role.classes),
-        problems=(*_faults(role, seen, counts), *_class_problems(role, dataset, counts)),
+        problems=(
+            *_faults(role, seen, faults.values()),
+            *_class_problems(role, dataset, counts, {raw for ids in labels.values() for raw in ids}),
+            *_as_problems(remarks),
+        ),
     )
+
+
+def _read_more_labels(role: Role, dataset: Frames, labels: dict[str, Ids], extent: Extent) -> dict[str, str]:
+    """Add further labels, file -> ids, until every class is shown or enough are read; file -> fault of the others."""
+    reader, table = dataset.reader, dataset.table
+    possible = {index for index in table.table.tolist() if 0 <= index < len(role.classes)}
+    frames = [reader.frames[i] for i in spread(len(reader.frames), extent.labels)]
+    paths = [frame.label for frame in frames if frame.label is not None and str(frame.label) not in labels]
+    shown, faults = pixels_of(labels.values(), table, len(role.classes)).sum(0), {}
+
+    def read(path: Path) -> Ids | str:
+        try:
+            raw = reader.read_label(path)
+            table.compact(raw, path)
+        except (ValueError, OSError) as error:
+            return str(error)
+        return count_ids(raw)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(paths), CHUNK):
+            if all(shown[index] for index in possible):
+                break
+            some = paths[start : start + CHUNK]
+            for path, found in zip(some, pool.map(read, some), strict=True):
+                if isinstance(found, str):
+                    faults[str(path)] = found
+                else:
+                    labels[str(path)] = found
+                    shown = shown + pixels_of([found], table, len(role.classes))[0]
+    return faults
+
+
+def _as_problems(remarks: Collection[str]) -> Iterator[Problem]:
+    return (Problem("remark", text, False) for text in dict.fromkeys(remarks))
 
 
 def spread(length: int, count: int | None) -> list[int]:
@@ -158,7 +223,9 @@ class _Opening(Dataset):
         return len(self.indices)
 
     def __getitem__(self, i: int) -> Seen:
-        return self.look(self.dataset, self.indices[i])
+        with collecting() as remarks:
+            seen = self.look(self.dataset, self.indices[i])
+        return replace(seen, remarks=tuple(remarks))
 
 
 def _opened(dataset: Frames, look: Look, extent: Extent, name: str) -> Iterator[Seen]:
@@ -185,16 +252,17 @@ def _check_crop(transform: RandomCrop, image: Path, size: tuple[int, int]) -> No
         raise ValueError(f"image {image}: {error}") from error
 
 
-def _faults(role: Role, seen: Sequence[Seen], counts: ClassCounts | None) -> Iterator[Problem]:
+def _faults(role: Role, seen: Sequence[Seen], others: Collection[str]) -> Iterator[Problem]:
     faults = [fault for item in seen for fault in item.faults]
-    faults += [("file", text) for text in (counts.unusable.values() if counts else ())]
+    faults += [("file", text) for text in others]
     fatal = not role.tolerant or all(item.faults for item in seen)
     kinds = {text: kind for kind, text in reversed(faults)}  # a frame that is a neighbour too is told once
     return (Problem(kinds[text], text, fatal) for text in dict.fromkeys(text for _, text in faults))
 
 
-def _class_problems(role: Role, dataset: Frames, counts: ClassCounts | None) -> Iterator[Problem]:
+def _class_problems(role: Role, dataset: Frames, counts: ClassCounts | None, raw: Collection[int]) -> Iterator[Problem]:
     """Classes that someone asks for in vain; nothing where no label could be read, which is told already."""
     if counts is not None and len(counts.pixels):
-        enough = len(counts.pixels) >= min(len(dataset.reader.frames), ENOUGH)
-        yield from in_vain(role.asked, role.classes, dataset.table, counts.pixels, role.min_pixels, enough)
+        frames, read = len(dataset.reader.frames), len(counts.pixels)
+        shown = Shown(counts.pixels, raw, read >= frames, read >= min(frames, ENOUGH))
+        yield from in_vain(role.asked, role.needed, role.classes, dataset.table, shown, role.min_pixels)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from blda import text
 from blda.data.frames import Frame, existing_folder, natural_key
+from blda.data.walk import files_below, is_left_out, with_suffixes
 from blda.spelling import nearest
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -61,7 +62,7 @@ class ClassFolders:
     def _folder_ids(self, ignored: Sequence[str]) -> dict[str, int]:
         classes = tuple(self.ids.values())
         for item in sorted(self.images.iterdir()):
-            if item.is_dir() and item.name[0] != "." and item.name not in (*classes, *ignored):
+            if item.is_dir() and not is_left_out(item.name) and item.name not in (*classes, *ignored):
                 raise ValueError(
                     f"folder {item} is no class of the data set ({nearest(item.name, classes)}); add it to the "
                     "reader's classes or ignored, or move it away"
@@ -82,24 +83,15 @@ def _by_file_name(name: str) -> tuple[list[tuple[int, int | str]], str]:
 
 
 def _images_below(folder: Path) -> list[str]:
-    """Images below a folder, relative, with their suffix; follows links."""
-    return [
-        (Path(parent) / file).relative_to(folder).as_posix()
-        for parent, _, files in os.walk(folder, onerror=_unlisted, followlinks=True)
-        for file in files
-        if file.lower().endswith(SUFFIXES) and not file.startswith(".")
-    ]
-
-
-def _unlisted(error: OSError) -> None:
-    raise ValueError(f"cannot list folder {error.filename} ({error.strerror}); check its permissions") from error
+    """Images below a folder, relative, with their suffix; see `walk`."""
+    return with_suffixes(files_below(folder, "check its permissions"), SUFFIXES)
 
 
 def _lines(images: Path, listing: Path) -> Iterator[tuple[int, str, str]]:
     """Number, image and the rest of every line that is not blank, after looking whether the image is there."""
     if not listing.is_file():
         raise FileNotFoundError(f"no listing {listing}; write '<path below images> <id>' a line, or leave it out")
-    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text.read_lines(listing, any_bytes=True), 1):
         name, _, rest = line.strip().rpartition(" ")
         if rest and not name:
             raise ValueError(f"line {number} of {listing} is '{line}'; write '<path below images> <id>'")

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from blda import atomic
+from blda import atomic, text
 from blda.data.frames import Frame, Reader
 from blda.data.label_space import LabelTable
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the same label files would be counted or stored in another way."""
 
 
@@ -57,7 +57,7 @@ def count_classes(
 def _fingerprint(reader: Reader, table: LabelTable, classes: int) -> str:
     digest = hashlib.sha256(table.table.tobytes() + f"{classes} {type(reader).__qualname__} {FORMAT}".encode())
     for frame in reader.frames:
-        digest.update(f"{frame.name}\n{frame.label}\n{_state(frame.label)}\n".encode())
+        digest.update(text.to_bytes(f"{frame.name}\n{frame.label}\n{_state(frame.label)}\n"))
     return digest.hexdigest()[:32]
 
 

@@ -45,7 +45,8 @@ class FolderReader:
         self.ignored: Collection[int] = tuple(ignored)
         self.names = self._scan(folders)
         chosen = self.names if split is None else read_split(split)
-        self.frames = require(map(self._frame, chosen), "add the file, or list the frames to use in a split file")
+        mend = "list the frames to use in a split file" if split is None else f"correct the split file {split}"
+        self.frames = require(map(self._frame, chosen), f"add the file, or {mend}")
 
     def read_label(self, path: Path) -> np.ndarray:
         """Raw ids (H, W)."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from blda import text
 from blda.data.files import read_image
+from blda.data.remarks import remark
+from blda.data.walk import as_stored, ends_in, files_below, other_images
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Reader(Protocol):
 
 def natural_key(text: str) -> list[tuple[int, int | str]]:
     """Sort key under which `frame_9` precedes `frame_10`."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"([0-9]+)", text) if part]
+    return [(0, int(part)) if part[0] in "0123456789" else (1, part) for part in re.split(r"([0-9]+)", text) if part]
 
 
 def existing_folder(path: str | os.PathLike[str], mend: str) -> Path:
@@ -67,20 +70,21 @@ def existing_folder(path: str | os.PathLike[str], mend: str) -> Path:
 def scan(folder: str | os.PathLike[str], suffix: str, mend: str = "check the data set's root and split") -> list[str]:
     """Names of the files below `folder` that end in `suffix`: relative, without the suffix, in natural order.
 
-    Follows links. FileNotFoundError without the folder or behind a broken link to one, ValueError naming the pattern
-    without such a file, or the subfolder that cannot be listed.
+    Follows links once, leaves hidden and thumbnail folders out, and takes .JPG for .jpg (see `walk`). Images with
+    another suffix are a remark. FileNotFoundError without the folder or behind a broken link to one, ValueError naming
+    the pattern without such a file, or the subfolder that cannot be listed.
     """
     folder = existing_folder(folder, mend)
-    names = []
-    for parent, _, files in os.walk(folder, onerror=_unlisted, followlinks=True):
-        for file in files:
-            if file.endswith(suffix) and not file.startswith("."):
-                names.append((Path(parent) / file).relative_to(folder).as_posix()[: -len(suffix)])
-            elif "." not in file and not (path := Path(parent) / file).exists():
-                # A link to a folder that is gone is listed as a file; left out, its frames would be, silently.
-                raise FileNotFoundError(f"no folder {_missing(path)}; {mend}")
+    files = files_below(folder, mend)
+    names = [file[: -len(suffix)] for file in files if ends_in(file, suffix)]
+    others = ", ".join(f"{count} in {kind}" for kind, count in sorted(other_images(files, suffix).items()))
     if not names:
-        raise ValueError(f"no file {folder}/**/*{suffix}; {mend}")
+        raise ValueError(f"no file {folder}/**/*{suffix}; {mend}{others and f' (there are {others})'}")
+    if others:
+        remark(f"of the images below {folder}, {others} are left out, because {suffix} is asked for; {mend}")
+    if len(set(names)) < len(names):
+        twice = next(name for name in sorted(names) if names.count(name) > 1)
+        raise ValueError(f"two files {folder / twice}{suffix} differ in capital letters alone; move one away")
     return sorted(names, key=natural_key)
 
 
@@ -90,12 +94,15 @@ def listed(root: Path, split: str, images: Path, suffix: str, every: str = "trai
 
 
 def read_split(path: str | os.PathLike[str], otherwise: str = "or leave the split out") -> tuple[str, ...]:
-    """Frame names of a split file: one a line, in its order; blank lines and lines with # are left out."""
+    """Frame names of a split file: one a line, in its order; blank lines and lines with # are left out.
+
+    Names are the bytes of the files' names; see `text` for the encodings.
+    """
     path = Path(path)
     if not path.is_file():
         found = _instead(path, lambda item: item.suffix == path.suffix)
         raise FileNotFoundError(f"no split file {path}{found}; write one frame name a line, {otherwise}")
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.strip() for line in text.read_lines(path, any_bytes=True))
     names = tuple(line for line in lines if line and not line.startswith("#"))
     if not names:
         raise ValueError(f"split file {path} names no frame; write one frame name a line")
@@ -113,8 +120,11 @@ def pairs(names: Iterable[str], images: tuple[Path, str], labels: tuple[Path, st
 
 
 def require(frames: Iterable[Frame], mend: str) -> tuple[Frame, ...]:
-    """The frames, after checking that every image and every label file is there (names only, nothing is opened)."""
-    frames = tuple(frames)
+    """The frames, after checking that every image and every label file is there (names only, nothing is opened).
+
+    Where only one with .JPG for .jpg is there, the frame has that.
+    """
+    frames = tuple(map(_stored, frames))
     for frame in frames:
         if not frame.image.is_file():
             raise FileNotFoundError(f"no image {_missing(frame.image)}; {mend}")
@@ -123,9 +133,16 @@ def require(frames: Iterable[Frame], mend: str) -> tuple[Frame, ...]:
     return frames
 
 
+def _stored(frame: Frame) -> Frame:
+    image, label = as_stored(frame.image), frame.label and as_stored(frame.label)
+    return frame if image is frame.image and label is frame.label else replace(frame, image=image, label=label)
+
+
 def _missing(path: Path) -> str:
     """A path that is not there, with the end of a broken link."""
-    return f"{path} (a link to {os.readlink(path)}, which is not there)" if path.is_symlink() else str(path)
+    if path.is_symlink():
+        return f"{path} (a link to {os.readlink(path)}, which is not there)"
+    return str(path) if text.is_utf8(str(path)) else f"{path} (not UTF-8; save the list that names it as UTF-8)"
 
 
 def _instead(path: Path, wanted: Callable[[Path], bool] = Path.is_dir, most: int = 12) -> str:
@@ -136,7 +153,3 @@ def _instead(path: Path, wanted: Callable[[Path], bool] = Path.is_dir, most: int
         return f" (a link to {os.readlink(path)}, which is not there)"
     names = sorted(item.name for item in path.parent.iterdir() if wanted(item))
     return f" ({path.parent} holds {', '.join(names[:most]) or 'none'}{', ...' if len(names) > most else ''})"
-
-
-def _unlisted(error: OSError) -> None:
-    raise ValueError(f"cannot list {error.filename} ({error.strerror}); check the disk and the permissions") from error

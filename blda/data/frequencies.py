@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -58,35 +59,62 @@ def classes_of(pixels: np.ndarray, classes: Sequence[str]) -> Classes:
     return Classes(len(pixels), dict(zip(classes, share, strict=True)), dict(zip(classes, frames, strict=True)))
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What labels show. pixels: (labels, classes). raw: ids that occur, as far as known. whole: these are all labels of
+    the data set. enough: so many that a data set which shows no class in them could not work."""
+
+    pixels: np.ndarray
+    raw: Collection[int] = ()
+    whole: bool = False
+    enough: bool = True
+
+
 def in_vain(
     asked: Mapping[str, Collection[str]],
+    needed: Collection[str],
     classes: Sequence[str],
     table: LabelTable,
-    pixels: np.ndarray,
+    shown: Shown,
     min_pixels: int = 0,
-    enough: bool = True,
 ) -> Iterator[Problem]:
-    """Classes that someone asks for and no label shows, from pixels (labels, classes).
+    """Classes that someone asks for and no label shows.
 
-    asked: who -> the classes wanted. min_pixels: of rare-class sampling. enough: whether so many labels were looked at
-    that a data set which shows no class at all could not work.
+    asked: who -> the classes wanted. needed: classes whose lack is an error. min_pixels: of rare-class sampling.
     """
-    most, labels = dict(zip(classes, pixels.max(axis=0).tolist(), strict=True)), len(pixels)
+    most = dict(zip(classes, shown.pixels.max(axis=0).tolist(), strict=True))
+    labels, binary = len(shown.pixels), _binary(shown.raw, table)
     if not any(most.values()):
-        text = f"none of {labels} labels shows a class of the run; check the data set's ids and rename"
-        yield Problem("classes", text, enough)
+        text = f"none of {labels} labels shows a class of the run; {binary or 'check ids and rename of the data set'}"
+        yield Problem("classes", text, shown.enough)
         return
     known = {classes[i] for i in set(table.table.tolist()) if 0 <= i < len(classes)}
     for who, wanted in asked.items():
         if lacking := [name for name in wanted if name not in known]:
             text = f"{who} has {', '.join(lacking)}, for which the data set has no id: nothing to learn or score"
-            yield Problem("classes", f"{text}; leave them out, or add ids or a rename", False)
+            yield Problem("classes", f"{text}; leave them out, or add ids or a rename", bool({*lacking} & {*needed}))
         if unseen := [name for name in wanted if name in known and not most[name]]:
+            fatal = shown.whole and bool({*unseen} & {*needed})
+            fatal = fatal or (shown.enough and not any(most[name] for name in wanted if name in known))
             text = f"{who} has {', '.join(unseen)}, which none of {labels} labels shows"
-            yield Problem("classes", f"{text}; look into more labels, or leave them out", False)
+            mend = (
+                "leave them out of classes and protocols" if shown.whole else "look into more labels, or leave them out"
+            )
+            mend += ", or set data.on_unseen=warn" if fatal and not binary else ""
+            yield Problem("classes", f"{text}; {binary or mend}", fatal)
     if rare := [f"{name} (at most {count})" for name, count in most.items() if 0 < count < min_pixels]:
         text = f"rare-class sampling never draws {', '.join(rare)}: no frame shows {min_pixels} pixels"
         yield Problem("rare classes", f"{text}; lower source.rare.min_pixels", max(most.values()) < min_pixels)
+
+
+def _binary(raw: Collection[int], table: LabelTable) -> str:
+    """What to write for binary masks whose white is ignored; empty for other labels."""
+    if not {255} <= {*raw} <= {0, 255} or _meaning(table, 255) != IGNORE:
+        return ""
+    return (
+        "the labels hold 0 and 255 alone, as binary masks do, and 255 is ignored: declare it, with "
+        "ids: {0: ONE_CLASS, 255: OTHER_CLASS} and ignored: []"
+    )
 
 
 def _meaning(table: LabelTable, raw: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 SHOWN = 5
@@ -97,6 +97,12 @@ def require(report: DataReport) -> None:
             raise ValueError(
                 f"{report.name} data: {problem.text} (to check all of it: python tools/check_data.py CONFIG)"
             )
+
+
+def warnings_of(report: DataReport) -> list[str]:
+    """The lines that the text shows of problems with which a run could work all the same."""
+    warnings = replace(report, problems=tuple(problem for problem in report.problems if not problem.fatal))
+    return _problems(warnings).splitlines()
 
 
 def as_json(reports: Sequence[DataReport]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class ClassAccuracy(Confusion):
         known = [value for value in own.values() if not math.isnan(value)]
         total = counts.sum().item()
         return {
-            "mAcc": scores["mAcc"],
+            **{key: scores[key] for key in ("mAcc", "mAcc_classes", "protocol_classes")},
             "std": float(np.std(known)) if known else math.nan,
             "accuracy": 100 * counts.trace().item() / total if total else math.nan,
             **own,

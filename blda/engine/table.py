@@ -12,8 +12,9 @@ MEASURES = (("IoU", "iou", "mIoU"), ("acc", "acc", "mAcc"))
 def of_classes(columns: Mapping[str, Mapping[str, float]], classes: Sequence[str]) -> str:
     """IoU and accuracy per class in percent, or of a classifier accuracy alone, in columns for each named run.
 
-    columns: run -> its scores, with keys iou/CLASS, acc/CLASS, mIoU, mAcc, std, accuracy. Measures and classes that no
-    run has are left out. With several runs, a last column tells how far the last is ahead of the first in the first
+    columns: run -> its scores, with keys iou/CLASS, acc/CLASS, mIoU, mAcc, std, accuracy, mIoU_classes,
+    protocol_classes. Measures and classes that no run has are left out. A mean over fewer classes than the protocol's
+    is said to be one. With several runs, a last column tells how far the last is ahead of the first in the first
     measure.
     """
     runs, scores = list(columns), list(columns.values())
@@ -33,7 +34,20 @@ def of_classes(columns: Mapping[str, Mapping[str, float]], classes: Sequence[str
         if len(runs) > 1:
             line += f"  {_gain(scores[0].get(keys[0]), scores[-1].get(keys[0])):>6}"
         lines.append(line)
-    return "\n".join(lines)
+    return "\n".join([*lines, *_fewer(columns, rows, measures[0][2])])
+
+
+def _fewer(columns: Mapping[str, Mapping[str, float]], rows: Sequence[Sequence[str]], mean: str) -> list[str]:
+    """A line for each run whose mean is over fewer classes than its protocol has."""
+    lines = []
+    for run, scores in columns.items():
+        counted, wanted = scores.get(f"{mean}_classes"), scores.get("protocol_classes")
+        if counted is not None and wanted is not None and counted < wanted:
+            lacking = [name for name, key, *_ in rows if "/" in key and math.isnan(scores.get(key) or 0)]
+            lines.append(
+                f"{run}: {mean} is the mean over {counted:.0f} of {wanted:.0f} classes; no pixel of {', '.join(lacking)}"
+            )
+    return lines
 
 
 def _percent(value: float | None) -> str:

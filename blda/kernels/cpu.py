@@ -25,9 +25,9 @@ _compiled_loose = njit(nogil=True, cache=True, error_model="numpy", fastmath={"c
 
 
 def count(logits: Tensor, row: Tensor, units: Tensor) -> Tensor:
-    """Histograms (C, C, BINS) int64 of logits (B, C, N) float32 by row (B, N) int64, -1 for none, in units (B, N)."""
+    """Histograms (C, C, BINS) int64 of logits (B, C, N) by row (B, N) int64, -1 for none, in units (B, N)."""
     batch, classes, pixels = logits.shape
-    arrays = (logits.numpy(), row.numpy(), units.numpy())
+    arrays = (logits.float().contiguous().numpy(), row.numpy(), units.numpy())
 
     def part(tiles: range) -> np.ndarray:
         counts = np.zeros((classes + 1) * classes * BINS, np.int64)
@@ -44,9 +44,11 @@ def loss_and_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Sum of weight * CE(z - tau * Delta, row % C), float64, and its gradient by the logits, as if Delta were fixed.
 
-    logits: (B, C, N) float32. row: (B, N) int64 into the table, -1 for pixels that cost nothing. weight: (B, N)
-    float32. table: (R, C, BINS) float32, aligned logits at the nodes. active: (R,) bool, False where Delta is 0.
+    logits: (B, C, N) of any float type; the gradient is float32. row: (B, N) int64 into the table, -1 for pixels that
+    cost nothing. weight: (B, N) float32. table: (R, C, BINS) float32, aligned logits at the nodes. active: (R,) bool,
+    False where Delta is 0.
     """
+    logits = logits.float().contiguous()
     batch, _, pixels = logits.shape
     tiles = batch * math.ceil(pixels / TILE)
     gradient, losses = torch.empty_like(logits), torch.zeros(tiles, dtype=torch.float64)

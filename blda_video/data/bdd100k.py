@@ -11,6 +11,7 @@ import numpy as np
 from blda.data.cityscapes import TRAIN_IDS
 from blda.data.files import read_ids
 from blda.data.frames import Frame, existing_folder, natural_key, read_split, require
+from blda.data.walk import files_below, with_suffixes
 from blda_video.data.video_file import VideoFile
 
 LABELLED = 10.0
@@ -79,7 +80,8 @@ class BDD100k:
             return [name.removesuffix("_307") for name in read_split(ids)]
         images = self.root / "images" / "10k" / split
         if labelled or images.is_dir():
-            found = [path.stem for path in existing_folder(images, "extract BDD10k's images").glob("*.jpg")]
+            files = files_below(existing_folder(images, "extract BDD10k's images"), "extract it again", deep=False)
+            found = [file.rpartition(".")[0] for file in with_suffixes(files, (".jpg",))]
         else:
             parts = (self.root / "videos" / split).parts
             found = [key for key, path in videos.items() if path.parts[: len(parts)] == parts]
@@ -96,8 +98,8 @@ class BDD100k:
 
 def _videos(folder: Path) -> dict[str, Path]:
     """Id -> file of all videos."""
-    paths = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-    videos = {path.stem: path for path in paths}
+    files = with_suffixes(files_below(folder, "extract the videos of BDD100k there"), SUFFIXES)
+    videos = {Path(file).stem: folder / file for file in sorted(files)}
     if not videos:
         raise FileNotFoundError(f"no video {folder}/**/*{SUFFIXES[0]}; extract the videos of BDD100k there")
     return videos

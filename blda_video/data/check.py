@@ -57,10 +57,11 @@ class ClipReport(DataReport):
 
 def check(role: Role, extent: Extent) -> DataReport:
     """As `blda.data.check.check`; data sets without clips, such as the source, are checked as images."""
-    dataset, failed = image.attempt(role)
-    if failed or not isinstance(dataset, Clips):
-        return failed or image.inspect(role, dataset, extent)
-    report = image.inspect(role, dataset, extent, look)
+    made = image.attempt(role)
+    dataset = made.dataset
+    if made.failed or not isinstance(dataset, Clips):
+        return made.failed or image.inspect(role, made, extent)
+    report = image.inspect(role, made, extent, look)
     around = dataset.surroundings
     frames = [dataset.reader.frames[i] for i in spread(len(dataset), extent.named)]
     neighbours = tuple(neighbours_at(around.reader, frames, offset, around.chain) for offset in around.offsets)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from blda.data.frames import Frame
-from blda_video.data.video_decoders import open_decoder
+from blda_video.data.video_decoders import Damaged, PyAVDecoder
 from blda_video.data.video_index import AGAIN, VideoIndex, read_index
 
 OPEN = 2
@@ -22,16 +21,13 @@ OPEN = 2
 BACK = 2
 """Frames before a wanted one that are kept because its neighbours are likely to be wanted next."""
 
-_SOURCE_LINE = re.compile(r"\[[0-9:]+\] \S+:[0-9]+: ")
-"""What decord puts before a reason."""
-
 
 class OpenVideo:
     """A decoder and the frames it gave last."""
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
         self._keys = index.keys.tolist()
-        self._decoder = open_decoder(path, index)
+        self._decoder = PyAVDecoder(path, index)
         self._recent: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def read(self, i: int) -> np.ndarray:
@@ -41,7 +37,12 @@ class OpenVideo:
             key = self._keys[max(bisect_right(self._keys, i) - 1, 0)] if self._keys else 0
             first = i if i - 1 in self._recent else min(max(i - BACK, key), i)
             for number in range(first, i + 1):
-                frame = self._decoder.frame(number)
+                try:
+                    frame = self._decoder.frame(number)
+                except Damaged:
+                    if number == i:
+                        raise
+                    continue
                 frame.flags.writeable = False  # it may be handed out again
                 self._recent[number] = frame
             while len(self._recent) > 2 * BACK:
@@ -52,8 +53,7 @@ class OpenVideo:
 class OpenVideos:
     """The open files of a process, the `OPEN` used last.
 
-    A forked child starts with none. It keeps hold of its parent's: to free a decord reader waits for threads that only
-    the parent has, forever.
+    A forked child starts with none. It keeps hold of its parent's, whose files and threads are the parent's to close.
     """
 
     def __init__(self) -> None:
@@ -106,8 +106,8 @@ class VideoFile:
             return _OPEN.read(self.path, self.index, i)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"no video {self.path}; was it moved while the run was using it?") from error
-        except Exception as error:  # the errors of decord and of PyAV have no other base
-            reason = _SOURCE_LINE.sub("", str(error).strip().split("\n")[0])
+        except Exception as error:  # the errors of PyAV have no other base
+            reason = str(error).strip().split("\n")[0]
             raise ValueError(f"cannot read frame {i} of {self.path}: {reason}; {AGAIN}") from error
 
 

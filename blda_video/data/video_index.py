@@ -12,8 +12,6 @@ import numpy as np
 AGAIN = "copy or download it again, or leave it out"
 _MOVIE = "mp4"
 """Part of FFmpeg's name for the MP4 and MOV family."""
-_REFRESHES = {"h264": lambda head: head & 31 == 5, "hevc": lambda head: 16 <= head >> 1 & 63 <= 21, "mpeg4": None}
-"""Codecs of which decord was tested -> which units of a packet nothing later looks back past (H.264 and H.265, 7.4)."""
 
 
 @dataclass(frozen=True)
@@ -22,15 +20,11 @@ class VideoIndex:
 
     times: (N,) int64, ascending, their presentation times in units of `unit` seconds. Frame i is the i-th shown.
     keys: (K,) int64, ascending, the frames that decoding can start at.
-    closed: decord finds every frame of the file. Its seek takes a key frame's place in the file for its place in time,
-        and so is silently off by some frames in files where the two differ (open GOP), and in other containers. It also
-        takes pictures that are refreshed bit by bit for key frames, and shows what is not yet refreshed.
     """
 
     times: np.ndarray
     keys: np.ndarray
     unit: float
-    closed: bool
 
     def __len__(self) -> int:
         return len(self.times)
@@ -88,19 +82,7 @@ def _index(path: Path, file: Any) -> VideoIndex:
     times = np.array(stored, dtype=np.int64)
     key = np.array([packet.is_keyframe for packet in shown])
     order = np.argsort(times)
-    in_place = bool((times[key] == times[order][key]).all()) and len(shown) == len(packets)
-    closed = movie and in_place and all(_refreshes(p, stream.codec_context.name) for p in shown if p.is_keyframe)
-    return VideoIndex(times[order], np.flatnonzero(key[order]), float(stream.time_base), closed)
-
-
-def _refreshes(packet: Any, codec: str) -> bool:
-    """Whether nothing after a key packet of an MP4 file needs what is before it; False where that is not known."""
-    if codec not in _REFRESHES:
-        return False
-    refreshes, data, at = _REFRESHES[codec], bytes(packet), 0
-    while refreshes and at + 4 < len(data) and not refreshes(data[at + 4]):
-        at += 4 + int.from_bytes(data[at : at + 4], "big")  # other lengths than of 4 bytes find nothing
-    return refreshes is None or at + 4 < len(data)
+    return VideoIndex(times[order], np.flatnonzero(key[order]), float(stream.time_base))
 
 
 def _cut_off(path: Path) -> bool:

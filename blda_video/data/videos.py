@@ -9,6 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from blda.data.frames import Frame, existing_folder, natural_key
+from blda.data.walk import files_below, matches, with_suffixes
 from blda_video.data.video_file import VideoFile, VideoFrame
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".mpg", ".mpeg")
@@ -76,12 +77,15 @@ def _paths(root: Path, files: str | Sequence[str]) -> list[Path]:
     """The video files in natural order, a list in its own; FileNotFoundError when there is none."""
     if not isinstance(files, str) and files:
         return [root / file for file in dict.fromkeys(files)]
-    found = [path for path in root.glob(files or "**/*") if path.is_file() and not path.name.startswith(".")]
-    paths = [path for path in found if files or path.suffix.lower() in SUFFIXES]
+    found = files_below(root, "check the data set's root")
+    paths = [file for file in found if matches(file, files)] if files else with_suffixes(found, SUFFIXES)
     if not paths:
         kinds = "" if files else f" ({' '.join(SUFFIXES)})"
-        raise FileNotFoundError(f"no video file {root / (files or '**/*')}{kinds}; check the data set's root and files")
-    return sorted(paths, key=lambda path: natural_key(path.as_posix()))
+        raise FileNotFoundError(
+            f"no video file {root / (files or '**/*')}{kinds}; check the data set's root and files (hidden folders are "
+            "left out unless a list names their files)"
+        )
+    return [root / file for file in sorted(paths, key=natural_key)]
 
 
 def _numbers(video: VideoFile, every: int, seconds: float | None, start: float, stop: float | None) -> Iterator[int]:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote
+from urllib.parse import quote_from_bytes
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from blda import atomic
+from blda import atomic, text
 from blda_video.flow import manifest
 from blda_video.flow.manifest import Manifest
 
 SCALE = 64
 """Steps a pixel: the largest error is 1/128 px, the largest component 511.98 px."""
 UNKNOWN = -32768
+LONGEST = 240
+"""Letters of a quoted name. Most file systems allow 255 bytes, of which the suffix takes some."""
 Size = tuple[int, int]
 ALL = slice(None)
 AGAIN = "delete it and run: python tools/compute_flow.py CONFIG"
@@ -70,8 +73,8 @@ class FlowStore(StoredFlow):
     """A folder with one file for each directed pair of frames, and a manifest that says what made them.
 
     `<root>/<key>/<neighbour, quoted>.npz` holds the flow key -> neighbour as int16 of 1/64 px, differences along
-    each row (on DIS flow 2.6 times smaller than float16 and at least as exact). A vector that is not finite or
-    has a component of 512 px or more is unknown; it reads as NaN, which `geometry` takes for invalid.
+    each row (on DIS flow 2.6 times smaller than float16 and at least as exact). Names too long for a file end in a
+    digest instead. A vector that is not finite or has a component of 512 px or more is unknown; it reads as NaN, which `geometry` takes for invalid.
     `<root>/manifest.json` (see `manifest`) is written with the first flow.
 
     root: the folder; it need not exist yet.
@@ -93,7 +96,7 @@ class FlowStore(StoredFlow):
             raise ValueError(
                 f"frame name {key!r} leaves the flow store {self.root}; name frames relative to their root"
             )
-        return self.root / parts / f"{quote(neighbour, safe='')}.npz"
+        return self.root / parts / f"{_file_name(neighbour)}.npz"
 
     def read(
         self, key: str, neighbour: str, rows: slice = ALL, columns: slice = ALL, size: Size | None = None
@@ -180,6 +183,15 @@ class FlowStore(StoredFlow):
                 raise ValueError(f"flow store {self._file} {found}; use another folder")
             self._made = made
         return self._made
+
+
+def _file_name(neighbour: str) -> str:
+    """A frame's name as that of a file: quoted, or where that is too long its beginning and its digest."""
+    name = text.to_bytes(neighbour)
+    quoted = quote_from_bytes(name, safe="")
+    if len(quoted) <= LONGEST:
+        return quoted
+    return f"{quoted[: LONGEST - 33]}~{hashlib.sha256(name).hexdigest()[:32]}"
 
 
 def _unpacked(steps: np.ndarray, columns: slice) -> Tensor:

@@ -146,11 +146,11 @@ def test_links_to_folders_that_are_gone_are_not_left_out(tmp_path: Path) -> None
         layout.reader(tmp_path / "linked")
 
 
-def test_links_in_a_circle_are_an_error(tmp_path: Path) -> None:
+def test_links_in_a_circle_count_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save_image(tmp_path / "bilder/a.jpg")
     (tmp_path / "bilder/again").symlink_to(tmp_path / "bilder")
-    with pytest.raises((FileNotFoundError, ValueError), match=r"again"):
-        scan(tmp_path / "bilder", ".jpg")
+    assert scan(tmp_path / "bilder", ".jpg") == ["a"]
+    assert "bilder/again is a link" in caplog.text
 
 
 def test_folders_that_cannot_be_listed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def test_classes_asked_for_in_vain(folder: Path) -> None:
     for path in (folder / "labels").iterdir():
         Image.new("L", (30, 20), 255).save(path)
     assert "none of 6 labels shows a class of the run" in texts(report_of(folder))[0]
-    assert works([report_of(folder, Extent(opened=2))]), "two labels do not say that"
+    assert works([report_of(folder, Extent(opened=2, labels=2))]), "two labels do not say that"
 
 
 def test_a_crop_that_does_not_fit_is_named(folder: Path) -> None:

@@ -126,7 +126,7 @@ def test_an_image_classifiers_logits_are_one_pixel_images():
     other.update(logits[:, :, None, None], labels[:, None, None])
     assert all(torch.equal(a, b) for a, b in zip(one.buffers(), other.buffers(), strict=True))
     as_pixels = correction(logits[..., None, None], labels[:, None, None], _domains(7))[..., 0, 0]
-    assert torch.equal(correction(logits, labels, _domains(7)), as_pixels)
+    torch.testing.assert_close(correction(logits, labels, _domains(7)), as_pixels)  # another layout in memory
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
