@@ -44,7 +44,7 @@ def balanced_cross_entropy(
     Shapes: see `cross_entropy` and `correction`. Where kernels are compiled for the device, the logits are read once
     and their gradient written once, with nothing of their size in between.
     """
-    compiled = kernels(logits.device.type)
+    compiled = kernels(logits.device.type) if label.numel() else None
     if compiled is None:
         return cross_entropy(balanced(logits, correction(logits, label, domains, domain), tau), label, weight)
     classes = domains[0].table.shape[1]
