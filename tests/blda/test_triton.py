@@ -25,7 +25,7 @@ from blda import balance, losses, pixels, statistics
 from blda.balance import Alignment, alignment, balanced, correction, stacked
 from blda.data.sample import IGNORE, Sample
 from blda.gmm import Mixture, em_step
-from blda.grid import BINS, nodes
+from blda.grid import BINS, UNITS, nodes
 from blda.kernels import choice, cuda, cuda_mixtures
 from blda.labels import PseudoLabels
 from blda.losses import BalancedLoss, balanced_cross_entropy, cross_entropy
@@ -66,9 +66,9 @@ def gpu(device) -> torch.device:
 
 
 @contextmanager
-def _using(kernels, fused):
+def _using(kernels, mixtures):
     """These modules do the work, or plain torch where they are None, on whatever device."""
-    chosen = {"kernels": kernels, "fused": fused, "mixtures": None}
+    chosen = {"kernels": kernels, "mixtures": mixtures}
     with pytest.MonkeyPatch.context() as patch:
         for module in (losses, statistics, balance):
             for name in chosen.keys() & vars(module).keys():
@@ -223,7 +223,7 @@ def test_rows_beyond_the_table_touch_nothing(device):
         loss = cuda.loss_and_gradient(flat[0], row, flat[2], table.to(device), active.to(device), 0.1)
         results.append((cuda.count(flat[0], row, flat[1]), *loss))
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
-    assert results[0][0].sum() == 3 * units[rows >= 0].sum()
+    assert (results[0][0] * UNITS).sum() == 3 * units[rows >= 0].sum()
 
 
 @pytest.mark.parametrize("components", [1, 3, 5, 9])
@@ -342,11 +342,11 @@ def test_plain_torch_works_where_triton_cannot_compile(monkeypatch):
     monkeypatch.setattr(cuda, "count", count)
     monkeypatch.setattr(torch, "zeros", lambda *shape, **of: torch.empty(shape))
     choice.kernels.cache_clear()
-    choice.fused.cache_clear()
+    choice.mixtures.cache_clear()
     try:
         with pytest.warns(UserWarning, match="plain torch does its work: Failed to find C compiler"):
             assert choice.kernels("cuda") is None
-        assert choice.fused("cuda") is None
+        assert choice.mixtures("cuda") is None
     finally:
         choice.kernels.cache_clear()
-        choice.fused.cache_clear()
+        choice.mixtures.cache_clear()
