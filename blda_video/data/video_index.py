@@ -25,12 +25,14 @@ class VideoIndex:
     closed: decord finds every frame of the file. Its seek takes a key frame's place in the file for its place in time,
         and so is silently off by some frames in files where the two differ (open GOP), and in other containers. It also
         takes pictures that are refreshed bit by bit for key frames, and shows what is not yet refreshed.
+    stamp: size and time of change of the file; with others, a file of this name is another video.
     """
 
     times: np.ndarray
     keys: np.ndarray
     unit: float
     closed: bool
+    stamp: tuple[int, int]
 
     def __len__(self) -> int:
         return len(self.times)
@@ -90,7 +92,9 @@ def _index(path: Path, file: Any) -> VideoIndex:
     order = np.argsort(times)
     in_place = bool((times[key] == times[order][key]).all()) and len(shown) == len(packets)
     closed = movie and in_place and all(_refreshes(p, stream.codec_context.name) for p in shown if p.is_keyframe)
-    return VideoIndex(times[order], np.flatnonzero(key[order]), float(stream.time_base), closed)
+    state = path.stat()
+    stamp = (state.st_size, state.st_mtime_ns)
+    return VideoIndex(times[order], np.flatnonzero(key[order]), float(stream.time_base), closed, stamp)
 
 
 def _refreshes(packet: Any, codec: str) -> bool:
