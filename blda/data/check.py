@@ -18,6 +18,7 @@ from blda.data.class_statistics import ClassCounts
 from blda.data.dataset import read_frame
 from blda.data.frames import Reader
 from blda.data.frequencies import Ids, Shown, classes_of, count_ids, in_vain, pixels_of, unknown_ids, without_class
+from blda.data.handles import require_handles
 from blda.data.label_space import LabelTable
 from blda.data.loader import start_worker
 from blda.data.remarks import collecting
@@ -230,6 +231,7 @@ class _Opening(Dataset):
 
 def _opened(dataset: Frames, look: Look, extent: Extent, name: str) -> Iterator[Seen]:
     indices = spread(len(dataset.reader.frames), extent.opened)
+    require_handles(min(extent.workers, len(indices)))
     loader = DataLoader(
         _Opening(dataset, look, indices),
         batch_size=None,
