@@ -51,11 +51,14 @@ def balanced_cross_entropy(
     pixels.check(logits, label, classes)
     known = pixels.known(label, classes)
     weight = torch.ones_like(label, dtype=torch.float32) if weight is None else weight
+    # The mean's divisor goes into the weights, which saves a pass over the gradient; not in half precision, in which a
+    # gradient scaler must multiply before anything divides, or small gradients vanish.
+    early, late = (label.numel(), 1) if logits.dtype == torch.float32 else (1, label.numel())
     # A label that is no class (see `known`) gets a row, so that its weight makes the loss NaN.
-    weight = torch.where(known | (label == IGNORE), weight / label.numel(), torch.nan)
+    weight = torch.where(known | (label == IGNORE), weight / early, torch.nan)
     row = torch.where(known, label + classes * domain, torch.where(label == IGNORE, -1, 0))
     maps = pixels.flat_map(row), pixels.flat_map(weight)
-    return _Balanced.apply(pixels.flat_logits(logits), *maps, stacked(domains), tau, compiled)
+    return _Balanced.apply(pixels.flat_logits(logits), *maps, stacked(domains), tau, compiled) / late
 
 
 class _Balanced(torch.autograd.Function):

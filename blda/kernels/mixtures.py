@@ -29,7 +29,7 @@ NODES = np.pad(grid.nodes().numpy(), (0, PADDED - grid.BINS), mode="edge")
 POINTS, STEPS = 8192, 8192
 """Of an anchor: points at which its distribution function is known, and steps of probability between the clips.
 
-A step is far smaller than the change of F from node to node.
+A step is far smaller than what F changes by, on average, from node to node.
 """
 
 _compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})

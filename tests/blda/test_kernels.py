@@ -271,3 +271,24 @@ def test_half_precision_logits_get_their_gradient_in_half_precision(dtype):
     for each in (low, full):
         balanced_cross_entropy(each, labels, _domains(3)[:1], 0.1, weight=weight).backward()
     torch.testing.assert_close(low.grad, full.grad.to(dtype))
+
+
+def test_small_gradients_of_half_precision_survive_until_they_are_scaled(monkeypatch):
+    """As on a GPU, where the kernel's gradient is of the logits' type."""
+    module = kernels("cpu")
+    if module is None:
+        pytest.skip("numba is not installed")
+    made = module.loss_and_gradient
+
+    def half(logits: Tensor, *others: object) -> tuple[Tensor, Tensor]:
+        loss, gradient = made(logits, *others)
+        return loss, gradient.to(logits.dtype)
+
+    monkeypatch.setattr(module, "loss_and_gradient", half)
+    logits, labels = torch.randn(1, 3, 512, 512).half(), torch.randint(3, (1, 512, 512))
+    gradients = []
+    for dtype in (torch.float16, torch.float32):
+        own = logits.detach().clone().to(dtype).requires_grad_()
+        (2**16 * balanced_cross_entropy(own, labels, _domains(3)[:1], 0.1)).backward()
+        gradients.append(own.grad.float())
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=5e-3)
