@@ -14,9 +14,10 @@ import sys
 from pathlib import Path
 
 import kinds
-from blda import atomic, configfile
-from blda.data.check import Extent
-from blda.data.report import DataReport, as_json, as_text, works
+from blda import atomic
+from blda.config import loading
+from blda.data.checks.data_report import DataReport, as_json, as_text, works
+from blda.data.checks.dataset_check import CheckScope
 from blda.engine import runtime
 from blda_video.build import VideoBuild
 from command import completed, one_line_errors, parser
@@ -33,22 +34,22 @@ def main() -> None:
     given = arguments.parse_intermixed_args()
     config = (given.config, *given.overrides)
     with one_line_errors(*config):
-        extent = Extent(None if given.all else given.sample, None, given.workers, progress=True)
-        reports = check(given.config, given.overrides, extent)
+        scope = CheckScope(None if given.all else given.sample, None, given.workers, progress=True)
+        reports = check(given.config, given.overrides, scope)
         if given.json:
             atomic.write(Path(given.json), json.dumps(as_json(reports), indent=1))
     print(completed(as_text(reports), *config))
     sys.exit(0 if works(reports) else 1)
 
 
-def check(path: str, overrides: list[str], extent: Extent) -> list[DataReport]:
+def check(path: str, overrides: list[str], scope: CheckScope) -> list[DataReport]:
     """Reports on the data sets of a run."""
     kind, build = kinds.of_run(Path(path), overrides)
-    config = configfile.load(path, kind, overrides)
+    config = loading.load(path, kind, overrides)
     parts = build(config, runtime.start("no"))
     if isinstance(parts, VideoBuild):
         parts.make_worlds()
-    return list(parts.examine((*config.compare, config.method), extent, statistics=True))
+    return list(parts.examine((*config.compare, config.method), scope, statistics=True))
 
 
 if __name__ == "__main__":

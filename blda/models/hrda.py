@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from blda.models.output import Detail, Output
 from blda.models.segmenter import IMAGENET_MEAN, IMAGENET_STD, Segmenter
-from blda.models.windows import Window, overlapping
+from blda.models.sliding_window import Window, overlapping
 
 STRIDE = 4
 """Image pixels to a pixel of the map on which context and detail are fused."""
