@@ -17,8 +17,7 @@ NEEDS = {"cpu": "numba", "cuda": "triton"}
 @cache
 def mixtures(device: str) -> ModuleType | None:
     """The module with `fit` and `align` of mixtures; None where plain torch does the work."""
-    names = {"cpu": "mixtures", "cuda": "cuda_mixtures"}
-    return import_module(f"blda.balance.kernels.{names[device]}") if kernels(device) else None
+    return import_module(f"blda.balance.kernels.{device}_mixtures") if kernels(device) else None
 
 
 @cache

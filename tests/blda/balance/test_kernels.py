@@ -9,7 +9,7 @@ from blda.balance import (
     cross_entropy as cross_entropy_module,
 )
 from blda.balance import (
-    logit_statistics as statistics,
+    logit_statistics,
 )
 from blda.balance.alignment import Alignment, alignment, balanced, correction
 from blda.balance.cross_entropy import balanced_cross_entropy, cross_entropy
@@ -51,8 +51,8 @@ def plain(monkeypatch):
     def turn_off() -> None:
         for module, name in (
             (cross_entropy_module, "kernels"),
-            (statistics, "kernels"),
-            (statistics, "mixtures"),
+            (logit_statistics, "kernels"),
+            (logit_statistics, "mixtures"),
             (alignment_module, "mixtures"),
         ):
             monkeypatch.setattr(module, name, lambda device: None)
