@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from blda import configfile
+from blda.augment import unchanged
 from blda.build import Build
 from blda.config import Config
 from blda.consistency import MaskedConsistency
@@ -38,9 +39,9 @@ from blda.data.sample import Sample
 from blda.engine import runtime
 from blda.engine.trainer import Batches
 from blda.labels import PseudoLabels, pseudo_labels
-from blda.losses import Criterion, PlainLoss
+from blda.losses import Criterion
 from blda.masking import Augment
-from blda.mixing import Mixed
+from blda.mixing import ClassMix, Mixed
 from blda.models.hrda import HRDA
 from blda.models.output import Output
 from blda.models.published import Published, segmenter_names
@@ -195,23 +196,22 @@ class Replay(Build):
         """No jitter, no blur."""
         return unchanged
 
-    def mixer(self) -> EvenClasses:
+    def mixer(self) -> ClassMix:
         """The recorded classes are pasted."""
-        return EvenClasses()
+        return ClassMix(len(self.classes), self.config.seed, even_classes)
 
     def masked(self, mean: Tensor) -> MaskedConsistency | None:
         """The recorded mask, and no jitter, no blur."""
-        if not self.recorded.masked:
-            return None
-        seen = self.recorded.seen().to(mean.device)
-        return MaskedConsistency(
-            lambda image, draw: torch.where(seen, image, mean), self.with_detail(PlainLoss(), PlainLoss())
-        )
+        masked = super().masked(mean)
+        if masked is not None:
+            seen = self.recorded.seen().to(mean.device)
+            masked.mask = lambda image, draw: torch.where(seen, image, mean)
+        return masked
 
 
-def unchanged(image: Tensor, draw: tuple[int, ...]) -> Tensor:
-    """An augmentation that does nothing."""
-    return image
+def even_classes(label: Tensor, classes: int, draw: tuple[int, ...], seed: int) -> Tensor:
+    """The classes of even numbers for every image: (B, classes) bool."""
+    return (torch.arange(classes, device=label.device) % 2 == 0).expand(len(label), -1)
 
 
 class Listening:
@@ -251,19 +251,6 @@ class BatchLabels:
         pseudo = replace(counted, weight=share * counted.weight)
         self.kept.append(pseudo.weight.cpu())
         return pseudo
-
-
-class EvenClasses:
-    """ClassMix that pastes the classes of even numbers."""
-
-    def __call__(self, source: Sample, target: Sample, pseudo: PseudoLabels) -> Mixed:
-        pasted = source.label % 2 == 0  # what is ignored is odd
-        return Mixed(
-            torch.where(pasted[:, None], source.image, target.image),
-            torch.where(pasted, source.label, pseudo.label),
-            torch.where(pasted, 1.0, pseudo.weight),
-            pasted,
-        )
 
 
 if __name__ == "__main__":
