@@ -84,7 +84,7 @@ class Evaluation:
 class Data:
     """on_error: what training does at a frame whose files cannot be used: 'stop', or 'skip' it for another frame,
     counted and reported. on_unseen: what it does when no label of the source shows a class that is scored: 'stop', or
-    'warn', for trials with a few images. cache: folder for class statistics, null for `<run>/cache`; runs may share one.
+    'warn', for trials with a few images. cache: folder for class statistics, null for `<run>/cache`; runs may share it.
     draws: 'epochs' shows every frame once an epoch, takes frames of `rare.min_pixels` on for a class, and draws a crop
     at most 10 times; 'published' draws with replacement, takes frames of more than that, and draws at most 11 times.
     label_resize: 'nearest_exact' labels a pixel by the nearest centre, 'nearest' by what lies under its upper left

@@ -19,11 +19,30 @@ from blda_video.data.video_index import pyav
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Suffix of a video that can be written -> FFmpeg's name of its format."""
 LARGEST_RATE = 1000
-_OTHER_FILES = frozenset(
-    (".avi", ".webm", ".m4v", ".wmv", ".flv", ".ogv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".y4m", ".h264")
-    + (".hevc", ".mxf", ".gif", ".apng", ".webp", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".zip", ".tar")
-    + (".npz", ".npy", ".json")
-)
+_OTHER_FILES = {
+    *[
+        ".avi",
+        ".webm",
+        ".m4v",
+        ".wmv",
+        ".flv",
+        ".ogv",
+        ".mpg",
+        ".mpeg",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".3gp",
+        ".y4m",
+        ".h264",
+        ".hevc",
+        ".mxf",
+        ".gif",
+        ".apng",
+        ".webp",
+    ],
+    *[".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".zip", ".tar", ".npz", ".npy", ".json"],
+}
 """Suffixes that nobody gives a folder, of files that are not written."""
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from blda.data.class_statistics import ClassCounts
 from blda.data.dataset import read_frame
 from blda.data.frames import Reader
 from blda.data.frequencies import Ids, Shown, classes_of, count_ids, in_vain, pixels_of, unknown_ids, without_class
+from blda.data.handles import require_handles
 from blda.data.label_space import LabelTable
 from blda.data.loader import start_worker
 from blda.data.remarks import collecting
@@ -40,8 +41,8 @@ class Frames(Protocol):
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is looked at, spread evenly and None for all: `opened` frames are opened, the neighbours of `named` frames
-    looked up, `labels` read as long as classes are missing. workers: processes that open files, 0 for this one.
+    """How much is looked at, spread evenly and None for all: `opened` frames are opened, the neighbours of `named`
+    frames looked up, `labels` read as long as classes are missing. workers: processes that open files, 0 for this one.
     progress: show a bar on a terminal."""
 
     opened: int | None = 64
@@ -230,6 +231,7 @@ class _Opening(Dataset):
 
 def _opened(dataset: Frames, look: Look, extent: Extent, name: str) -> Iterator[Seen]:
     indices = spread(len(dataset.reader.frames), extent.opened)
+    require_handles(min(extent.workers, len(indices)))
     loader = DataLoader(
         _Opening(dataset, look, indices),
         batch_size=None,

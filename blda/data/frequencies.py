@@ -12,6 +12,8 @@ from blda.data.label_space import LabelTable
 from blda.data.report import Classes, Problem, UnknownId
 from blda.data.sample import IGNORE
 
+FEW = 8
+"""With fewer labels a class that none shows is no mistake yet: someone tries out a handful of images."""
 Ids = Mapping[int, int]
 """Raw id -> pixels of one label."""
 
@@ -94,13 +96,12 @@ def in_vain(
             text = f"{who} has {', '.join(lacking)}, for which the data set has no id: nothing to learn or score"
             yield Problem("classes", f"{text}; leave them out, or add ids or a rename", bool({*lacking} & {*needed}))
         if unseen := [name for name in wanted if name in known and not most[name]]:
-            fatal = shown.whole and bool({*unseen} & {*needed})
+            fatal = shown.whole and labels >= FEW and bool({*unseen} & {*needed})
             fatal = fatal or (shown.enough and not any(most[name] for name in wanted if name in known))
             text = f"{who} has {', '.join(unseen)}, which none of {labels} labels shows"
-            mend = (
-                "leave them out of classes and protocols" if shown.whole else "look into more labels, or leave them out"
-            )
-            mend += ", or set data.on_unseen=warn" if fatal and not binary else ""
+            mend = "look into more labels, or leave them out"
+            if shown.whole:
+                mend = f"leave them out of classes and protocols{', or set data.on_unseen=warn' if fatal else ''}"
             yield Problem("classes", f"{text}; {binary or mend}", fatal)
     if rare := [f"{name} (at most {count})" for name, count in most.items() if 0 < count < min_pixels]:
         text = f"rare-class sampling never draws {', '.join(rare)}: no frame shows {min_pixels} pixels"
@@ -109,7 +110,7 @@ def in_vain(
 
 def _binary(raw: Collection[int], table: LabelTable) -> str:
     """What to write for binary masks whose white is ignored; empty for other labels."""
-    if not {255} <= {*raw} <= {0, 255} or _meaning(table, 255) != IGNORE:
+    if {*raw} != {0, 255} or _meaning(table, 255) != IGNORE:
         return ""
     return (
         "the labels hold 0 and 255 alone, as binary masks do, and 255 is ignored: declare it, with "

@@ -48,8 +48,9 @@ class Protocol:
 
         confusion: (C, C) tensor on the CPU or array, rows = truth, columns = prediction. classes: the C names.
         Returns mIoU, mAcc, std (population standard deviation of the IoUs); mIoU_classes and mAcc_classes, how many of
-        the protocol_classes enter these means; and, per scored class, iou/<name> and acc/<name>. IoU = TP / (TP + FP + FN), accuracy = TP / (TP + FN). A class in neither truth nor prediction is
-        nan and enters no mean; absent from the truth but predicted, its IoU is 0 and its accuracy nan.
+        the protocol_classes enter these means; and, per scored class, iou/<name> and acc/<name>.
+        IoU = TP / (TP + FP + FN), accuracy = TP / (TP + FN). A class in neither truth nor prediction is nan and enters
+        no mean; absent from the truth but predicted, its IoU is 0 and its accuracy nan.
         ValueError when the run lacks a scored class.
         """
         counts = self._scored(np.asarray(confusion, dtype=np.float64), list(classes))
@@ -59,10 +60,10 @@ class Protocol:
         iou = _percent(hits, truth + predicted - hits)
         accuracy = _percent(hits, truth)
         means = {"mIoU": _over(np.mean, iou), "mAcc": _over(np.mean, accuracy), "std": _over(np.std, iou)}
-        means |= {"mIoU_classes": _known(iou), "mAcc_classes": _known(accuracy), "protocol_classes": len(self.classes)}
         ious = {f"iou/{name}": float(value) for name, value in zip(self.classes, iou, strict=True)}
         accuracies = {f"acc/{name}": float(value) for name, value in zip(self.classes, accuracy, strict=True)}
-        return means | ious | accuracies
+        over = {"mIoU_classes": _known(iou), "mAcc_classes": _known(accuracy), "protocol_classes": len(self.classes)}
+        return means | ious | accuracies | {name: float(count) for name, count in over.items()}
 
     def _scored(self, confusion: np.ndarray, classes: list[str]) -> np.ndarray:
         """Counts over the scored classes and, last, one row and column for all others."""

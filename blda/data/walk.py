@@ -12,10 +12,21 @@ from blda.data.remarks import remark
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".jp2")
 """Of images in common formats."""
-_NO_DATA = frozenset(
-    ("@eadir", "@recycle", "#recycle", "#snapshot", "__macosx", "$recycle.bin", "system volume information")
-    + ("lost+found", "thumbs", "thumbnails", "__pycache__")
-)
+_NO_DATA = {
+    "system volume information",
+    *[
+        "@eadir",
+        "@recycle",
+        "#recycle",
+        "#snapshot",
+        "__macosx",
+        "$recycle.bin",
+        "lost+found",
+        "thumbs",
+        "thumbnails",
+        "__pycache__",
+    ],
+}
 """Folders, in small letters, that storage devices, systems and viewers add to everyone's data."""
 
 

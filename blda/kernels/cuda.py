@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from blda.grid import UNITS
 from blda.kernels.cuda_axis import BINS, position
 
 PIXELS = 512
@@ -31,9 +32,10 @@ Atomics on one address follow one another, and logits of a frequent class crowd 
 
 
 def count(logits: Tensor, row: Tensor, units: Tensor) -> Tensor:
-    """Histograms (C, C, BINS) int64 of logits (B, C, N) by row (B, N) int64, in units (B, N) int64.
+    """Histograms (C, C, BINS) float64 of logits (B, C, N) by row (B, N) int64.
 
-    A row outside [0, C) counts nothing, and neither does a pixel with a logit that is NaN. Exact, in any order.
+    units: (B, N) int64, what a pixel counts, in parts of 1 / UNITS. A row outside [0, C) counts nothing, and neither
+    does a pixel with a logit that is NaN. Exact, in any order.
     """
     logits = _readable(logits)
     batch, classes, pixels = logits.shape
@@ -46,7 +48,7 @@ def count(logits: Tensor, row: Tensor, units: Tensor) -> Tensor:
             _count[(batch * blocks,)](
                 *tensors, copies, classes, pixels, blocks, *logits.stride(), PIXELS, num_warps=WARPS
             )
-    return counts[0] if copies == 1 else counts.sum(0)
+    return (counts[0] if copies == 1 else counts.sum(0)).double().div_(UNITS)
 
 
 def loss_and_gradient(

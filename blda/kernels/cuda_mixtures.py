@@ -35,8 +35,11 @@ _TWO_PI = tl.constexpr(6.283185307179586)
 _ROOT_HALF = tl.constexpr(0.7071067811865476)
 
 
-def fit(mixture: Mixture, counts: Tensor, iterations: int) -> Mixture:
-    """`gmm.em_step` at the nodes so many times: mixture (..., K), counts (..., BINS) of any float type -> (..., K)."""
+def fit(mixture: Mixture, counts: Tensor, iterations: int, rows: Tensor | None = None) -> Mixture:
+    """`gmm.em_step` at the nodes so many times: mixture (..., K), counts (..., BINS) of any float type -> (..., K).
+
+    rows: which the caller wants; all are fitted, for to look would wait for the device.
+    """
     given = [field.contiguous() for field in mixture]
     fitted = Mixture(*map(torch.empty_like, given))
     components = mixture.means.shape[-1]
@@ -47,24 +50,21 @@ def fit(mixture: Mixture, counts: Tensor, iterations: int) -> Mixture:
     return fitted
 
 
-def aligned(mixture: Mixture, anchors: Mixture, active: Tensor, clip: float) -> Tensor:
-    """F_a^-1(clip(F(z), clip, 1 - clip)) of mixtures (C, C, K) at all nodes -> (C, C, BINS).
+def align(mixture: Mixture, anchors: Mixture, clip: float, table: Tensor, rows: Tensor) -> None:
+    """Into rows of the table (C, C, BINS): F_a^-1(clip(F(z), clip, 1 - clip)) of mixtures (C, C, K) at all nodes.
 
-    anchors: (2, K); a is 0 for cells (c, c), else 1. active: (C,) bool; other rows are zero.
+    anchors: (2, K), the first for the diagonal. rows: (C,) bool; the others are left as they are.
     """
     classes, _, components = mixture.means.shape
-    device = mixture.means.device
-    heights, ends = torch.empty(2, POINTS.value, device=device), torch.empty(2, 2, device=device)
-    table = torch.zeros(classes, classes, BINS.value, device=device)
-    fields, rows = [field.contiguous() for field in mixture], active.contiguous().view(torch.int8)
+    heights, ends = torch.empty(2, POINTS.value, device=table.device), torch.empty(2, 2, device=table.device)
+    fields, wanted = [field.contiguous() for field in mixture], rows.to(torch.int8)
     with torch.cuda.device_of(table):
         _tabulate[(2 * POINTS.value // NODES,)](
             *(field.contiguous() for field in anchors), heights, ends, components, NODES, num_warps=WARPS
         )
         _align[(classes * classes,)](
-            *fields, rows, heights, ends, table, float(clip), classes, components, NODES, num_warps=WARPS
+            *fields, wanted, heights, ends, table, float(clip), classes, components, NODES, num_warps=WARPS
         )
-    return table
 
 
 @triton.jit

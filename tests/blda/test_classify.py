@@ -365,7 +365,8 @@ def test_accuracy_is_counted_by_class_and_adds_up():
         whole.update(Sample(torch.zeros(1, 3, 1, 1), None, ("x",), (0,)), logits[:1], None)
     text = table.of_classes({"one": scores, "two": {**scores, "mAcc": 40.0}}, names)
     assert "+6.67" in text
-    assert "50.00" in text.splitlines()[-1]
+    assert "50.00" in text.splitlines()[-3]
+    assert text.splitlines()[-1] == "two: mAcc is the mean over 2 of 3 classes; the labels lack c"
 
 
 def test_remembered_evidence_finds_the_width_that_small_batches_hide():

@@ -49,6 +49,8 @@ def test_absent_and_only_predicted_classes() -> None:
 
 def test_no_pixels_at_all() -> None:
     scores = protocol_of(("a", "b")).scores(np.zeros((2, 2)), ("a", "b"))
+    assert scores.pop("protocol_classes") == 2
+    assert scores.pop("mIoU_classes") == scores.pop("mAcc_classes") == 0
     assert all(math.isnan(value) for value in scores.values())
 
 

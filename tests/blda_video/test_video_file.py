@@ -175,6 +175,14 @@ def test_damaged_frames_are_an_error_and_never_another_frame(parameters: str, tm
     assert set(range(61, 70)) <= set(failed) <= set(range(48, 74))
 
 
+def test_a_file_that_another_one_replaces_is_another_video(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", 5)
+    kept = VideoFile(path).read(3)
+    turn(path, 180)
+    assert number(np.rot90(VideoFile(path).read(3), 2)) == 3
+    assert not np.array_equal(VideoFile(path).read(3), kept)
+
+
 def test_few_files_stay_open(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{i}.mp4", 5) for i in range(4)]
     indices = [read_index(path) for path in paths]
