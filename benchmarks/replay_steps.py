@@ -40,9 +40,11 @@ from blda.engine.trainer import Batches
 from blda.models.hrda import HRDA
 from blda.models.output import Output
 from blda.models.weights.external_checkpoint import ExternalCheckpoint, segmenter_names
-from blda.selftraining.criterion import Criterion, PlainLoss
+from blda.selftraining.augmentation import unchanged
+from blda.selftraining.criterion import Criterion
 from blda.selftraining.masked_consistency import MaskedConsistency
 from blda.selftraining.masking import Augment
+from blda.selftraining.mixing import ClassMix
 from blda.selftraining.pseudo_labels import pseudo_labels
 from blda.selftraining.teacher import Teacher
 from recorded_steps import CONFIGS, DETAIL, FEATURES, FUSED, KNOWN, PARTS, RecordedSteps
@@ -195,23 +197,22 @@ class Replay(Build):
         """No jitter, no blur."""
         return unchanged
 
-    def mixer(self) -> EvenClasses:
+    def mixer(self) -> ClassMix:
         """The recorded classes are pasted."""
-        return EvenClasses()
+        return ClassMix(len(self.classes), self.config.seed, even_classes)
 
     def masked(self, mean: Tensor) -> MaskedConsistency | None:
         """The recorded mask, and no jitter, no blur."""
-        if not self.recorded.masked:
-            return None
-        seen = self.recorded.seen().to(mean.device)
-        return MaskedConsistency(
-            lambda image, draw: torch.where(seen, image, mean), self.with_detail(PlainLoss(), PlainLoss())
-        )
+        masked = super().masked(mean)
+        if masked is not None:
+            seen = self.recorded.seen().to(mean.device)
+            masked.mask = lambda image, draw: torch.where(seen, image, mean)
+        return masked
 
 
-def unchanged(image: Tensor, draw: tuple[int, ...]) -> Tensor:
-    """An augmentation that does nothing."""
-    return image
+def even_classes(label: Tensor, classes: int, draw: tuple[int, ...], seed: int) -> Tensor:
+    """The classes of even numbers for every image: (B, classes) bool."""
+    return (torch.arange(classes, device=label.device) % 2 == 0).expand(len(label), -1)
 
 
 class Listening:
@@ -251,19 +252,6 @@ class BatchLabels:
         pseudo = replace(counted, weight=share * counted.weight)
         self.kept.append(pseudo.weight.cpu())
         return pseudo
-
-
-class EvenClasses:
-    """ClassMix that pastes the classes of even numbers."""
-
-    def __call__(self, source: Sample, target: Sample, pseudo: PseudoLabels) -> Mixed:
-        pasted = source.label % 2 == 0  # what is ignored is odd
-        return Mixed(
-            torch.where(pasted[:, None], source.image, target.image),
-            torch.where(pasted, source.label, pseudo.label),
-            torch.where(pasted, 1.0, pseudo.weight),
-            pasted,
-        )
 
 
 if __name__ == "__main__":

@@ -50,13 +50,14 @@ def network(
         return kind(encoder, head, encoder.mean, encoder.std)
     part, window = model.hrda.attention, detail_of(model.hrda, crop)
     attention = construct("model.hrda.attention", part, heads, channels=encoder.channels, num_classes=num_classes)
-    scale, windows = model.hrda.scale, model.hrda.windows
-    return HRDA(encoder, head, attention, window, encoder.mean, encoder.std, scale, windows)
+    hrda = model.hrda
+    normalised = encoder.mean, encoder.std
+    return HRDA(encoder, head, attention, window, *normalised, hrda.scale, hrda.windows, hrda.stride)
 
 
 def detail_of(hrda: Hrda, crop: tuple[int, int] | None) -> tuple[int, int]:
     """(height, width) of HRDA's windows: as given, or half of the crop in whole cells. ValueError if none fits."""
-    cell = cell_of(hrda.scale)
+    cell = cell_of(hrda.scale, hrda.stride)
     if hrda.detail is None:
         if crop is None:
             raise ValueError("model.hrda.detail is missing; give it, or source.crop, of which it is half")

@@ -106,12 +106,14 @@ class Data:
 @dataclass(frozen=True)
 class Hrda:
     """Two resolutions, see blda/models/hrda.py. attention: a head. detail: (height, width) of the window at full
-    resolution, null for half of the source's crop. scale: of the context. strength: of the detail's own loss.
+    resolution, null for half of the source's crop. scale: of the context. stride: image pixels to a pixel of the map on
+    which both are fused, published 4, with DeepLab-v2 8. strength: of the detail's own loss.
     windows: most that are encoded at once in evaluation."""
 
     attention: Component = field(default_factory=lambda: {"name": "segformer", "embed": 256})
     detail: tuple[int, int] | None = None
     scale: float = 0.5
+    stride: int = 4
     strength: float = 0.1
     windows: int = 32
 

@@ -40,6 +40,7 @@ STILL = {
     "daformer": {"dropout": 0.0, "norm": "group"},
     "segformer": {"dropout": 0.0, "norm": "group"},
 }
+DLV2 = {"name": "deeplab_v2", "dilations": [6, 12]}
 VIT = "model.encoder={name: vit_pyramid, model: test_vit, width: 16}"
 
 
@@ -74,6 +75,10 @@ def test_variants_say_what_is_published():
     assert (hrda.self_training.margins, hrda.self_training.ignore_bottom) == ((30, 240, 30, 30), 0)
     assert (mic.self_training.masked.block, mic.self_training.masked.ratio) == (64, 0.7)
     assert dataclasses.replace(mic, run=hrda.run, self_training=hrda.self_training) == hrda
+    deeplab = _load("gta2cs", "hrda_deeplab")
+    assert (deeplab.model.head, deeplab.model.hrda.attention, deeplab.model.hrda.stride) == (DLV2, DLV2, 8)
+    assert hrda.model.hrda.stride == 4
+    assert {_load(name, "mic").training.precision for name in (*IMAGES, *VIDEO)} == {"no"}
     dacs = _load("gta2cs", "dacs")
     assert (dacs.feature_distance, dacs.source.rare, dacs.self_training.momentum) == (None, None, 0.99)
 

@@ -107,6 +107,21 @@ def test_detail_equals_a_loop_over_overlapping_windows(size, windows):
     torch.testing.assert_close(net(picture), upsampled(fused, 4), atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_another_stride_fuses_on_a_coarser_map():
+    """DeepLab-v2's logits have an eighth of the image's height and width; published is a fusion there."""
+    picture, plain = image((64, 128)), hrda(DETAIL_ONLY, detail=(64, 128))
+    coarse = HRDA(plain.encoder, plain.head, DETAIL_ONLY, (64, 128), stride=8).eval()
+    low = F.interpolate(on_map(plain.eval(), picture), (8, 16), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(coarse(picture), upsampled(low, 8), atol=1e-5, rtol=1e-5)
+    assert coarse.cell == 16
+    random.seed(0)
+    output = HRDA(plain.encoder, plain.head, CONTEXT_ONLY, (32, 48), stride=8).train()(picture)
+    assert output.logits.shape == (2, CLASSES, 64, 128)
+    assert output.detail.logits.shape == (2, CLASSES, 32, 48)
+    assert not any(side % 16 for side in output.detail.window)
+
+
 def test_logits_outside_the_window_are_the_contexts_and_inside_the_fused_ones():
     picture, both, alone = image(), hrda().train(), hrda(CONTEXT_ONLY).train()
     tops = set()
