@@ -16,6 +16,7 @@ from blda.build_loss import LossBuild
 from blda.build_network import HEADS, network
 from blda.consistency import MaskedConsistency
 from blda.data.check import Extent
+from blda.data.handles import require_handles
 from blda.data.report import require, warnings_of
 from blda.engine import checkpoint, optim
 from blda.engine.evaluate import Evaluator
@@ -51,6 +52,7 @@ class Build(LossBuild):
 
     def prepare(self, methods: Sequence[str]) -> None:
         """Before the first step of the first method: find the mistakes that would stop a later one."""
+        require_handles(self.config.training.workers)
         for method in methods:
             if method not in METHODS:
                 raise ValueError(f"method: unknown '{method}'; {nearest(method, METHODS)}")

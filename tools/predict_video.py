@@ -31,6 +31,7 @@ from blda.calibration import Calibration
 from blda.config import Part
 from blda.data.dataset import image_tensor
 from blda.data.transforms import whole
+from blda.data.walk import IMAGE_SUFFIXES
 from blda_video.build import ESTIMATORS, estimator_of
 from blda_video.film import LARGEST_RATE, is_film, overlay, write_film, write_labels
 from blda_video.flow.names import described
@@ -88,6 +89,8 @@ def run(given: Namespace) -> None:
 
 def _check(given: Namespace) -> bool:
     """Whether the output is a video file; ValueError where the arguments do not belong together."""
+    if files := [each for each in given.overrides if "=" not in each and Path(each).suffix.lower() in IMAGE_SUFFIXES]:
+        raise ValueError(f"{files[0]} is one image more; give the folder that holds the frames, or one video file")
     film = is_film(given.output)
     if given.rate is not None and not (film and 0 < given.rate <= LARGEST_RATE):
         raise ValueError(
