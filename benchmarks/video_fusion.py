@@ -72,7 +72,7 @@ def samples(parts: VideoBuild, reader: VideoReader, video: Sequence[Frame]) -> I
     Frames that are not to be scored have no label. Raises ValueError when two differ in size.
     """
     table, flow = parts.evaluation_table(reader), parts.flow()
-    size, device = parts.config.evaluation.size, parts.accelerator.device
+    size, device = parts.resize("evaluation"), parts.accelerator.device
 
     def motion(image: Tensor, neighbour: Tensor, start: Frame, end: Frame) -> Tensor:
         if not isinstance(flow, StoredFlow):
@@ -82,7 +82,7 @@ def samples(parts: VideoBuild, reader: VideoReader, video: Sequence[Frame]) -> I
     before, past = None, None
     for frame in video:
         pixels, label = read_frame(reader, table, frame)
-        image = image_tensor(whole(size or pixels.shape[:2]).image(pixels)).to(device)
+        image = image_tensor(whole(size(pixels.shape[:2])).image(pixels)).to(device)
         sample = (image, None if label is None else label_tensor(label).to(device), (frame.name,), (0,))
         if before is None:
             yield Sample(*sample), None

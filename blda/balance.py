@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from blda import grid, pixels
-from blda.gmm import Mixture, cdf, quantile, tabulated
+from blda.gmm import Mixture, cdf, quantile
 from blda.kernels.choice import mixtures
 from blda.statistics import MOST_ELEMENTS, LogitStatistics
 
@@ -35,31 +36,53 @@ def alignment(statistics: LogitStatistics, source: LogitStatistics, labels: Tens
     labels: of the batch to correct. On a CPU, rows of classes that are not among them are left out (zero, and not
     active); elsewhere to look for them would wait for the device.
     """
-    classes, device = statistics.classes, statistics.means.device
-    active = statistics.estimated[:classes] & source.estimated[classes]
-    rows = torch.arange(classes, device=device)
-    if labels is not None and device.type == "cpu":
-        present = torch.bincount(labels.flatten(), minlength=classes)[:classes] > 0
-        active, rows = active & present, rows[active & present]
-    table = torch.zeros(classes, classes, grid.BINS, device=device)
+    return alignments([(statistics, labels)], source)
+
+
+@torch.no_grad()
+def alignments(domains: Sequence[tuple[LogitStatistics, Tensor | None]], source: LogitStatistics) -> Alignment:
+    """`alignment` of several domains (statistics, labels) in one table, (domains x C, C, BINS), as `stacked`."""
+    classes, device = source.classes, source.means.device
+    shape = (len(domains) * classes, classes, grid.BINS)
+    # On a CPU rows are left out; of NumPy's zeros, what is never written takes no memory.
+    on_cpu = device.type == "cpu"
+    table = torch.from_numpy(np.zeros(shape, np.float32)) if on_cpu else torch.zeros(shape, device=device)
+    active = torch.stack([_active(statistics, source, labels) for statistics, labels in domains])
+    compiled = mixtures(device.type)
+    for (statistics, _), part, rows in zip(domains, table.split(classes), active, strict=True):
+        if compiled is not None:
+            compiled.align(statistics.mixture, source.anchors, CLIP, part, rows)
+        else:
+            _align(statistics.mixture, source.anchors, part, rows)
+    return Alignment(table, active.flatten())
+
+
+def _active(statistics: LogitStatistics, source: LogitStatistics, labels: Tensor | None) -> Tensor:
+    """Which rows correct the batch (C,) bool."""
+    active = statistics.estimated[: statistics.classes] & source.estimated[source.classes]
+    if labels is None or labels.device.type != "cpu":
+        return active
+    return active & (torch.bincount(labels.flatten(), minlength=len(active))[: len(active)] > 0)
+
+
+def _align(mixture: Mixture, anchors: Mixture, table: Tensor, active: Tensor) -> None:
+    """Into rows of the table (C, C, BINS), in plain torch: F_a^-1(clip(F(z))) of mixtures (C, C, K) at all nodes."""
+    device = table.device
+    rows = torch.arange(len(table), device=device)
+    if device.type == "cpu":
+        rows = rows[active]
     for some in rows.split(max(1, MOST_ELEMENTS // table[0].numel())):
-        cells = Mixture(*(field[some] for field in statistics.mixture))
-        table[some] = _aligned(cells, source.anchors, 1)
+        cells = Mixture(*(field[some] for field in mixture))
+        table[some] = _aligned(cells, anchors, 1)
         own = Mixture(*(field[torch.arange(len(some), device=device), some] for field in cells))
-        table[some, some] = _aligned(own, source.anchors, 0)
-    return Alignment(table, active)
+        table[some, some] = _aligned(own, anchors, 0)
 
 
 def _aligned(mixture: Mixture, anchors: Mixture, which: int) -> Tensor:
     """F_a^-1(clip(F(z))) of mixtures (..., K) at all nodes -> (..., BINS)."""
     anchor, nodes = Mixture(*(field[which, None] for field in anchors)), grid.nodes(mixture.means.device)
-    compiled = mixtures(mixture.means.device.type)
-    if compiled is None:
-        height = cdf(mixture, nodes).clamp_(CLIP, 1 - CLIP)
-        return quantile(anchor, height.view(1, -1)).view(height.shape)
-    levels, heights = tabulated(anchor)
-    flat = Mixture(*(field.flatten(0, -2) for field in mixture))
-    return compiled.align(flat, nodes, CLIP, heights[0], levels[0]).view(*mixture.means.shape[:-1], grid.BINS)
+    height = cdf(mixture, nodes).clamp_(CLIP, 1 - CLIP)
+    return quantile(anchor, height.view(1, -1)).view(height.shape)
 
 
 @torch.no_grad()

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from blda import rng
-from blda.augment import ColourAndBlur
+from blda.augment import ColourAndBlur, PublishedColourAndBlur, unchanged
 from blda.build_loss import LossBuild
 from blda.build_network import HEADS, network
 from blda.consistency import MaskedConsistency
 from blda.data.check import Extent
 from blda.data.handles import require_handles
 from blda.data.report import require, warnings_of
+from blda.diagnostics import StatisticsDiagnostics
 from blda.engine import checkpoint, optim
 from blda.engine.evaluate import Evaluator
 from blda.engine.inference import Predictor
@@ -28,17 +30,18 @@ from blda.engine.views import Flipped, Sliding
 from blda.labels import TeacherLabels
 from blda.losses import Criterion, PlainLoss
 from blda.masking import Augment, BlockMask
-from blda.mixing import ClassMix
+from blda.mixing import ClassMix, chosen_classes, chosen_classes_of_batch
 from blda.models.features import FeatureTap
 from blda.models.recompute import recompute_blocks
 from blda.models.segmenter import Segmenter
 from blda.parts import Constructors
-from blda.selftrain import Labeller, Mixer, SelfTraining
+from blda.selftrain import Diagnostics, Labeller, Mixer, SelfTraining
 from blda.spelling import nearest
 from blda.supervised import Supervised
 from blda.teacher import Teacher
 
 _LOG = logging.getLogger(__name__)
+NO_DECAY: Mapping[str, optim.Exempt] = {"norms": optim.is_norm, "encoder_layer_norms": optim.is_encoder_layer_norm}
 METHODS = ("source_only", "self_training", "reweighted", "blda")
 AT_START = Extent(opened=4, named=2000)
 """What a run looks at before its first step: seconds."""
@@ -77,10 +80,10 @@ class Build(LossBuild):
         teacher = None if method == "source_only" else self.teacher(student)
         if config.training.checkpointing:
             recompute_blocks(student)
-        settings = config.optimizer
         trained = self.trained(method, student).to(accelerator.device)
-        optimizer = optim.adamw(trained, settings.lr, settings.head_factor, settings.weight_decay)
-        criterion = self.criterion(method, trained)
+        optimizer = self.optimizer(trained)
+        statistics = self.statistics(method)
+        criterion = self.criterion(method, trained, statistics)
         if pretrained is not None:
             trained = FeatureTap(trained, student.encoder)
             criterion = self.with_feature_distance(criterion, pretrained)
@@ -90,7 +93,8 @@ class Build(LossBuild):
             wrapped = torch.compile(wrapped)
         batches = self.batches(adapts=teacher is not None)
         log = RunLog(folder, self.classes, accelerator.is_main_process, config.log.bar, self.protocols[0].name)
-        parts = self.method(method, wrapped, teacher, criterion)
+        diagnostics = None if statistics is None else StatisticsDiagnostics(*statistics, self.classes)
+        parts = self.method(method, wrapped, teacher, criterion, diagnostics)
         measure, plan = self.evaluator(), self.plan()
         predict = self.predictor(student)
         return Trainer(
@@ -116,23 +120,46 @@ class Build(LossBuild):
         """The student's moving average."""
         return Teacher(student, self.config.self_training.momentum, self.accelerator.autocast)
 
-    def method(self, name: str, student: nn.Module, teacher: Teacher | None, criterion: Criterion) -> Method:
+    def method(
+        self,
+        name: str,
+        student: nn.Module,
+        teacher: Teacher | None,
+        criterion: Criterion,
+        diagnostics: Diagnostics | None = None,
+    ) -> Method:
         """What is trained for, around the wrapped student; all of METHODS but the first are one in kind."""
         if teacher is None:
             return Supervised(student, criterion)
         settings, seed = self.config.self_training, self.config.seed
         parts = (student, teacher, self.labeller(), criterion, self.augment())
         masked = self.masked(teacher.model.mean)
-        return SelfTraining(*parts, len(self.classes), seed, settings.burn_in, self.mixer(), masked)
+        return SelfTraining(*parts, len(self.classes), seed, settings.burn_in, self.mixer(), masked, diagnostics)
+
+    def optimizer(self, trained: nn.Module) -> Optimizer:
+        """AdamW over all that is trained."""
+        settings = self.config.optimizer
+        exempt = NO_DECAY[settings.no_decay]
+        return optim.adamw(trained, settings.lr, settings.head_factor, settings.weight_decay, exempt)
 
     def masked(self, mean: Tensor) -> MaskedConsistency | None:
         """The loss of masked target images, if there is one; mean: what the network subtracts, for hidden blocks."""
         settings, seed = self.config.self_training, rng.seed_of(self.config.seed, "masked")
         if settings.masked is None:
             return None
-        augment = ColourAndBlur(seed, settings.strength, settings.jitter, settings.blur)
-        mask = BlockMask(augment, seed, settings.masked.block, settings.masked.ratio, mean.flatten().unbind())
-        return MaskedConsistency(mask, self.with_detail(PlainLoss(), PlainLoss()))
+        blocks = (settings.masked.block, settings.masked.ratio)
+        before = self.jitter(seed, together=True) if settings.masked.jitter else unchanged
+        mask = BlockMask(before, seed, *blocks, mean.flatten().unbind())
+        return MaskedConsistency(mask, self.with_detail(PlainLoss(), PlainLoss()), settings.masked.domains == "both")
+
+    def jitter(self, seed: int, together: bool = False) -> Augment:
+        """Colour jitter and blur; together: see `PublishedColourAndBlur`."""
+        settings = self.config.self_training
+        strengths = (settings.strength, settings.jitter, settings.blur)
+        if settings.augment == "per_image":
+            return ColourAndBlur(seed, *strengths)
+        batch = self.config.training.batch * self.accelerator.num_processes
+        return PublishedColourAndBlur(seed, batch, *strengths, together)
 
     def plan(self) -> Plan:
         """When things happen."""
@@ -175,12 +202,13 @@ class Build(LossBuild):
 
     def augment(self) -> Augment:
         """What is done to the image of the second loss."""
-        settings = self.config.self_training
-        return ColourAndBlur(self.config.seed, settings.strength, settings.jitter, settings.blur)
+        return self.jitter(self.config.seed)
 
     def mixer(self) -> Mixer:
         """What makes of a source and a target batch the images of the second loss."""
-        return ClassMix(len(self.classes), self.config.seed)
+        published = self.config.self_training.classmix == "per_batch"
+        choose = chosen_classes_of_batch if published else chosen_classes
+        return ClassMix(len(self.classes), self.config.seed, choose)
 
     def metrics(self) -> Sequence[Metric]:
         """What evaluation measures."""

@@ -23,6 +23,7 @@ from blda.data.cityscapes import Cityscapes
 from blda.data.class_statistics import ClassCounts, count_classes
 from blda.data.dark_zurich import DarkZurich
 from blda.data.dataset import EvaluationDataset, SegmentationDataset
+from blda.data.distortion import PhotoMetricDistortion
 from blda.data.folder import FolderReader
 from blda.data.frames import Reader
 from blda.data.gta5 import GTA5
@@ -31,10 +32,10 @@ from blda.data.loader import endless_loader
 from blda.data.protocols import PROTOCOLS, Protocol, protocol_of
 from blda.data.report import DataReport
 from blda.data.sample import Sample
-from blda.data.sampler import DrawSampler, RareClassSampler
+from blda.data.sampler import DrawSampler, RareClassSampler, ReplacingSampler
 from blda.data.synthia import Synthia
 from blda.data.tolerant import Tolerant
-from blda.data.transforms import RandomCrop
+from blda.data.transforms import TRIES, RandomCrop, Resize
 from blda.data.viper import Viper
 from blda.engine.trainer import Batches
 from blda.parts import Constructors, construct
@@ -78,7 +79,8 @@ class DataBuild:
         tolerant, rare = self.config.data.on_error == "skip", self.config.source.rare
         counted = {}
         if statistics and rare:
-            counted = {"count": partial(self.class_counts, tolerant=True), "min_pixels": rare.min_pixels}
+            least = rare.min_pixels + self.published_draws
+            counted = {"count": partial(self.class_counts, tolerant=True), "min_pixels": least}
         learnt, scored = {"the run": self.classes}, {f"protocol {p.name}": p.classes for p in self.protocols}
         scores = self.config.data.on_unseen == "stop"
         needed = {name for protocol in self.protocols for name in protocol.classes if scores}
@@ -89,7 +91,7 @@ class DataBuild:
 
     def batches(self, adapts: bool) -> Batches:
         """The stream of (source, target) batches from a pass on; no target unless the method adapts."""
-        source = self.source_data()
+        source = self.source_data(distorted=self.config.source.photometric and not adapts)
         pixels = self.rare_pixels(source)
         target = self.target_data() if adapts else None
         device = self.accelerator.device
@@ -105,13 +107,25 @@ class DataBuild:
 
         return stream
 
-    def source_data(self) -> SegmentationDataset:
-        """Labelled training crops."""
+    def source_data(self, distorted: bool = False) -> SegmentationDataset:
+        """Labelled training crops; distorted: in their colours."""
         data = self.config.source
         reader = self.reader("source.reader", data.reader, labelled=True)
         least = data.rare.min_pixels * data.rare.min_crop_ratio if data.rare else 0
-        crop = RandomCrop(data.resize, data.crop, data.flip, data.max_share, least)
-        return SegmentationDataset(reader, self.table(reader, data.rename), crop, self.seed("source"), in_bytes=True)
+        tries = TRIES + self.published_draws
+        crop = RandomCrop(self.resize("source"), data.crop, data.flip, data.max_share, least, tries=tries)
+        how = (crop, self.seed("source"), True, PhotoMetricDistortion() if distorted else None)
+        return SegmentationDataset(reader, self.table(reader, data.rename), *how)
+
+    def resize(self, role: str) -> Resize:
+        """The rule by which whole images of source, target or evaluation get their size."""
+        data, exact = getattr(self.config, role), self.config.data.label_resize == "nearest_exact"
+        return Resize(data.size if role == "evaluation" else data.resize, data.keep_ratio, exact)
+
+    @property
+    def published_draws(self) -> bool:
+        """Whether frames and crops are drawn as in the published code."""
+        return self.config.data.draws == "published"
 
     def rare_pixels(self, source: SegmentationDataset) -> Any:
         """Class pixels of every source frame, counted once by one process; None unless rare classes are favoured."""
@@ -172,10 +186,10 @@ class DataBuild:
         training, accelerator = self.config.training, self.accelerator
         shared = (training.batch, accelerator.process_index, accelerator.num_processes, self.seed(domain), start)
         if pixels is None:
-            sampler = DrawSampler(len(dataset), *shared)
+            sampler = (ReplacingSampler if self.published_draws else DrawSampler)(len(dataset), *shared)
         else:
             rare = self.config.source.rare
-            sampler = RareClassSampler(pixels, *shared, temperature=rare.temperature, min_pixels=rare.min_pixels)
+            sampler = RareClassSampler(pixels, *shared, rare.temperature, rare.min_pixels, self.published_draws)
         if self.config.data.on_error == "skip":
             dataset = Tolerant(dataset, sampler)
             self._tolerant.append(dataset)
@@ -200,13 +214,13 @@ class DataBuild:
     def target_crop(self) -> RandomCrop:
         """How crops are cut from the target's images, and which of their pixels are trusted."""
         data = self.config.target
-        return RandomCrop(data.resize, data.crop, data.flip, margins=self.config.self_training.margins)
+        return RandomCrop(self.resize("target"), data.crop, data.flip, margins=self.config.self_training.margins)
 
     def evaluation_data(self) -> Dataset[Sample]:
         """Labelled whole images."""
         data = self.config.evaluation
         reader = self.reader("evaluation.reader", data.reader, labelled=True)
-        return EvaluationDataset(reader, self.evaluation_table(reader), data.size)
+        return EvaluationDataset(reader, self.evaluation_table(reader), self.resize("evaluation"))
 
 
 def _classes(named: Any) -> tuple[str, ...]:

@@ -18,6 +18,9 @@ from blda.models.density import DensityRegression
 from blda.spelling import nearest
 from blda.statistics import LogitStatistics
 
+Statistics = tuple[LogitStatistics, LogitStatistics]
+"""Of source and target."""
+
 
 class LossBuild(DataBuild):
     """The criteria of an image run; a video or classifier's run overrides the two methods at the end."""
@@ -27,14 +30,14 @@ class LossBuild(DataBuild):
         regresses = method == "blda" and self.config.blda.density is not None
         return DensityRegression(student) if regresses else student
 
-    def criterion(self, method: str, trained: nn.Module) -> Criterion:
-        """What a labelled batch costs in one of METHODS."""
+    def criterion(self, method: str, trained: nn.Module, statistics: Statistics | None) -> Criterion:
+        """Build the criterion of one of METHODS; statistics: see `statistics`."""
         if method == "reweighted":
             weighted = ReweightedLoss(self.frequency(), self.config.reweighting.power)
             return self.with_detail(weighted, weighted)
         if method != "blda":
             return self.with_detail(PlainLoss(), PlainLoss())
-        density, balanced = self.config.blda.density, self.balanced_loss()
+        density, balanced = self.config.blda.density, self.balanced_loss(statistics)
         if density is not None:
             return DensityLoss(balanced, trained.head, density.strength, density.power)
         return self.with_detail(balanced, PlainLoss())
@@ -70,11 +73,16 @@ class LossBuild(DataBuild):
         settings, autocast = self.config.feature_distance, self.accelerator.autocast
         return FeatureDistance(criterion, pretrained, self.things(), settings.strength, settings.min_ratio, autocast)
 
-    def balanced_loss(self) -> BalancedLoss:
-        """BLDA with statistics of both domains on the device."""
-        blda, device = self.config.blda, self.accelerator.device
-        statistics = (self.source_statistics().to(device), self.target_statistics().to(device))
-        return BalancedLoss(*statistics, blda.tau, blda.correct_target)
+    def statistics(self, method: str) -> Statistics | None:
+        """Build the statistics of both domains on the device, source first; None for a method without."""
+        device = self.accelerator.device
+        if method != "blda":
+            return None
+        return self.source_statistics().to(device), self.target_statistics().to(device)
+
+    def balanced_loss(self, statistics: Statistics) -> BalancedLoss:
+        """Build the balanced loss around the statistics of both domains."""
+        return BalancedLoss(*statistics, self.config.blda.tau, self.config.blda.correct_target)
 
     def statistics_settings(self, domain: str) -> dict[str, Any]:
         """Keywords of `LogitStatistics`."""

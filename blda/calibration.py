@@ -60,7 +60,7 @@ class Calibration:
         state = {
             "format": FORMAT,
             "nodes": grid.nodes(),
-            "alignment": {name: part.cpu() for name, part in self.alignment._asdict().items()},
+            "alignment": {"table": self.alignment.table.cpu(), "active": self.alignment.active.cpu()},
             "tau": float(self.tau),
             "classes": list(self.classes),
             "origin": dict(self.origin),
@@ -83,7 +83,8 @@ class Calibration:
                 f"{path} calibrates {len(names)} classes, the network has {len(classes)}{differs and f'; {differs}'}; "
                 "make one for this network with tools/calibrate.py"
             )
-        return cls(Alignment(**state["alignment"]), state["tau"], names, state["origin"])
+        alignment = Alignment(state["alignment"]["table"], state["alignment"]["active"])
+        return cls(alignment, state["tau"], names, state["origin"])
 
 
 def _read(path: Path) -> dict:

@@ -22,7 +22,7 @@ from blda.data.classification import (
 )
 from blda.data.frames import Reader
 from blda.data.report import DataReport
-from blda.data.transforms import RandomCrop
+from blda.data.transforms import RandomCrop, Resize
 from blda.data.windows import RandomWindow
 from blda.engine.accuracy import ClassAccuracy
 from blda.engine.evaluate import Evaluator
@@ -59,6 +59,8 @@ class ClassifyConfig(Config):
             raise ValueError(
                 "blda.by_belief draws labels over the pixels of an image; a classifier has none, leave it out"
             )
+        if self.source.photometric:
+            raise ValueError("source.photometric is of segmentation's baselines; a classifier has none, leave it out")
         if self.model.hrda is not None:
             raise ValueError("model.hrda: a classifier has one label an image, nothing to fuse by pixel; leave it out")
         if self.feature_distance is not None:
@@ -86,21 +88,21 @@ class ClassifyBuild(Build):
         """The class of every frame, as counts."""
         return ClassCounts(images_of_classes(source.reader, source.table, len(self.classes)), {})
 
-    def source_data(self) -> ClassificationDataset:
-        """Labelled training windows."""
+    def source_data(self, distorted: bool = False) -> ClassificationDataset:
+        """Labelled training windows; distorted must be False."""
         data = self.config.source
         reader = self.reader("source.reader", data.reader, labelled=True)
-        window = self.window(data.resize, data.crop, data.flip)
+        window = self.window(self.resize("source"), data.crop, data.flip)
         return ClassificationDataset(reader, self.table(reader, data.rename), window, self.seed("source"))
 
     def target_data(self) -> ClassificationDataset:
         """Unlabelled training windows."""
         data = self.config.target
         reader = self.reader("target.reader", data.reader, labelled=False)
-        window = self.window(data.resize, data.crop, data.flip)
+        window = self.window(self.resize("target"), data.crop, data.flip)
         return ClassificationDataset(reader, None, window, self.seed("target"))
 
-    def window(self, resize: tuple[int, int] | None, crop: tuple[int, int] | None, flip: bool) -> RandomCrop:
+    def window(self, resize: Resize, crop: tuple[int, int] | None, flip: bool) -> RandomCrop:
         """What draws training windows."""
         scale = self.config.classification.scale
         return RandomCrop(resize, crop, flip) if scale is None else RandomWindow(scale, crop, resize, flip)
@@ -109,14 +111,14 @@ class ClassifyBuild(Build):
         """Labelled images, cut to their middle."""
         data = self.config.evaluation
         reader = self.reader("evaluation.reader", data.reader, labelled=True)
-        return ClassificationEvaluation(
-            reader, self.evaluation_table(reader), data.size, self.config.classification.centre
-        )
+        shown = (self.resize("evaluation"), self.config.classification.centre)
+        return ClassificationEvaluation(reader, self.evaluation_table(reader), *shown)
 
     def evaluator(self) -> Evaluator:
         """Evaluation of this process's share, a batch at a time where all images have one size."""
         config = self.config
-        batch = config.training.batch if config.evaluation.size or config.classification.centre else 1
+        alike = config.classification.centre or (config.evaluation.size and not config.evaluation.keep_ratio)
+        batch = config.training.batch if alike else 1
         return Evaluator(
             self.evaluation_data(), self.metrics, self.accelerator, config.training.workers, config.log.bar, batch
         )

@@ -15,28 +15,37 @@ THINGS = ("light", "sign", "person", "rider", "car", "truck", "bus", "train", "m
 """Cityscapes' classes of countable things, 6, 7 and 11 to 18 of its 19 (DAFormer, section 3.3)."""
 
 
+def _one_of(key: str, value: str, *known: str) -> None:
+    if value not in known:
+        raise ValueError(f"{key} is '{value}'; use {' or '.join(known)}")
+
+
 @dataclass(frozen=True)
 class Target:
     """Where images come from and how a training crop is cut from them.
 
     reader: {name, root, ...}. resize, crop: (height, width), first the whole
     image to `resize`, then a random window; null keeps the image as it is. flip: mirror half of them.
+    keep_ratio: to the largest size of the image's shape within `resize` (upright or lying), not to `resize` itself.
     """
 
     reader: Part
     resize: tuple[int, int] | None = None
     crop: tuple[int, int] | None = None
     flip: bool = True
+    keep_ratio: bool = False
 
 
 @dataclass(frozen=True)
 class Source(Target):
     """A labelled one. rename: its class names -> the run's. max_share: windows with this share or more of one class
-    are drawn again. rare: rare-class sampling, null for uniform."""
+    are drawn again. rare: rare-class sampling, null for uniform. photometric: distort the colours of what source_only
+    learns from, as the published baselines do (blda/data/distortion.py)."""
 
     rename: dict[str, str] = field(default_factory=dict)
     max_share: float = 0.75
     rare: Rare | None = None
+    photometric: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,13 +59,15 @@ class Rare:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Labelled images to measure on. size: (height, width) of the image, null for its own. window, stride: (height,
-    width) of windows that the network is shown in its place, null for the whole image; a stride of null is half a
-    window. window_batch: windows shown at a time. flip: average with the mirror image. See blda/engine/views.py."""
+    """Labelled images to measure on. size: (height, width) of the image, null for its own. keep_ratio: see `Target`.
+    window, stride: (height, width) of windows that the network is shown in its place, null for the whole image; a
+    stride of null is half a window. window_batch: windows shown at a time. flip: average with the mirror image. See
+    blda/engine/views.py."""
 
     reader: Part
     rename: dict[str, str] = field(default_factory=dict)
     size: tuple[int, int] | None = None
+    keep_ratio: bool = False
     window: tuple[int, int] | None = None
     stride: tuple[int, int] | None = None
     window_batch: int = 4
@@ -73,18 +84,23 @@ class Evaluation:
 class Data:
     """on_error: what training does at a frame whose files cannot be used: 'stop', or 'skip' it for another frame,
     counted and reported. on_unseen: what it does when no label of the source shows a class that is scored: 'stop', or
-    'warn', for trials with a few images. cache: folder for class statistics, null for `<run>/cache`; runs may share one.
-    """
+    'warn', for trials with a few images. cache: folder for class statistics, null for `<run>/cache`; runs may share it.
+    draws: 'epochs' shows every frame once an epoch, takes frames of `rare.min_pixels` on for a class, and draws a crop
+    at most 10 times; 'published' draws with replacement, takes frames of more than that, and draws at most 11 times.
+    label_resize: 'nearest_exact' labels a pixel by the nearest centre, 'nearest' by what lies under its upper left
+    corner (published), as OpenCV names them."""
 
     on_error: str = "stop"
     on_unseen: str = "stop"
     cache: str | None = None
+    draws: str = "epochs"
+    label_resize: str = "nearest_exact"
 
     def __post_init__(self) -> None:
-        if self.on_error not in ("stop", "skip"):
-            raise ValueError(f"data.on_error is '{self.on_error}'; use stop or skip")
-        if self.on_unseen not in ("stop", "warn"):
-            raise ValueError(f"data.on_unseen is '{self.on_unseen}'; use stop or warn")
+        _one_of("data.on_error", self.on_error, "stop", "skip")
+        _one_of("data.on_unseen", self.on_unseen, "stop", "warn")
+        _one_of("data.draws", self.draws, "epochs", "published")
+        _one_of("data.label_resize", self.label_resize, "nearest_exact", "nearest")
 
 
 @dataclass(frozen=True)
@@ -120,11 +136,26 @@ class Mask:
 
 
 @dataclass(frozen=True)
+class Masked(Mask):
+    """Images of a loss of their own. domains: 'target', or 'both' for every other image from the source, with its
+    label. jitter: jitter and blur them before."""
+
+    domains: str = "target"
+    jitter: bool = True
+
+    def __post_init__(self) -> None:
+        _one_of("self_training.masked.domains", self.domains, "target", "both")
+
+
+@dataclass(frozen=True)
 class SelfTraining:
     """METHOD 6. momentum: of the teacher. ignore_top, ignore_bottom: rows of the target crop without pseudo-label.
     margins: top, bottom, left and right of the whole resized target image without pseudo-label, wherever the crop lies,
     null for none. masked: a third loss, on masked target images (MIC), null for none.
-    burn_in: steps on the source alone before, for networks without pretrained weights."""
+    burn_in: steps on the source alone before, for networks without pretrained weights.
+    augment: 'per_image' jitters with torchvision's operations, decided for each image; 'published' with kornia 0.5.8's,
+    which are stronger, decided for a batch. classmix: 'per_image' pastes half of an image's classes; 'per_batch' half
+    of those of the whole batch, ignored pixels among them (published)."""
 
     momentum: float = 0.999
     threshold: float = 0.968
@@ -134,8 +165,14 @@ class SelfTraining:
     jitter: float = 0.8
     blur: float = 0.5
     margins: tuple[int, int, int, int] | None = None
-    masked: Mask | None = None
+    masked: Masked | None = None
     burn_in: int = 0
+    augment: str = "per_image"
+    classmix: str = "per_image"
+
+    def __post_init__(self) -> None:
+        _one_of("self_training.augment", self.augment, "per_image", "published")
+        _one_of("self_training.classmix", self.classmix, "per_image", "per_batch")
 
 
 @dataclass(frozen=True)
@@ -182,13 +219,19 @@ class Blda:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW with a linear warm-up, then linear decay to zero. clip: largest gradient norm, null for none."""
+    """AdamW with a linear warm-up, then linear decay to zero. no_decay: weights that do not decay, `norms` or, as
+    published, only `encoder_layer_norms`. clip: largest gradient norm, null for none."""
 
     lr: float = 6e-5
     head_factor: float = 10.0
     weight_decay: float = 0.01
+    no_decay: str = "norms"
     warmup: int = 1500
     clip: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.no_decay not in ("norms", "encoder_layer_norms"):
+            raise ValueError(f"optimizer.no_decay is '{self.no_decay}'; use norms or encoder_layer_norms")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ BINS = 2 * MIDDLE + 1
 LIMIT = 255.0
 """Logits beyond +-LIMIT fall into the outermost bins; distribution functions are flat there."""
 
+UNITS = 2**16
+"""Evidence is counted in whole parts of a pixel, this many each: such sums are exact, in any order, on any device."""
+
 ONE = 0x3F800000
 """The bits of 1.0 as a float32; above it, the bits of 1 + |z| grow as its logarithm, piecewise linearly."""
 

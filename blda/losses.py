@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blda import pixels
-from blda.balance import Alignment, alignment, balanced, correction, stacked
+from blda.balance import Alignment, alignment, alignments, balanced, correction, stacked
 from blda.data.sample import IGNORE, Sample
 from blda.kernels.choice import kernels
 from blda.labels import PseudoLabels
@@ -44,19 +44,21 @@ def balanced_cross_entropy(
     Shapes: see `cross_entropy` and `correction`. Where kernels are compiled for the device, the logits are read once
     and their gradient written once, with nothing of their size in between.
     """
-    compiled = kernels(logits.device.type)
+    compiled = kernels(logits.device.type) if label.numel() else None
     if compiled is None:
         return cross_entropy(balanced(logits, correction(logits, label, domains, domain), tau), label, weight)
     classes = domains[0].table.shape[1]
     pixels.check(logits, label, classes)
     known = pixels.known(label, classes)
     weight = torch.ones_like(label, dtype=torch.float32) if weight is None else weight
+    # The mean's divisor goes into the weights, which saves a pass over the gradient; not in half precision, in which a
+    # gradient scaler must multiply before anything divides, or small gradients vanish.
+    early, late = (label.numel(), 1) if logits.dtype == torch.float32 else (1, label.numel())
     # A label that is no class (see `known`) gets a row, so that its weight makes the loss NaN.
-    weight = torch.where(known | (label == IGNORE), weight, torch.nan)
+    weight = torch.where(known | (label == IGNORE), weight / early, torch.nan)
     row = torch.where(known, label + classes * domain, torch.where(label == IGNORE, -1, 0))
     maps = pixels.flat_map(row), pixels.flat_map(weight)
-    total = _Balanced.apply(pixels.flat_logits(logits), *maps, stacked(domains), tau, compiled)
-    return total / label.numel()
+    return _Balanced.apply(pixels.flat_logits(logits), *maps, stacked(domains), tau, compiled) / late
 
 
 class _Balanced(torch.autograd.Function):
@@ -74,8 +76,10 @@ class _Balanced(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.gradient is None:
             raise RuntimeError("the balanced loss was taken backward before; compute it again")
-        # In place: a copy would be as large as the logits.
-        gradient, ctx.gradient = ctx.gradient.mul_(slope), None
+        gradient, ctx.gradient = ctx.gradient, None
+        # In place: a copy would be as large as the logits. On a GPU, to look at the slope would wait for the device.
+        if slope.device.type != "cpu" or slope != 1:
+            gradient.mul_(slope)
         return gradient, None, None, None, None, None
 
 
@@ -167,13 +171,12 @@ class BalancedLoss:
         target_label = torch.where(mixed.from_source, IGNORE, mixed.label)
         trusted = torch.where(mixed.weight > 0, target_label, IGNORE)
         self.target_statistics.update(logits.detach(), trusted, pseudo)
-        domains = [
-            alignment(self.source_statistics, self.source_statistics, source_label),
-            alignment(self.target_statistics, self.source_statistics, target_label),
-        ]
+        parts = [(self.source_statistics, source_label), (self.target_statistics, target_label)]
+        aligned = alignments(parts, self.source_statistics)
         if not self.correct_target:
-            domains[1] = domains[1]._replace(active=torch.zeros_like(domains[1].active))
-        return balanced_cross_entropy(logits, mixed.label, domains, self.tau, (~mixed.from_source).long(), mixed.weight)
+            aligned.active[self.target_statistics.classes :] = False
+        from_target = (~mixed.from_source).long()
+        return balanced_cross_entropy(logits, mixed.label, [aligned], self.tau, from_target, mixed.weight)
 
     def state(self) -> dict[str, LogitStatistics]:
         """What must survive a restart, by name."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch import distributed as dist
+from torch.nn import functional as F
 
 from blda import rng
 from blda.data.sample import IGNORE, Sample
@@ -39,14 +42,40 @@ def chosen_classes(label: Tensor, classes: int, draw: tuple[int, ...], seed: int
     return present & (rank < (present.sum(1, keepdim=True) + 1) // 2)
 
 
-def mix(source: Sample, target: Sample, pseudo: PseudoLabels, classes: int, seed: int) -> Mixed:
-    """Paste half of each source image's classes onto the target image of the same row (METHOD 6).
+def chosen_classes_of_batch(label: Tensor, classes: int, draw: tuple[int, ...], seed: int) -> Tensor:
+    """Half of the labels that the whole batch shows, IGNORE among them, rounded up: (B, classes + 1) bool.
+
+    The published choice (lhoyer/MIC: dacs_transforms.py): each image has its own half of the same set, so it may lack
+    some of its half, and ignored pixels are pasted where the last column, IGNORE, is chosen. Several processes join
+    their batches. label: (B, H, W). Row b is a function of (seed, draw[b]) and of the labels present.
+    """
+    present = torch.zeros(classes + 1, dtype=torch.int32, device=label.device)
+    present = present.scatter_(0, torch.where(label == IGNORE, classes, label).flatten(), 1)
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(present, dist.ReduceOp.MAX)
+    score = rng.uniform(seed, "classmix", draw, classes + 1).to(label.device, non_blocking=True)
+    rank = torch.where(present > 0, score, 2.0).argsort(1).argsort(1)
+    return (present > 0) & (rank < (present.sum() + 1) // 2)
+
+
+Choice = Callable[[Tensor, int, tuple[int, ...], int], Tensor]
+"""(label, classes, draws, seed) -> labels to paste, (B, classes) bool, or (B, classes + 1) with IGNORE in the end."""
+
+
+def mix(
+    source: Sample,
+    target: Sample,
+    pseudo: PseudoLabels,
+    classes: int,
+    seed: int,
+    choose: Choice = chosen_classes,
+) -> Mixed:
+    """Paste the chosen classes of each source image onto the target image of the same row (METHOD 6).
 
     The choice is a function of (seed, the target's draw). Source pixels weigh 1.
     """
-    chosen = chosen_classes(source.label, classes, target.draw, seed)
-    spare = torch.zeros_like(chosen[:, :1])
-    lookup = torch.cat((chosen, spare), 1)
+    chosen = choose(source.label, classes, target.draw, seed)
+    lookup = F.pad(chosen, (0, classes + 1 - chosen.shape[1]))
     index = torch.where(source.label == IGNORE, classes, source.label)
     from_source = lookup.gather(1, index.flatten(1)).view_as(index)
     return Mixed(
@@ -58,14 +87,14 @@ def mix(source: Sample, target: Sample, pseudo: PseudoLabels, classes: int, seed
 
 
 class ClassMix:
-    """`mix` for a number of classes and a seed."""
+    """`mix` for a number of classes and a seed. choose: which classes are pasted."""
 
-    def __init__(self, classes: int, seed: int) -> None:
-        self.classes, self.seed = classes, seed
+    def __init__(self, classes: int, seed: int, choose: Choice = chosen_classes) -> None:
+        self.classes, self.seed, self.choose = classes, seed, choose
 
     def __call__(self, source: Sample, target: Sample, pseudo: PseudoLabels) -> Mixed:
         """Samples and pseudo-labels of the same batch -> mixed images."""
-        return mix(source, target, pseudo, self.classes, self.seed)
+        return mix(source, target, pseudo, self.classes, self.seed, self.choose)
 
 
 class WholeImages:

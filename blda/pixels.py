@@ -9,8 +9,8 @@ from blda.data.sample import IGNORE
 
 
 def flat_logits(logits: Tensor) -> Tensor:
-    """(B, C, *S) -> (B, C, N) float32; images without pixels of their own, (B, C), -> (1, C, B)."""
-    return (logits.t()[None] if logits.ndim == 2 else logits.flatten(2)).float().contiguous()
+    """(B, C, *S) -> (B, C, N), a view where strides allow; images without pixels of their own, (B, C), -> (1, C, B)."""
+    return logits.t()[None] if logits.ndim == 2 else logits.flatten(2)
 
 
 def flat_map(values: Tensor) -> Tensor:
@@ -26,11 +26,10 @@ def known(labels: Tensor, classes: int) -> Tensor:
     """
     inside = (labels >= 0) & (labels < classes)
     if labels.device.type == "cpu":
-        wrong = labels[~inside & (labels != IGNORE)]
-        if wrong.numel():
-            raise ValueError(
-                f"label {int(wrong[0])} is outside [0, {classes}) and not {IGNORE} (ignored); check the label ids"
-            )
+        known_or_ignored = inside | (labels == IGNORE)
+        if not known_or_ignored.all():
+            wrong = int(labels[~known_or_ignored][0])
+            raise ValueError(f"label {wrong} is outside [0, {classes}) and not {IGNORE} (ignored); check the label ids")
     return inside
 
 

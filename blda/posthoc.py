@@ -23,7 +23,7 @@ from blda.data.sample import IGNORE, Sample
 from blda.engine.evaluate import Evaluator
 from blda.engine.inference import Predictor
 from blda.engine.metrics import Metric, headline
-from blda.labels import ImageLabels, TeacherLabels
+from blda.labels import PseudoLabels
 from blda.statistics import LogitStatistics
 from blda.sweep import TauSweep, report
 
@@ -44,7 +44,7 @@ class Subject:
     source: Dataset[Sample] | None
     target: Dataset[Sample] | None
     validation: Dataset[Sample] | None
-    labeller: TeacherLabels | ImageLabels
+    labeller: Callable[[Callable[[Tensor], Tensor], Sample], PseudoLabels]
     classes: tuple[str, ...]
     protocol: Protocol
     metric: Callable[[], Metric]

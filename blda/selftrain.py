@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,15 @@ from blda.teacher import Teacher
 
 Labeller = Callable[[Teacher, Sample], PseudoLabels]
 Mixer = Callable[[Sample, Sample, PseudoLabels], Mixed]
-Consistency = Callable[[nn.Module, Sample, PseudoLabels], Tensor]
+Consistency = Callable[[nn.Module, Sample, PseudoLabels, Sample], Tensor]
+
+
+class Diagnostics(Protocol):
+    """Figures and validation numbers of what a criterion learns beside the network."""
+
+    def figures(self) -> dict[str, Tensor]: ...
+
+    def validation(self, scores: Mapping[str, float]) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,8 @@ class SelfTraining:
     student: the wrapped model, so that gradients are averaged over processes. labeller: makes pseudo-labels of the
     clean target. classes: C. seed: of everything drawn. burn_in: steps on the source alone first, for networks that
     start without pretrained weights: their first pseudo-labels are noise. mixer: makes of (source, target, pseudo) what
-    the second loss is of; None for ClassMix. masked: a third loss, of (student, target, pseudo); None for no third.
+    the second loss is of; None for ClassMix. masked: a third loss, of (student, target, pseudo, source); None for none.
+    diagnostics: draws the criterion's statistics and compares them with labels; None for a criterion without.
     """
 
     def __init__(
@@ -51,10 +61,12 @@ class SelfTraining:
         burn_in: int = 0,
         mixer: Mixer | None = None,
         masked: Consistency | None = None,
+        diagnostics: Diagnostics | None = None,
     ) -> None:
         self.student, self.teacher, self.labeller, self.criterion = student, teacher, labeller, criterion
         self.augment, self.classes, self.seed, self.burn_in = augment, classes, seed, burn_in
         self.mixer, self.masked = mixer or ClassMix(classes, seed), masked
+        self.diagnostics = diagnostics
         self.snapshot: Snapshot | None = None
 
     def losses(self, source: Sample, target: Sample) -> Iterator[tuple[str, Tensor]]:
@@ -69,7 +81,7 @@ class SelfTraining:
         image = self.augment(mixed.image, target.draw)
         yield "mixed", self.criterion.mixed(self.student(image), mixed, pseudo)
         if self.masked is not None:
-            yield "masked", self.masked(self.student, target, pseudo)
+            yield "masked", self.masked(self.student, target, pseudo, source)
 
     def after_step(self, student: nn.Module) -> None:
         """Move the teacher; student: the bare model, after the optimizer's step."""
@@ -95,6 +107,14 @@ class SelfTraining:
             "mixed": mixed.image[0],
             "mixed_label": mixed.label[0],
         }
+
+    def figures(self) -> dict[str, Tensor]:
+        """Draw the criterion's statistics as images (3, H, W) uint8; none without diagnostics."""
+        return {} if self.diagnostics is None else self.diagnostics.figures()
+
+    def validation(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """Compare the criterion's statistics with the scores of an evaluation; nothing without diagnostics."""
+        return {} if self.diagnostics is None else self.diagnostics.validation(scores)
 
     def state(self) -> dict[str, nn.Module]:
         """What must survive a restart, by name."""

@@ -15,10 +15,6 @@ from blda.labels import PseudoLabels, drawn
 EM_ITERATIONS = 3
 ANCHORS = 2  # row 0: all positive logits, row 1: all negative ones
 
-UNITS = 2**16
-"""Evidence is counted in whole parts of a pixel, this many each: such sums are exact, in any order, on any device."""
-
-
 MOST_ELEMENTS = 2**24
 """Largest temporary of a fit; more cells than that are fitted in turn."""
 
@@ -89,12 +85,11 @@ class LogitStatistics(nn.Module):
         pixels.check(logits, labels, self.classes)
         row = torch.where(pixels.known(labels, self.classes), labels, -1)
         weight = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight
-        units = (weight * UNITS).round().long()
+        units = (weight * grid.UNITS).round().long()
         compiled = kernels(logits.device.type)
         if compiled is None:
-            return _count(logits, row, units).double() / UNITS
-        arrays = pixels.flat_logits(logits), pixels.flat_map(row), pixels.flat_map(units)
-        return compiled.count(*arrays).double() / UNITS
+            return _count(logits, row, units)
+        return compiled.count(pixels.flat_logits(logits), pixels.flat_map(row), pixels.flat_map(units))
 
     @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor, pseudo: PseudoLabels | None = None) -> None:
@@ -138,7 +133,6 @@ class LogitStatistics(nn.Module):
     @torch.no_grad()
     def fit(self, counts: Tensor, iterations: int = EM_ITERATIONS) -> None:
         """Fit the mixtures to evidence (C, C, BINS), from where they are, and average with the past (METHOD 3)."""
-        values = grid.nodes(counts.device)
         positive = torch.diagonal(counts).sum(-1)
         anchors = torch.stack((positive, counts.sum((0, 1)) - positive))
         fed = torch.cat((counts[:, 0].sum(-1), anchors.sum(-1))) >= self.min_pixels
@@ -149,7 +143,8 @@ class LogitStatistics(nn.Module):
             (self.anchors, anchors, slice(self.classes, None)),
         ):
             shape = (-1, *[1] * (kept.means.ndim - 1))
-            self._average(kept, _fitted(kept, values, seen, iterations), past[rows].view(shape), fed[rows].view(shape))
+            fitted = _fitted(kept, seen, fed[rows], iterations)
+            self._average(kept, fitted, past[rows].view(shape), fed[rows].view(shape))
         self.estimated |= fed
         self.absent.copy_(torch.where(fed, 1, self.absent + 1))
         self.updates += 1
@@ -160,33 +155,29 @@ class LogitStatistics(nn.Module):
             kept.copy_(torch.where(fed, torch.lerp(fresh, kept, past), kept))
 
 
-def _fitted(mixture: Mixture, values: Tensor, counts: Tensor, iterations: int) -> Mixture:
-    """The mixtures after EM on the counts (rows, ..., BINS) of the values (BINS,)."""
+def _fitted(mixture: Mixture, counts: Tensor, fed: Tensor, iterations: int) -> Mixture:
+    """The mixtures after EM on the counts (rows, ..., BINS); a CPU leaves out rows that are not fed, (rows,) bool."""
+    compiled = mixtures(counts.device.type)
+    if compiled is not None:
+        return compiled.fit(mixture, counts, iterations, fed)
     fitted = Mixture(*(field.clone() for field in mixture))
-    rows = torch.arange(len(counts), device=counts.device)
+    values, rows = grid.nodes(counts.device), torch.arange(len(counts), device=counts.device)
     if counts.device.type == "cpu":
         # What has no evidence changes nothing but the time; on a GPU, to look for it would wait for the device.
         occupied = counts.flatten(0, -2).any(0)
-        values, counts, rows = values[occupied], counts[..., occupied], rows[counts.flatten(1).any(1)]
+        values, counts, rows = values[occupied], counts[..., occupied], rows[fed]
     row_size = max(1, counts[0].numel() * mixture.means.shape[-1])
     for some in rows.split(max(1, MOST_ELEMENTS // row_size)):
-        part = _em(Mixture(*(field[some] for field in mixture)), values, counts[some], iterations)
+        part = Mixture(*(field[some] for field in mixture))
+        for _ in range(iterations):
+            part = em_step(part, values, counts[some])
         for field, new in zip(fitted, part, strict=True):
             field[some] = new
     return fitted
 
 
-def _em(mixture: Mixture, values: Tensor, counts: Tensor, iterations: int) -> Mixture:
-    compiled = mixtures(counts.device.type)
-    if compiled is not None:
-        return compiled.fit(mixture, values, counts, iterations)
-    for _ in range(iterations):
-        mixture = em_step(mixture, values, counts)
-    return mixture
-
-
 def _count(logits: Tensor, row: Tensor, units: Tensor) -> Tensor:
-    """Counts (C, C, BINS) int64 in plain torch; as the compiled `count`, of any shapes (B, C, *S) and (B, *S)."""
+    """Counts (C, C, BINS) float64 in plain torch; as the compiled `count`, of any shapes (B, C, *S) and (B, *S)."""
     classes = logits.shape[1]
     # Uncounted pixels go to a spare row: a mask would make the size depend on the data and wait for the device.
     row = torch.where((row < 0) | logits.isnan().any(1), classes, row)
@@ -195,4 +186,4 @@ def _count(logits: Tensor, row: Tensor, units: Tensor) -> Tensor:
     # Not bincount, which makes the host wait for the largest index.
     counts = torch.zeros((classes + 1) * classes * grid.BINS, dtype=torch.int64, device=logits.device)
     counts.index_add_(0, cell.flatten(), units[:, None].expand(cell.shape).flatten())
-    return counts.view(classes + 1, classes, grid.BINS)[:classes]
+    return counts.view(classes + 1, classes, grid.BINS)[:classes].double() / grid.UNITS

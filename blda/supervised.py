@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 
@@ -29,6 +29,14 @@ class Supervised:
 
     def pictures(self) -> dict[str, Tensor]:
         """Nothing beside what evaluation shows."""
+        return {}
+
+    def figures(self) -> dict[str, Tensor]:
+        """Return no figure: there are no statistics to draw."""
+        return {}
+
+    def validation(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """Return no number beside the scores."""
         return {}
 
     def state(self) -> dict[str, nn.Module]:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from blda.calibration import Calibration
+from blda.data import measured_bias
 from blda.data.sample import Sample
-from blda.engine import bias, table
+from blda.engine import table
 from blda.engine.metrics import Metric
 
 
@@ -45,7 +46,7 @@ class TauSweep:
         for calibration, counts in zip(self.calibrations, self.counts.cpu(), strict=True):
             metric = self.metric()
             metric.counts = counts
-            found[calibration.tau] = {**bias.scores(counts, self.classes), **metric.compute()}
+            found[calibration.tau] = {**measured_bias.scores(counts, self.classes), **metric.compute()}
         return found
 
 
@@ -63,7 +64,7 @@ def report(scores: Mapping[float, Mapping[str, float]], tau: float, classes: Seq
     before, after = scores[0.0], scores[tau]
     names = next(iter(biases.values()))
     measured = {
-        title: {name: found[bias.KEY + name] for name in names}
+        title: {name: found[measured_bias.KEY + name] for name in names}
         for title, found in (("measured", before), ("after", after))
     }
     by_class = table.of_classes({"before": before, f"tau {tau:g}": after}, classes)

@@ -16,7 +16,8 @@ class Teacher(nn.Module):
 
     Published behaviour: parameters are averaged, dropout and drop-path are off, BatchNorm uses the batch.
 
-    student: the bare model; it is copied. momentum: ceiling of alpha = min(1 - 1 / (i + 1), momentum).
+    student: the bare model; it is copied, so the first update is the mean of both, alpha = 1 / 2. momentum: ceiling of
+    alpha = min(1 - 1 / (i + 2), momentum), i updates before.
     autocast: makes the context of mixed precision; only wrapped models get it from Accelerate by themselves.
     """
 
@@ -49,7 +50,7 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def update(self, student: nn.Module) -> None:
         """Move towards the bare student: theta <- alpha theta + (1 - alpha) student, after each optimizer step."""
-        alpha = min(1 - 1 / (self.updates + 1), self.momentum)
+        alpha = min(1 - 1 / (self.updates + 2), self.momentum)
         torch._foreach_lerp_(list(self.model.parameters()), list(student.parameters()), 1 - alpha)
         self.updates += 1
 

@@ -149,7 +149,8 @@ class VideoBuild(Build):
         data = self.config.evaluation
         reader = self.reader("evaluation.reader", data.reader, labelled=True)
         table, offsets = self.evaluation_table(reader), self.config.consistency
-        return EvaluationClips(reader, table, data.size, offsets, self.flow() if offsets else None, self.config.chain)
+        around = (offsets, self.flow() if offsets else None, self.config.chain)
+        return EvaluationClips(reader, table, self.resize("evaluation"), *around)
 
     def metrics(self) -> Sequence[Metric]:
         """Accuracy, and how the prediction behaves along the flow."""

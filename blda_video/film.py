@@ -19,11 +19,30 @@ from blda_video.data.video_index import pyav
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Suffix of a video that can be written -> FFmpeg's name of its format."""
 LARGEST_RATE = 1000
-_OTHER_FILES = frozenset(
-    (".avi", ".webm", ".m4v", ".wmv", ".flv", ".ogv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".y4m", ".h264")
-    + (".hevc", ".mxf", ".gif", ".apng", ".webp", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".zip", ".tar")
-    + (".npz", ".npy", ".json")
-)
+_OTHER_FILES = {
+    *[
+        ".avi",
+        ".webm",
+        ".m4v",
+        ".wmv",
+        ".flv",
+        ".ogv",
+        ".mpg",
+        ".mpeg",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".3gp",
+        ".y4m",
+        ".h264",
+        ".hevc",
+        ".mxf",
+        ".gif",
+        ".apng",
+        ".webp",
+    ],
+    *[".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".zip", ".tar", ".npz", ".npy", ".json"],
+}
 """Suffixes that nobody gives a folder, of files that are not written."""
 
 
@@ -36,7 +55,9 @@ def is_film(output: Path) -> bool:
     kind = (mimetypes.guess_type(f"a{suffix}")[0] or "").split("/")[0]
     if suffix in FORMATS or output.is_dir() or not (suffix in _OTHER_FILES or kind in ("video", "image", "audio")):
         return suffix in FORMATS
-    raise ValueError(f"cannot write {output}: no {suffix} file is written; give {', '.join(FORMATS)} or a folder's name")
+    raise ValueError(
+        f"cannot write {output}: no {suffix} file is written; give {', '.join(FORMATS)} or a folder's name"
+    )
 
 
 def write_labels(path: Path, labels: np.ndarray, classes: int) -> None:

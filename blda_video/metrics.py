@@ -101,7 +101,11 @@ class TemporalConsistency:
 def _of_consistent(scores: dict[str, float]) -> dict[str, float]:
     """M5, M5_classes and M5/CLASS out of a protocol's numbers."""
     own = {key.removeprefix("iou/"): value for key, value in scores.items() if key.startswith("iou/")}
-    return {"M5": scores["mIoU"], "M5_classes": scores["mIoU_classes"], **{f"M5/{name}": value for name, value in own.items()}}
+    return {
+        "M5": scores["mIoU"],
+        "M5_classes": scores["mIoU_classes"],
+        **{f"M5/{name}": value for name, value in own.items()},
+    }
 
 
 def _threes(frames: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see tools/command.py
 
@@ -17,16 +18,25 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests" / "blda"), str(ROOT / "tools")]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """What tests compute is too small to share out, and on a busy machine threads that wait for each other take longer.
+THREADS = int(os.environ.get("OMP_NUM_THREADS", "1"))
 
-    That their number changes no result is a test of its own.
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_threads() -> Iterator[None]:
+    """One thread, or OMP_NUM_THREADS.
+
+    What tests compute is too small to share out, and on a busy machine threads that wait for each other take longer.
     """
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("blda.engine.runtime.cores", lambda: 1)
+        patch.setattr("blda.engine.runtime.cores", lambda: THREADS)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _same_draws() -> None:
+    """A test draws the same numbers alone, among others and in any order."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +68,15 @@ def mit_weights(tmp_path_factory) -> Iterator[Path]:
         patch.setitem(mit.VARIANTS, "tiny", tiny.MIT)
         torch.save(mit.MiT("tiny").state_dict(), path)
         yield path
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Without `-m cuda` no test sees a GPU: what runs train is to be the same on every machine."""
+    if not re.search(r"(?<!not )\bcuda\b", config.option.markexpr):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none, or none was asked for."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU; where there is one, run it with: pytest -m cuda")

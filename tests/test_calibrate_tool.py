@@ -285,7 +285,7 @@ def run(tmp_path_factory) -> Path:
     folder = root / "blda"
     configfile.save(config, folder / "config.yaml")
     build = Build(config, Accelerator(cpu=True))
-    student, criterion = build.student(), build.balanced_loss()
+    student, criterion = build.student(), build.balanced_loss(build.statistics("blda"))
     image = torch.rand(2, 3, 32, 48)
     for statistics in criterion.state().values():
         statistics.update(student.eval()(image).detach(), torch.randint(0, 4, (2, 32, 48)))

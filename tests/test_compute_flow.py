@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blda_video.data.world.writer import WorldSpec, make
+from blda_video.config import WorldSpec
+from blda_video.data.world.writer import make
 from blda_video.flow.estimate import DIS
 from cli import exit_of
 

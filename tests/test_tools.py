@@ -151,7 +151,7 @@ def test_sigterm_to_the_whole_group_saves_and_the_run_resumes(worlds, tmp_path):
     options = [*_viper(worlds, tmp_path), "flow={name: dis}", "training.steps=100000", "training.workers=1"]
     command = [sys.executable, str(ROOT / "tools" / "train_video.py"), config, *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with open(tmp_path / "output", "w+") as output:
+    with open(tmp_path / "output", "w+", encoding="utf-8") as output:
         job = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
         try:
             metrics, deadline = tmp_path / "blda" / "metrics.jsonl", time.monotonic() + 120

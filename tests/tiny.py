@@ -18,8 +18,8 @@ from blda.config import Config
 from blda.engine import checkpoint, runtime
 from blda.engine.trainer import Trainer
 from blda_video.build import VideoBuild
-from blda_video.config import VideoConfig
-from blda_video.data.world.writer import WorldSpec, make
+from blda_video.config import VideoConfig, WorldSpec
+from blda_video.data.world.writer import make
 
 TESTS = Path(__file__).parent
 MODES = {"image": ("tiny.yaml", Config), "video": ("tiny_video.yaml", VideoConfig)}
@@ -137,7 +137,7 @@ def moved(config: Config) -> Config:
     start, noise = trainer(config, "start"), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in start.student.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=noise))
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=noise).to(parameter.device))
     path = start.folder / "start.pt"
     checkpoint.save(path, {"student": start.student})
     return dataclasses.replace(config, model=dataclasses.replace(config.model, weights=str(path)))

@@ -159,8 +159,8 @@ def _whole(parts: Build, domain: str, data: Target) -> Dataset[Sample]:
     reader = parts.reader(f"{domain}.reader", data.reader, labelled=labelled)
     table = parts.table(reader, data.rename) if labelled else None
     if isinstance(parts, ClassifyBuild):
-        return ClassificationEvaluation(reader, table, data.resize, parts.config.classification.centre)
-    return EvaluationDataset(reader, table, data.resize)
+        return ClassificationEvaluation(reader, table, parts.resize(domain), parts.config.classification.centre)
+    return EvaluationDataset(reader, table, parts.resize(domain))
 
 
 def _spread(dataset: Dataset[Sample], images: int) -> Dataset[Sample]:

@@ -24,11 +24,11 @@ import kinds
 from blda import configfile
 from blda.engine import pictures, runtime
 from blda_video import rehearsal
-from blda_video.config import VideoConfig
+from blda_video.config import VideoConfig, WorldSpec
 from blda_video.data.layouts.table import LAYOUTS
 from blda_video.data.world.domains import LOOKS
 from blda_video.data.world.world import World
-from blda_video.data.world.writer import WorldSpec, ensure
+from blda_video.data.world.writer import ensure
 from command import one_line_errors, parser
 
 COLORS = pictures.palette(len(pictures.CITYSCAPES)).numpy()

@@ -132,7 +132,7 @@ def labelled(
         if isinstance(stream, FusedStream) and footage.begins(i):
             stream.reset()
         image = footage.frames[i].read()
-        seen = whole(parts.config.evaluation.size or image.shape[:2]).image(image)
+        seen = whole(parts.resize("evaluation")(image.shape[:2])).image(image)
         scores = stream(image_tensor(seen).to(parts.accelerator.device))
         if scores.ndim != 4:
             raise ValueError("this run classifies whole images; give the checkpoint of one that segments them")

@@ -23,6 +23,7 @@ from torch import Tensor
 
 import kinds
 from blda import atomic, configfile
+from blda.data import measured_bias
 from blda.engine import bias, checkpoint, figure, runtime
 from blda.engine.cells import NEGATIVE, POSITIVE, cells, median_correction
 from blda.statistics import LogitStatistics
@@ -108,7 +109,7 @@ def _measured(folder: Path, states: dict[str, Any], classes: tuple[str, ...]) ->
     for line in (json.loads(line) for line in lines):
         found = {key.removeprefix("target/"): value for key, value in line.items() if key.startswith("target/bias/")}
         if found and line["step"] == step:
-            return bias.of_scores(found, classes)
+            return measured_bias.of_scores(found, classes)
     return None
 
 

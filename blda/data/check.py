@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,8 +41,8 @@ class Frames(Protocol):
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is looked at, spread evenly and None for all: `opened` frames are opened, the neighbours of `named` frames
-    looked up, `labels` read as long as classes are missing. workers: processes that open files, 0 for this one.
+    """How much is looked at, spread evenly and None for all: `opened` frames are opened, the neighbours of `named`
+    frames looked up, `labels` read as long as classes are missing. workers: processes that open files, 0 for this one.
     progress: show a bar on a terminal."""
 
     opened: int | None = 64
@@ -262,9 +262,7 @@ def _faults(role: Role, seen: Sequence[Seen], others: Collection[str]) -> Iterat
     return (Problem(kinds[text], text, fatal) for text in dict.fromkeys(text for _, text in faults))
 
 
-def _class_problems(
-    role: Role, dataset: Frames, counts: ClassCounts | None, raw: Collection[int]
-) -> Iterator[Problem]:
+def _class_problems(role: Role, dataset: Frames, counts: ClassCounts | None, raw: Collection[int]) -> Iterator[Problem]:
     """Classes that someone asks for in vain; nothing where no label could be read, which is told already."""
     if counts is not None and len(counts.pixels):
         frames, read = len(dataset.reader.frames), len(counts.pixels)

@@ -14,7 +14,7 @@ from blda.data.draws import Draw
 from blda.data.frames import Frame, Reader
 from blda.data.label_space import LabelTable
 from blda.data.sample import Sample
-from blda.data.transforms import Geometry, RandomCrop, Size
+from blda.data.transforms import Geometry, RandomCrop, Resize, Size
 from blda.data.windows import centre
 
 
@@ -43,12 +43,16 @@ class ClassificationDataset(Dataset):
 
 
 class ClassificationEvaluation(Dataset):
-    """Frames in order: resized to `size` (H, W) or as they are, then cut to their middle `crop`, or whole."""
+    """Frames in order: resized to `size` ((H, W) or a rule) or as they are, then cut to their middle `crop` or not."""
 
     def __init__(
-        self, reader: Reader, table: LabelTable | None, size: Size | None = None, crop: Size | None = None
+        self,
+        reader: Reader,
+        table: LabelTable | None,
+        size: Resize | Size | None = None,
+        crop: Size | None = None,
     ) -> None:
-        self.reader, self.table, self.size, self.crop = reader, table, size, crop
+        self.reader, self.table, self.size, self.crop = reader, table, Resize.of(size), crop
 
     def __len__(self) -> int:
         return len(self.reader.frames)
@@ -61,7 +65,7 @@ class ClassificationEvaluation(Dataset):
 
     def window(self, shape: Size, number: int) -> Geometry:
         """What is seen of any image of (H, W) `shape`; ValueError where the middle does not fit."""
-        return centre(self.size or shape, self.crop)
+        return centre(self.size(shape), self.crop)
 
 
 Images = ClassificationDataset | ClassificationEvaluation

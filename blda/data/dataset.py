@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import torch
@@ -14,7 +16,10 @@ from blda.data.files import orientation
 from blda.data.frames import Frame, Reader
 from blda.data.label_space import LabelTable
 from blda.data.sample import Sample, unit_floats
-from blda.data.transforms import Geometry, RandomCrop, Size, whole
+from blda.data.transforms import Geometry, RandomCrop, Resize, Size, whole
+
+Distort = Callable[[np.ndarray, torch.Generator], np.ndarray]
+"""(image (H, W, 3) uint8 RGB, generator) -> the same with other colours."""
 
 
 def byte_tensor(image: np.ndarray) -> Tensor:
@@ -73,16 +78,24 @@ class SegmentationDataset(Dataset):
     reader: where the frames come from. table: raw ids -> class indices, None for unlabelled data.
     seed: give source and target different ones, or the same draw number cuts both at the same place.
     in_bytes: give images and labels as uint8, which `Sample.to` makes what a `Sample` has.
+    distort: changes the colours of the cut image, None for none; what it draws is a function of (seed, draw number).
     """
 
     def __init__(
-        self, reader: Reader, table: LabelTable | None, transform: RandomCrop, seed: int, in_bytes: bool = False
+        self,
+        reader: Reader,
+        table: LabelTable | None,
+        transform: RandomCrop,
+        seed: int,
+        in_bytes: bool = False,
+        distort: Distort | None = None,
     ) -> None:
         self.reader = reader
         self.table = table
         self.transform = transform
         self.seed = seed
         self.in_bytes = in_bytes
+        self.distort = distort
 
     def __len__(self) -> int:
         return len(self.reader.frames)
@@ -101,8 +114,11 @@ class SegmentationDataset(Dataset):
         else:
             geometry, cut = self.transform.draw_label(generator, ids, classes, draw.wanted)
             label = torch.from_numpy(cv2.LUT(cut, classes)[None])
+        pixels = geometry.image(image)
+        if self.distort is not None:
+            pixels = self.distort(pixels, rng.generator(self.seed, "distortion", draw.number))
         sample = Sample(
-            image=byte_tensor(geometry.image(image)),
+            image=byte_tensor(pixels),
             label=label,
             name=(frame.name,),
             draw=(draw.number,),
@@ -112,12 +128,12 @@ class SegmentationDataset(Dataset):
 
 
 class EvaluationDataset(Dataset):
-    """Whole frames in order: the image resized to `size` (H, W) or as it is, the label at its own size."""
+    """Whole frames in order: the image resized to `size`, (H, W) or a rule, or as it is; the label at its own size."""
 
-    def __init__(self, reader: Reader, table: LabelTable | None, size: Size | None = None) -> None:
+    def __init__(self, reader: Reader, table: LabelTable | None, size: Resize | Size | None = None) -> None:
         self.reader = reader
         self.table = table
-        self.size = None if size is None else tuple(size)
+        self.size = Resize.of(size)
 
     def __len__(self) -> int:
         return len(self.reader.frames)
@@ -130,7 +146,7 @@ class EvaluationDataset(Dataset):
         """The sample, the geometry of its image and the (H, W) of the whole frame before it."""
         frame = self.reader.frames[i]
         image, label = read_frame(self.reader, self.table, frame)
-        geometry = whole(self.size or image.shape[:2])
+        geometry = whole(self.size(image.shape[:2]))
         sample = Sample(
             image=image_tensor(geometry.image(image)),
             label=None if label is None else label_tensor(label),

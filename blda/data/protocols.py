@@ -48,8 +48,9 @@ class Protocol:
 
         confusion: (C, C) tensor on the CPU or array, rows = truth, columns = prediction. classes: the C names.
         Returns mIoU, mAcc, std (population standard deviation of the IoUs); mIoU_classes and mAcc_classes, how many of
-        the protocol_classes enter these means; and, per scored class, iou/<name> and acc/<name>. IoU = TP / (TP + FP + FN), accuracy = TP / (TP + FN). A class in neither truth nor prediction is
-        nan and enters no mean; absent from the truth but predicted, its IoU is 0 and its accuracy nan.
+        the protocol_classes enter these means; and, per scored class, iou/<name> and acc/<name>.
+        IoU = TP / (TP + FP + FN), accuracy = TP / (TP + FN). A class in neither truth nor prediction is nan and enters
+        no mean; absent from the truth but predicted, its IoU is 0 and its accuracy nan.
         ValueError when the run lacks a scored class.
         """
         counts = self._scored(np.asarray(confusion, dtype=np.float64), list(classes))

@@ -12,10 +12,21 @@ from blda.data.remarks import remark
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".jp2")
 """Of images in common formats."""
-_NO_DATA = frozenset(
-    ("@eadir", "@recycle", "#recycle", "#snapshot", "__macosx", "$recycle.bin", "system volume information")
-    + ("lost+found", "thumbs", "thumbnails", "__pycache__")
-)
+_NO_DATA = {
+    "system volume information",
+    *[
+        "@eadir",
+        "@recycle",
+        "#recycle",
+        "#snapshot",
+        "__macosx",
+        "$recycle.bin",
+        "lost+found",
+        "thumbs",
+        "thumbnails",
+        "__pycache__",
+    ],
+}
 """Folders, in small letters, that storage devices, systems and viewers add to everyone's data."""
 
 
@@ -94,7 +105,9 @@ def other_images(files: Iterable[str], suffix: str) -> Counter[str]:
         stem, dot, kind = file.rpartition(".")
         if ends_in(file, suffix):
             taken.add(file[: -len(suffix)])
-        elif f"{dot}{kind}".lower() in IMAGE_SUFFIXES and f"{dot}{kind}".lower() != PurePosixPath(suffix).suffix.lower():
+        elif (
+            f"{dot}{kind}".lower() in IMAGE_SUFFIXES and f"{dot}{kind}".lower() != PurePosixPath(suffix).suffix.lower()
+        ):
             others.append((stem, f"{dot}{kind}"))
     return Counter(kind for stem, kind in others if stem not in taken)
 

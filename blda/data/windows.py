@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from blda.data.transforms import Geometry, RandomCrop, Size, draw_geometry
+from blda.data.transforms import Geometry, RandomCrop, Resize, Size, draw_geometry
 
 ASPECT = (3 / 4, 4 / 3)
 """Width over height of a drawn window, as is usual for classifiers."""
@@ -16,12 +16,13 @@ ASPECT = (3 / 4, 4 / 3)
 class RandomWindow(RandomCrop):
     """A window of random size, shape and place, scaled to one size and mirrored with probability 1/2 (Szegedy 2015).
 
-    scale: least and largest share of the image's area. resize: (H, W) of the image before, None for its own; the
-    window's shape is that in this image. crop: (H, W) of the result. A window that would not fit is cut to what does.
+    scale: least and largest share of the image's area. resize: (H, W) of the image before, or the rule of its size,
+    None for its own; the window's shape is that in this image. crop: (H, W) of the result. A window that would not fit
+    is cut to what does.
     """
 
     def __init__(
-        self, scale: tuple[float, float], crop: Size | None, resize: Size | None = None, flip: bool = True
+        self, scale: tuple[float, float], crop: Size | None, resize: Resize | Size | None = None, flip: bool = True
     ) -> None:
         super().__init__(resize, crop, flip)
         if crop is None:
@@ -34,7 +35,7 @@ class RandomWindow(RandomCrop):
         self, generator: torch.Generator, shape: Size, label: np.ndarray | None = None, wanted: int | None = None
     ) -> Geometry:
         """A geometry for an image of (H, W) `shape`; the label says nothing about places."""
-        height, width = self.resize or shape
+        height, width = self.resize(shape)
         share, aspect = torch.rand(2, generator=generator).tolist()
         area = height * width * (self.scale[0] + share * (self.scale[1] - self.scale[0]))
         ratio = math.exp(math.log(ASPECT[0]) + aspect * math.log(ASPECT[1] / ASPECT[0]))

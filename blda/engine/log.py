@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from blda import atomic
 from blda.data.sample import Sample
-from blda.engine import figure, pictures
-from blda.statistics import LogitStatistics
+from blda.engine import pictures
 
 
 class RunLog:
@@ -65,12 +64,10 @@ class RunLog:
             if self.main and item.ndim:  # a class for the whole image is no picture
                 self._tensorboard().add_image(f"train/{name}", pictures.draw(item.cpu(), len(self.classes)), step)
 
-    def statistics(self, step: int, states: Mapping[str, nn.Module]) -> None:
-        """One figure of a method's logit statistics, if it saves those of both domains; see blda/engine/figure.py."""
-        pair = [states.get(name) for name in ("source_statistics", "target_statistics")]
-        if self.main and all(isinstance(each, LogitStatistics) for each in pair):
-            drawn = figure.pixels(figure.overview(*pair, self.classes))
-            self._tensorboard().add_image("train/statistics", drawn, step)
+    def figures(self, step: int, draw: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Figures as images (3, H, W) uint8; `draw` makes them and is called in the main process only."""
+        for name, image in (draw() if self.main else {}).items():
+            self._tensorboard().add_image(f"train/{name}", image, step)
 
     def prediction(self, step: int, sample: Sample, logits: Tensor) -> None:
         """The first evaluated image, its truth and its prediction side by side; nothing for an image's one class."""

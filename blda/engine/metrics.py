@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from blda.data import measured_bias
 from blda.data.protocols import Protocol
 from blda.data.sample import IGNORE, Sample
-from blda.engine import bias
 
 
 class Metric(Contract):
@@ -62,7 +62,7 @@ class Confusion:
                 "no pixel of the evaluation is labelled with a class of the run; check ids, ignored and rename of "
                 "evaluation.reader"
             )
-        scores = bias.scores(counts, self.classes)
+        scores = measured_bias.scores(counts, self.classes)
         for index, protocol in enumerate(self.protocols):
             numbers = self.numbers(protocol, counts)
             scores.update(numbers if index == 0 else {})

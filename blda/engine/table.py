@@ -44,9 +44,8 @@ def _fewer(columns: Mapping[str, Mapping[str, float]], rows: Sequence[Sequence[s
         counted, wanted = scores.get(f"{mean}_classes"), scores.get("protocol_classes")
         if counted is not None and wanted is not None and counted < wanted:
             lacking = [name for name, key, *_ in rows if "/" in key and math.isnan(scores.get(key) or 0)]
-            lines.append(
-                f"{run}: {mean} is the mean over {counted:.0f} of {wanted:.0f} classes; the labels lack {', '.join(lacking)}"
-            )
+            share = f"{counted:.0f} of {wanted:.0f} classes"
+            lines.append(f"{run}: {mean} is the mean over {share}; the labels lack {', '.join(lacking)}")
     return lines
 
 

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from blda.data.sample import Sample
-from blda.engine import bias, checkpoint, optim, runtime
+from blda.engine import checkpoint, optim, runtime
 from blda.engine.evaluate import Evaluator
 from blda.engine.inference import Predictor
 from blda.engine.log import RunLog
@@ -39,6 +39,10 @@ class Method(Protocol):
     def numbers(self) -> dict[str, Tensor]: ...
 
     def pictures(self) -> dict[str, Tensor]: ...
+
+    def figures(self) -> dict[str, Tensor]: ...
+
+    def validation(self, scores: Mapping[str, float]) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -158,8 +162,7 @@ class Trainer:
         if result.scores.get(judged, -math.inf) > self.best[0]:
             self.best = (result.scores[judged], self.step)
         best = {f"best_on_validation/{judged}": self.best[0], "best_on_validation/step": self.best[1]}
-        agreement = bias.agreement(self.method.state(), result.scores, self.log.classes)
-        scores = {**result.scores, **agreement, **best}
+        scores = {**result.scores, **self.method.validation(result.scores), **best}
         self.log.scores(self.step, scores)
         if result.first is not None:
             self.log.prediction(self.step, *result.first)
@@ -211,7 +214,7 @@ class Trainer:
             self._log_numbers(bar)
         if self.step % plan.pictures_every == 0:
             self.log.pictures(self.step, self.method.pictures())
-            self.log.statistics(self.step, self.method.state())
+            self.log.figures(self.step, self.method.figures)
         evaluates = self.step % plan.evaluate_every == 0 or self.step == plan.steps
         # Before an evaluation too: what goes wrong there must not cost the steps done.
         if evaluates or self.step % plan.checkpoint_every == 0:

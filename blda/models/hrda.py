@@ -66,7 +66,7 @@ class HRDA(Segmenter):
 
     def forward(self, image: Tensor) -> Tensor | Output:
         whole = self._in_whole_cells(image)
-        window = self._drawn(whole) if self.training else None
+        window = self.draw_window(whole) if self.training else None
         context, attention = self._context(whole)
         if window is None:
             return self._of_image(self._fused(context, attention, self._everywhere(whole)), whole, image)
@@ -110,7 +110,8 @@ class HRDA(Segmenter):
         return torch.addcmul(kept, share, detail)
 
     @torch.compiler.disable
-    def _drawn(self, whole: Tensor) -> Window:
+    def draw_window(self, whole: Tensor) -> Window:
+        """Draw where the detail of a training batch lies, aligned to the cell."""
         size = self._window(whole)
         free = [(side - taken) // self.cell for side, taken in zip(whole.shape[-2:], size, strict=True)]
         # Not by torch's generator, which differs between processes; theirs are one batch.

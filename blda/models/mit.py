@@ -8,6 +8,7 @@ feature map is (B, H, W, C): tokens for the linear layers, channels-last for the
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -124,18 +125,22 @@ class Block(nn.Module):
 class MiT(nn.Module):
     """Hierarchical transformer encoder with strides 4, 8, 16, 32.
 
-    variant: 'b0' to 'b5'. drop_path: stochastic depth of the last block; it grows linearly from 0 (training only).
+    variant: 'b0' to 'b5', or the channels and the blocks of the four stages, such as [[8, 16, 40, 64], [1, 2, 1, 1]].
+    drop_path: stochastic depth of the last block; it grows linearly from 0 (training only).
     weights: a path or 'package:NAME', in the authors' or Hugging Face's names; None starts at random.
     image (B, 3, H, W), normalised -> list of (B, channels[i], H / 2^(i+2), W / 2^(i+2)), sizes rounded up.
     """
 
     mean, std = IMAGENET_MEAN, IMAGENET_STD
 
-    def __init__(self, variant: str = "b0", drop_path: float = 0.1, weights: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        variant: str | Sequence[Sequence[int]] = "b0",
+        drop_path: float = 0.1,
+        weights: str | Path | None = None,
+    ) -> None:
         super().__init__()
-        if variant not in VARIANTS:
-            raise ValueError(f"MiT has no variant '{variant}'; choose one of {', '.join(VARIANTS)}")
-        self.channels, depths = VARIANTS[variant]
+        self.channels, depths = _stages(variant)
         rates = iter(torch.linspace(0, drop_path, sum(depths), device="cpu").tolist())
         inputs = 3
         for i, (outputs, depth) in enumerate(zip(self.channels, depths, strict=True)):
@@ -159,6 +164,18 @@ class MiT(nn.Module):
             x = getattr(self, f"norm{stage}")(x)
             features.append(rearrange(x, "b h w c -> b c h w"))
         return features
+
+
+def _stages(variant: str | Sequence[Sequence[int]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Channels and blocks of every stage; ValueError for an unknown variant."""
+    if not isinstance(variant, str):
+        stages = [tuple(stage) for stage in variant]
+        if [len(stage) for stage in stages] != [len(HEADS)] * 2:
+            raise ValueError(f"MiT's variant is {variant}; give a name, or the channels and the blocks of four stages")
+        return stages[0], stages[1]
+    if variant not in VARIANTS:
+        raise ValueError(f"MiT has no variant '{variant}'; choose one of {', '.join(VARIANTS)}")
+    return VARIANTS[variant]
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from blda.data.dataset import EvaluationDataset, SegmentationDataset
 from blda.data.draws import Draw
 from blda.data.frames import Frame
 from blda.data.label_space import LabelTable
-from blda.data.transforms import RandomCrop, Size
+from blda.data.transforms import RandomCrop, Resize, Size
 from blda_video.data.motion import Cut, Estimator, Excerpt
 from blda_video.data.route import VideoReader, link_offsets, route
 from blda_video.data.sample import Clip
@@ -106,13 +106,13 @@ class ClipDataset(SegmentationDataset):
 
 
 class EvaluationClips(EvaluationDataset):
-    """Whole clips in order: images and flow at `size` (H, W) or as they are, the label at its own size."""
+    """Whole clips in order: images and flow at `size`, (H, W) or a rule, or as they are; the label at its own size."""
 
     def __init__(
         self,
         reader: VideoReader,
         table: LabelTable | None,
-        size: Size | None,
+        size: Resize | Size | None,
         offsets: tuple[int, ...],
         flow: Estimator | StoredFlow | None,
         chain: int | None = None,

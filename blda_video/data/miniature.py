@@ -12,10 +12,11 @@ from typing import Any
 from blda.config import Config, Part, Target
 from blda.data.label_space import CLASS_LISTS
 from blda.spelling import nearest
+from blda_video.config import WorldSpec
 from blda_video.data.layouts.encode import RATE
 from blda_video.data.layouts.layout import Place
 from blda_video.data.layouts.table import LAYOUTS
-from blda_video.data.world.writer import WorldSpec
+from blda_video.data.world.writer import layout_of
 
 
 @dataclass(frozen=True)
@@ -172,14 +173,14 @@ def _class_folders(wanted: Wanted) -> Made:
     keywords, files = {"images": str(images)}, {}
     if listing:
         path = wanted.moved(listing)
-        (text,) = spec.made_layout().lists(spec.split, spec.sequences, spec.frames).values()
+        (text,) = layout_of(spec).lists(spec.split, spec.sequences, spec.frames).values()
         keywords, files = {**keywords, "listing": str(path)}, {path: text}
     return [Copy(("class_folders", images), spec, files)], keywords
 
 
 def _names(spec: WorldSpec, frames: int) -> list[str]:
     """Names of the first so many frames of each sequence."""
-    layout = spec.made_layout()
+    layout = layout_of(spec)
     places = (Place(spec.split, i, t, spec.frames) for i in range(spec.sequences) for t in range(frames))
     return [layout.name(place) for place in places]
 

@@ -15,7 +15,7 @@ from blda_video.data.video_index import VideoIndex, pyav
 _WHOLE = 1
 """FFmpeg's AV_PICTURE_TYPE_I."""
 _MARKING = ("h264", "hevc")
-"""Codecs whose decoders mark damaged pictures. Of the others only strict decoding tells, an error in place of a picture;
+"""Codecs whose decoders mark damaged pictures. Of the others only strict decoding tells, an error for a picture;
 these it would fail on whole files, for the pictures before a key frame that decoding began at."""
 
 

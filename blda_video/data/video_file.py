@@ -26,7 +26,7 @@ class OpenVideo:
     """A decoder and the frames it gave last."""
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
-        self._keys = index.keys.tolist()
+        self.stamp, self._keys = index.stamp, index.keys.tolist()
         self._decoder = PyAVDecoder(path, index)
         self._recent: OrderedDict[int, np.ndarray] = OrderedDict()
 
@@ -74,7 +74,8 @@ class OpenVideos:
             video = self._open.pop(path, None)
             while len(self._open) >= OPEN:
                 self._open.popitem(last=False)
-            video = video or OpenVideo(path, index)
+            if video is None or video.stamp != index.stamp:
+                video = OpenVideo(path, index)
             # A decoder that failed is not used again: it is put back only after its frame is there.
             frame = video.read(i)
             self._open[path] = video

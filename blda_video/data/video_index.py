@@ -20,11 +20,13 @@ class VideoIndex:
 
     times: (N,) int64, ascending, their presentation times in units of `unit` seconds. Frame i is the i-th shown.
     keys: (K,) int64, ascending, the frames that decoding can start at.
+    stamp: size and time of change of the file; with others, a file of this name is another video.
     """
 
     times: np.ndarray
     keys: np.ndarray
     unit: float
+    stamp: tuple[int, int]
 
     def __len__(self) -> int:
         return len(self.times)
@@ -82,7 +84,9 @@ def _index(path: Path, file: Any) -> VideoIndex:
     times = np.array(stored, dtype=np.int64)
     key = np.array([packet.is_keyframe for packet in shown])
     order = np.argsort(times)
-    return VideoIndex(times[order], np.flatnonzero(key[order]), float(stream.time_base))
+    state = path.stat()
+    stamp = (state.st_size, state.st_mtime_ns)
+    return VideoIndex(times[order], np.flatnonzero(key[order]), float(stream.time_base), stamp)
 
 
 def _cut_off(path: Path) -> bool:

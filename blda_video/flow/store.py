@@ -74,7 +74,8 @@ class FlowStore(StoredFlow):
 
     `<root>/<key>/<neighbour, quoted>.npz` holds the flow key -> neighbour as int16 of 1/64 px, differences along
     each row (on DIS flow 2.6 times smaller than float16 and at least as exact). Names too long for a file end in a
-    digest instead. A vector that is not finite or has a component of 512 px or more is unknown; it reads as NaN, which `geometry` takes for invalid.
+    digest instead. A vector that is not finite or has a component of 512 px or more is unknown; it reads as NaN,
+    which `geometry` takes for invalid.
     `<root>/manifest.json` (see `manifest`) is written with the first flow.
 
     root: the folder; it need not exist yet.

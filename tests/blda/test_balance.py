@@ -61,7 +61,10 @@ def test_lookup_equals_direct_evaluation_for_any_class_count(classes):
     statistics, logits, labels = _random(classes)
     delta = correction(logits, labels, [alignment(statistics, statistics)])
     direct = reference.correction(logits, labels, statistics.mixture, statistics.anchors)
-    assert (delta - direct).abs().flatten().quantile(0.99) < 0.02
+    error = (delta - direct).abs()
+    assert error.flatten().quantile(0.99) < 0.02
+    # Where an anchor has hardly any mass its quantile leaps between two nodes; a cell that is wrong is off by more.
+    assert error.max() < 0.4
 
 
 def test_nothing_is_corrected_where_nothing_is_known():
@@ -136,7 +139,7 @@ def test_each_pixel_takes_the_rows_of_its_own_domain(classes):
     is_other = torch.rand(labels.shape) < 0.5
     joined = correction(logits, labels, [one, other], is_other.long())
     apart = torch.where(is_other[:, None], correction(logits, labels, [other]), correction(logits, labels, [one]))
-    assert torch.equal(joined, apart)
+    torch.testing.assert_close(joined, apart)
 
 
 def _spoilt(case: str, classes: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from blda.data import measured_bias
 from blda.data.sample import Sample
 from blda.engine import bias
 from blda.engine.metrics import MeanIoU
@@ -25,24 +26,24 @@ def _statistics(classes=4, offset=(0.0, 1.0, 2.0, -1.0), pixels=4000):
 def test_measured_bias_is_the_formula():
     confusion = torch.tensor([[8, 2, 0], [5, 5, 0], [0, 1, 1]])
     expected = torch.tensor([(0.8 + 0.5) / 3, (0.2 + 0.5 + 0.5) / 3, 0.5 / 3]).double() - 1 / 3
-    torch.testing.assert_close(bias.measured(confusion), expected)
-    torch.testing.assert_close(bias.measured(7 * confusion), expected)
+    torch.testing.assert_close(measured_bias.measured(confusion), expected)
+    torch.testing.assert_close(measured_bias.measured(7 * confusion), expected)
 
 
 def test_a_class_without_pixels_has_no_bias_and_enters_no_mean():
-    found = bias.measured(torch.tensor([[8.0, 2.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 1.0]]))
+    found = measured_bias.measured(torch.tensor([[8.0, 2.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 1.0]]))
     assert found.isnan().tolist() == [False, True, False]
     torch.testing.assert_close(found[0], torch.tensor(0.8 / 2 - 1 / 3).double())
-    assert bias.measured(torch.zeros(2, 2)).isnan().all()
+    assert measured_bias.measured(torch.zeros(2, 2)).isnan().all()
 
 
 def test_scores_name_the_bias_and_are_read_back():
     names = ("road", "sky", "car")
-    found = bias.scores(torch.tensor([[3, 1, 0], [0, 0, 0], [0, 2, 2]]), names)
+    found = measured_bias.scores(torch.tensor([[3, 1, 0], [0, 0, 0], [0, 2, 2]]), names)
     assert list(found) == ["bias/road", "bias/sky", "bias/car"]
     assert math.isnan(found["bias/sky"])
     logged = {**found, "bias/sky": None, "mIoU": 3.0}
-    again = bias.of_scores(logged, names)
+    again = measured_bias.of_scores(logged, names)
     assert again.isnan().tolist() == [False, True, False]
     assert again[0] == found["bias/road"]
 
@@ -90,9 +91,9 @@ def test_rank_correlation_is_over_the_classes_that_both_know():
 def test_bias_estimated_without_labels_ranks_classes_as_the_measured_one():
     statistics, confusion = _statistics()
     names = ("a", "b", "c", "d")
-    scores = bias.scores(confusion, names)
-    torch.testing.assert_close(statistics.bias().double(), bias.of_scores(scores, names), atol=0.01, rtol=0)
-    found = bias.agreement({"teacher": None, "target_statistics": statistics}, scores, names)
+    scores = measured_bias.scores(confusion, names)
+    torch.testing.assert_close(statistics.bias().double(), measured_bias.of_scores(scores, names), atol=0.01, rtol=0)
+    found = bias.agreement(statistics, scores, names)
     assert found == {"bias_rank_correlation": pytest.approx(1), "bias_rank_correlation/all": pytest.approx(1)}
 
 
@@ -100,18 +101,14 @@ def test_a_class_without_pseudo_labels_counts_among_all_alone():
     statistics, confusion = _statistics()
     statistics.estimated[0] = False
     names = ("a", "b", "c", "d")
-    scores = bias.scores(confusion, names) | {"bias/a": 5.0}
-    found = bias.agreement({"target_statistics": statistics}, scores, names)
+    scores = measured_bias.scores(confusion, names) | {"bias/a": 5.0}
+    found = bias.agreement(statistics, scores, names)
     assert found["bias_rank_correlation"] == pytest.approx(1)
     assert found["bias_rank_correlation/all"] < 0.9
 
 
-def test_a_method_without_target_statistics_has_no_agreement():
-    assert bias.agreement({"teacher": torch.nn.Linear(1, 1)}, {"bias/a": 0.1}, ("a",)) == {}
-
-
 def test_statistics_that_know_nothing_agree_with_nothing():
-    found = bias.agreement({"target_statistics": LogitStatistics(3)}, {"bias/a": 0.1, "bias/b": 0.0}, ("a", "b", "c"))
+    found = bias.agreement(LogitStatistics(3), {"bias/a": 0.1, "bias/b": 0.0}, ("a", "b", "c"))
     assert len(found) == 2
     assert all(math.isnan(value) for value in found.values())
 

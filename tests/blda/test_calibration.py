@@ -58,7 +58,9 @@ def test_scores_equal_the_direct_evaluation(classes, tau):
     target, source = _statistics(classes), _statistics(classes, 1)
     logits = _logits(2, classes, 9, 14)
     found, direct = scores(logits, alignment(target, source), tau), _direct(logits, target, source, tau)
-    assert (found - direct).abs().flatten().quantile(0.99) < 0.02
+    error = (found - direct).abs()
+    assert error.flatten().quantile(0.99) < 0.02
+    assert error.max() < 0.05 * tau  # a cell that is wrong is off by at least twice as much somewhere
     first, second = (
         direct.topk(min(2, classes), 1).values.unbind(1) if classes > 1 else (direct[:, 0] + 1, direct[:, 0])
     )
@@ -90,9 +92,10 @@ def test_vectors_are_pixels_and_pixels_do_not_know_each_other(monkeypatch):
     shape = _alignment(6)
     whole = scores(maps, shape, 0.3)
     vectors = maps.movedim(1, -1).reshape(-1, 6)
-    assert torch.equal(scores(vectors, shape, 0.3), whole.movedim(1, -1).reshape(-1, 6))
+    # An exponential's last bit may depend on where in a block a number lies: vector instructions leave a rest.
+    torch.testing.assert_close(scores(vectors, shape, 0.3), whole.movedim(1, -1).reshape(-1, 6))
     monkeypatch.setattr("blda.calibration.PIXELS", 11)
-    assert torch.equal(scores(maps, shape, 0.3), whole)
+    torch.testing.assert_close(scores(maps, shape, 0.3), whole)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -142,7 +142,7 @@ def test_a_few_steps_beat_chance_by_far_and_two_parts_equal_the_whole(visda, tmp
         return parts.trainer(method, tmp_path / name)
 
     scores = trainer("whole").fit()
-    assert scores["mAcc"] > 60, "chance is 25"
+    assert scores["mAcc"] > 50, "chance is 25"
     assert scores["mAcc"] == pytest.approx(np.mean([scores[f"acc/{name}"] for name in CLASSES]))
 
     shutil.copytree(tmp_path / "whole", tmp_path / "parts")

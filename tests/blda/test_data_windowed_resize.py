@@ -68,7 +68,7 @@ def drawn_plainly(
     crop: RandomCrop, generator: torch.Generator, label: np.ndarray, wanted: int | None
 ) -> tuple[Geometry, np.ndarray]:
     """What `RandomCrop.draw` promises, on the whole label of classes."""
-    named = resize_label(label, crop.resize or label.shape)
+    named = resize_label(label, crop.resize(label.shape))
     for _ in range(TRIES):
         for _ in range(TRIES):
             geometry = draw_geometry(generator, named.shape, crop.crop, crop.flip)

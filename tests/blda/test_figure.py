@@ -2,11 +2,15 @@ import pytest
 import torch
 
 from blda.balance import CLIP, alignment, correction
+from blda.diagnostics import StatisticsDiagnostics
 from blda.engine import figure
 from blda.engine.cells import NEGATIVE, POSITIVE, cells, median_correction
 from blda.engine.cells import correction as correction_of
 from blda.engine.log import RunLog
+from blda.losses import PlainLoss
+from blda.selftrain import SelfTraining
 from blda.statistics import LogitStatistics
+from blda.supervised import Supervised
 
 
 def _made(classes, seed=0, never=(), scale=1.0):
@@ -169,15 +173,24 @@ def test_densities_hold_all_the_mass_and_the_right_rows():
     torch.testing.assert_close(found.class_density(1, NEGATIVE, edges), both)
 
 
-def test_the_log_draws_methods_with_statistics_alone(tmp_path, monkeypatch):
+def test_methods_hand_their_figures_and_validation_numbers_to_the_trainer():
+    diagnostics = StatisticsDiagnostics(_made(3), _made(3, 1), _names(3))
+    parts = (None, None, None, PlainLoss(), None, 3, 0)
+    balanced, plain = SelfTraining(*parts, diagnostics=diagnostics), SelfTraining(*parts)
+    scores = {f"bias/{name}": value for name, value in zip(_names(3), (0.1, -0.2, 0.1), strict=True)}
+    assert {name: image.dtype for name, image in balanced.figures().items()} == {"statistics": torch.uint8}
+    assert balanced.validation(scores).keys() == {"bias_rank_correlation", "bias_rank_correlation/all"}
+    for method in (plain, Supervised(None, PlainLoss())):
+        assert method.figures() == method.validation(scores) == {}
+
+
+def test_the_log_draws_figures_in_the_main_process_alone(tmp_path, monkeypatch):
     log, drawn = RunLog(tmp_path, _names(3)), []
     monkeypatch.setattr(log._tensorboard(), "add_image", lambda name, image, step: drawn.append((name, image, step)))
-    log.statistics(3, {"teacher": torch.nn.Linear(1, 1)})
+    diagnostics = StatisticsDiagnostics(_made(3), LogitStatistics(3), _names(3))
+    log.figures(3, dict)
     assert drawn == []
-    log.statistics(4, {"source_statistics": _made(3), "target_statistics": LogitStatistics(3)})
+    log.figures(4, diagnostics.figures)
     (name, image, step), *more = drawn
     assert (name, step, image.dtype, more) == ("train/statistics", 4, torch.uint8, [])
-    RunLog(tmp_path, _names(3), main=False).statistics(
-        5, {"source_statistics": _made(3), "target_statistics": _made(3)}
-    )
-    assert len(drawn) == 1
+    RunLog(tmp_path, _names(3), main=False).figures(5, lambda: pytest.fail("drawn by another process"))

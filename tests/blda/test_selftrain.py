@@ -129,18 +129,21 @@ def test_teacher_has_no_dropout_uses_the_batch_and_takes_no_gradient():
 
 
 def test_teacher_average_and_counter_survive():
-    student = _Net()
+    student, other = _Net(), _Net()
     teacher = Teacher(student, momentum=0.9)
-    other = _Net()
-    teacher.update(other)
-    assert all(torch.equal(a, b) for a, b in zip(teacher.model.parameters(), other.parameters(), strict=True))
-    restored = Teacher(student, momentum=0.9)
-    restored.load_state_dict(teacher.state_dict())
-    assert restored.updates == 1
-    for each in (teacher, restored):
-        each.update(student)
-    halfway = [(a + b) / 2 for a, b in zip(student.parameters(), other.parameters(), strict=True)]
-    for a, b, c in zip(teacher.model.parameters(), restored.model.parameters(), halfway, strict=True):
+    restored = Teacher(other, momentum=0.9)
+    expected, alphas = [p.detach().clone() for p in student.parameters()], []
+    for step in range(12):
+        alpha = min(1 - 1 / (step + 2), 0.9)
+        expected = [alpha * a + (1 - alpha) * b for a, b in zip(expected, other.parameters(), strict=True)]
+        alphas.append(alpha)
+        if step == 6:
+            restored.load_state_dict(teacher.state_dict())
+            assert restored.updates == 6
+        for each in (teacher, restored)[: 1 + (step >= 6)]:
+            each.update(other)
+    assert (alphas[0], alphas[-1]) == (0.5, 0.9)
+    for a, b, c in zip(teacher.model.parameters(), restored.model.parameters(), expected, strict=True):
         assert torch.equal(a, b)
         torch.testing.assert_close(a, c)
 

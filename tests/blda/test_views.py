@@ -105,7 +105,8 @@ def test_no_more_than_one_map_and_the_windows_of_a_call_are_alive():
 @torch.no_grad()
 def test_the_mirror_image_of_an_equivariant_network_changes_nothing():
     network, image = _pointwise(), torch.rand(2, 3, 9, 13, generator=G)
-    assert torch.equal(Flipped(network)(image), network(image))
+    # A mirrored pixel lies elsewhere in memory, where the last bit of a product may be another.
+    torch.testing.assert_close(Flipped(network)(image), network(image))
 
 
 @torch.no_grad()

@@ -14,13 +14,14 @@ from blda.data.check import Extent, Role
 from blda.data.draws import Draw
 from blda.data.report import works
 from blda.data.transforms import RandomCrop
+from blda_video.config import WorldSpec
 from blda_video.data.check import check, neighbours_at
 from blda_video.data.cityscapes_seq import CityscapesSequence
 from blda_video.data.clip import ClipDataset, EvaluationClips
 from blda_video.data.folder import FolderSequence
 from blda_video.data.route import link_offsets, route, waypoints
 from blda_video.data.world.world import World
-from blda_video.data.world.writer import WorldSpec, make, sequence_seed
+from blda_video.data.world.writer import make, sequence_seed
 from blda_video.flow.check import verify
 from blda_video.flow.compute import compute, pairs
 from blda_video.flow.estimate import DIS

@@ -234,7 +234,11 @@ def test_imports_point_one_way():
 import importlib, pkgutil, sys, blda.engine
 def found(package, unwanted):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:  # no GPU kernels on a machine without Triton
+            if error.name not in ("triton", "numba"):
+                raise
     return [name for name in sys.modules if any(f"{name}.".startswith(f"{each}.") for each in unwanted)]
 print(found(blda.engine, ("blda.selftrain", "blda.supervised", "blda.losses", "blda.build")))
 print(found(blda, ("blda_video", "tools", "command")))

@@ -161,7 +161,7 @@ def test_chain_of_constant_flows_adds_and_is_unknown_outside():
     assert chained[..., ~known].isnan().all() and not known.all()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.cuda
 def test_the_gpu_agrees():
     values, flow = noise(2, 3, 12, 15), 3 * noise(2, 2, 12, 15, seed=1)
     flow[0, 0, 2, 2] = float("nan")

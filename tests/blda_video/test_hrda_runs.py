@@ -100,7 +100,9 @@ def test_beliefs_of_a_clip_meet_on_the_whole_crop():
     key = torch.rand(2, 3, 32, 48)
     labels, calls = _labels(Trajectory(), _clip(key, key[:, None].expand(-1, 2, -1, -1, -1)))
     alone, _ = _labels(KeyAlone(), _clip(key, key[:, None]), observe=False)
-    assert torch.equal(labels.label, alone.label)
+    first, second = alone.belief.topk(2, 1).values.unbind(1)
+    clear = first - second > 1e-3  # a pulled belief differs by rounding, which decides between classes that tie
+    assert clear.float().mean() > 0.9 and torch.equal(labels.label[clear], alone.label[clear])
     assert [tuple(logits.shape) for logits in calls] == 3 * [(2, 4, 32, 48)]
     assert torch.equal(calls[0], calls[1])
     assert torch.equal(calls[0], calls[2])

@@ -90,7 +90,7 @@ def test_reading_a_number_is_found(tmp_path, no_values, monkeypatch):
             trainer.train_step(trainer.batches(0))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 @pytest.mark.parametrize(("mode", "overrides"), CASES, ids=_named)
 def test_no_step_waits_for_a_gpu(tmp_path, mode, overrides):
     trainer = _trainer(tmp_path, mode, *overrides)

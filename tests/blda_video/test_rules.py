@@ -287,7 +287,7 @@ def test_a_rule_that_cannot_be_made_says_why(rule, message):
         built(rule)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.cuda
 @every_rule
 def test_the_gpu_agrees(name):
     key, pulled, valid, offset = scene()

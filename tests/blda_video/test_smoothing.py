@@ -88,7 +88,8 @@ def test_evidence_adds_up_over_the_batch_and_ignores_the_order_of_frames():
         )
         for b in range(2)
     ]
-    assert torch.equal(parts[0] + parts[1], whole)
+    # Weights are rounded to 1 / 2^16 of a pixel, which the last bit of a quotient may decide.
+    torch.testing.assert_close(parts[0] + parts[1], whole, atol=1e-3, rtol=0)
     turned = ClipLabels(
         labels, pseudo.weight, pseudo.context_change.flip(1), pseudo.context_weight.flip(1), pseudo.offset[::-1]
     )

@@ -10,7 +10,6 @@ import wave
 from collections.abc import Callable
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -18,7 +17,7 @@ from blda_video.data import video_file
 from blda_video.data.video_decoders import PyAVDecoder
 from blda_video.data.video_file import OpenVideos, VideoFile
 from blda_video.data.video_index import read_index
-from numbered_video import number, start_at, turn, write, write_mp4v
+from numbered_video import av, number, start_at, turn, write, write_mp4v
 
 CLOSED = "keyint=24:min-keyint=24:scenecut=0:bframes=3:open-gop=0"
 OPEN = "keyint=24:min-keyint=24:scenecut=0:bframes=3:open-gop=1"
@@ -174,6 +173,14 @@ def test_damaged_frames_are_an_error_and_never_another_frame(parameters: str, tm
             assert f"frame {i} of {path}: " in str(error) and "github" not in str(error)
             failed.append(i)
     assert set(range(61, 70)) <= set(failed) <= set(range(48, 74))
+
+
+def test_a_file_that_another_one_replaces_is_another_video(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", 5)
+    kept = VideoFile(path).read(3)
+    turn(path, 180)
+    assert number(np.rot90(VideoFile(path).read(3), 2)) == 3
+    assert not np.array_equal(VideoFile(path).read(3), kept)
 
 
 def test_few_files_stay_open(tmp_path: Path) -> None:

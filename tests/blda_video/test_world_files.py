@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from blda.data.viper import Viper
+from blda_video.config import WorldSpec
 from blda_video.data.cityscapes_seq import CityscapesSequence
 from blda_video.data.layouts.cityscapes import CITYSCAPES_IDS
 from blda_video.data.layouts.games import VIPER_IDS
@@ -18,7 +19,7 @@ from blda_video.data.viper import ViperSequence
 from blda_video.data.world import writer
 from blda_video.data.world.materials import CLASSES
 from blda_video.data.world.world import World
-from blda_video.data.world.writer import WorldSpec, ensure, make, sequence_seed
+from blda_video.data.world.writer import ensure, make, sequence_seed
 from blda_video.flow.store import FlowStore
 from cli import error_of, tool
 
@@ -149,7 +150,8 @@ def test_a_broken_off_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_impossible_specifications_are_refused(tmp_path: Path, changes: dict) -> None:
     with pytest.raises(ValueError, match=str(next(iter(changes.values()))).strip("()").replace(",", ".*")):
-        viper(tmp_path, **changes)
+        make(viper(tmp_path, **changes), progress=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_tool_makes_a_world_and_reports_errors_in_one_line(tmp_path: Path) -> None:

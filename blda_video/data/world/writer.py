@@ -9,7 +9,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import cv2
 from tqdm import tqdm
 
 from blda.parts import construct
+from blda_video.config import WorldSpec
 from blda_video.data.layouts.layout import Layout, Place
 from blda_video.data.layouts.table import LAYOUTS
 from blda_video.data.world.domains import LOOKS
@@ -27,76 +28,42 @@ FORMAT = 1
 """Raised whenever the same specification starts to give other files."""
 
 
-@dataclass(frozen=True)
-class WorldSpec:
-    """What to write; `split` names a part of the world below `root`, and parts share no sequence.
+def layout_of(spec: WorldSpec) -> Layout:
+    """Make the layout that a world is written in, with its options; ValueError for an unknown name or option."""
+    if spec.layout not in LAYOUTS:
+        raise ValueError(f"no layout '{spec.layout}' for a street world; choose one of {', '.join(LAYOUTS)}")
+    return construct("options", {"name": spec.layout, **spec.options}, LAYOUTS)
 
-    layout: a name of blda_video/data/layouts/table.py. look: 'source' or 'target'. size: (height, width).
-    labelled: frame numbers that get a label file; None is every frame for VIPER, 4, 9, 14, 19, ... for Cityscapes-Seq
-        (the real data set has number 19 of each 30 frames only), and as in the real one for the other layouts.
-    flow: also store the exact flow between consecutive frames, both directions, in `<root>/flow`.
-    options: keywords of the layout.
-    Raises ValueError for a value that cannot be made.
-    """
 
-    root: str | Path
-    layout: str
-    look: str
-    split: str = "train"
-    sequences: int = 8
-    frames: int = 30
-    size: tuple[int, int] = (128, 256)
-    seed: int = 0
-    labelled: tuple[int, ...] | None = None
-    flow: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
+def label_frames(spec: WorldSpec) -> tuple[int, ...]:
+    """Frame numbers that get a label file: those of the specification, else those that the layout labels."""
+    return layout_of(spec).labelled(spec.frames) if spec.labelled is None else tuple(sorted(set(spec.labelled)))
 
-    def __post_init__(self) -> None:
-        if self.layout not in LAYOUTS:
-            raise ValueError(f"no layout '{self.layout}' for a street world; choose one of {', '.join(LAYOUTS)}")
-        layout = self.made_layout()
-        if self.look not in LOOKS:
-            raise ValueError(f"no look '{self.look}' in the street world; choose one of {', '.join(LOOKS)}")
-        if not self.split or any(mark in self.split for mark in "/\\."):
-            raise ValueError(f"'{self.split}' is no name for a split; use a folder name such as train")
-        if len(self.size) != 2 or min(self.size) < 16:
-            raise ValueError(f"size {tuple(self.size)} of a street world; use (height, width) of at least 16")
-        most, frames = layout.usual.most, layout.usual.most_frames
-        if not 1 <= self.sequences <= most or not 1 <= self.frames <= frames or self.seed < 0:
-            raise ValueError(
-                f"sequences {self.sequences}, frames {self.frames}, seed {self.seed} of a street world; use "
-                f"1 .. {most} sequences of 1 .. {frames} frames in the layout {self.layout}, and a seed of at least 0"
-            )
-        if self.flow and not layout.name(Place(self.split, 0, 0, self.frames)).startswith(f"{self.split}/"):
-            raise ValueError(f"exact flow is not stored beside the layout {self.layout}; use viper or cityscapes_seq")
-        object.__setattr__(self, "root", Path(self.root))
-        object.__setattr__(self, "size", tuple(int(side) for side in self.size))
-        if not set(self.label_frames) <= set(range(self.frames)):
-            raise ValueError(f"labelled {self.labelled} of {self.frames} frames; choose from 0 .. {self.frames - 1}")
 
-    @property
-    def label_frames(self) -> tuple[int, ...]:
-        """The frame numbers that get a label file."""
-        if self.labelled is None:
-            return self.made_layout().labelled(self.frames)
-        return tuple(sorted(set(self.labelled)))
+def check(spec: WorldSpec) -> None:
+    """Raise ValueError for a world that cannot be made in its layout."""
+    layout = layout_of(spec)
+    if spec.look not in LOOKS:
+        raise ValueError(f"no look '{spec.look}' in the street world; choose one of {', '.join(LOOKS)}")
+    most, frames = layout.usual.most, layout.usual.most_frames
+    if spec.sequences > most or spec.frames > frames:
+        raise ValueError(
+            f"sequences {spec.sequences}, frames {spec.frames} of a street world; use "
+            f"1 .. {most} sequences of 1 .. {frames} frames in the layout {spec.layout}"
+        )
+    if spec.flow and not layout.name(Place(spec.split, 0, 0, spec.frames)).startswith(f"{spec.split}/"):
+        raise ValueError(f"exact flow is not stored beside the layout {spec.layout}; use viper or cityscapes_seq")
+    if not set(label_frames(spec)) <= set(range(spec.frames)):
+        raise ValueError(f"labelled {spec.labelled} of {spec.frames} frames; choose from 0 .. {spec.frames - 1}")
 
-    @property
-    def manifest(self) -> Path:
-        """The file that says that this split is complete, and what made it."""
-        return self.root / f"world_{self.split}.json"
 
-    def made_layout(self) -> Layout:
-        """The layout with its options."""
-        return construct("options", {"name": self.layout, **self.options}, LAYOUTS)
-
-    def settings(self) -> dict:
-        """The content of the manifest."""
-        values = asdict(self)
-        del values["root"]
-        if not self.options:
-            del values["options"]
-        return {"format": FORMAT, **values, "size": list(self.size), "labelled": list(self.label_frames)}
+def settings(spec: WorldSpec) -> dict[str, Any]:
+    """Return the content of the manifest."""
+    values = asdict(spec)
+    del values["root"]
+    if not spec.options:
+        del values["options"]
+    return {"format": FORMAT, **values, "size": list(spec.size), "labelled": list(label_frames(spec))}
 
 
 def ensure(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
@@ -104,6 +71,7 @@ def ensure(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
 
     Raises ValueError in one line when other settings made what is there, or when it is not a finished world.
     """
+    check(spec)
     if not spec.manifest.is_file():
         make(spec, progress, workers)
         return
@@ -111,7 +79,7 @@ def ensure(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
         made = json.loads(spec.manifest.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"corrupt manifest {spec.manifest} ({error}); delete {spec.root} and make it again") from error
-    asked = spec.settings()
+    asked = settings(spec)
     changed = [key for key in asked if not isinstance(made, dict) or made.get(key) != asked[key]]
     if changed:
         found = made if isinstance(made, dict) else {}
@@ -124,6 +92,7 @@ def make(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
 
     Raises ValueError when something is already where the split belongs.
     """
+    check(spec)
     for piece in _pieces(spec):
         if (spec.root / piece).exists() or spec.manifest.exists():
             raise ValueError(
@@ -144,7 +113,7 @@ def write(spec: WorldSpec, root: Path, progress: bool = False, workers: int = 1)
     jobs = [(spec, index, root) for index in range(spec.sequences)]
     for _ in tqdm(_run(jobs, workers), f"{spec.look} world", spec.sequences, disable=not progress, unit="seq"):
         pass
-    for path, text in spec.made_layout().lists(spec.split, spec.sequences, spec.frames).items():
+    for path, text in layout_of(spec).lists(spec.split, spec.sequences, spec.frames).items():
         (root / path).write_text(text, encoding="utf-8")
 
 
@@ -158,9 +127,9 @@ def _run(jobs: list[tuple], workers: int) -> Iterator[None]:
 
 def _sequence(job: tuple[WorldSpec, int, Path]) -> None:
     spec, index, root = job
-    layout = spec.made_layout()
+    layout = layout_of(spec)
     world = World(spec.look, sequence_seed(spec, index), spec.size, spec.frames)
-    layout.write(root, spec.split, index, world, spec.label_frames)
+    layout.write(root, spec.split, index, world, label_frames(spec))
     if spec.flow:
         names = [layout.name(Place(spec.split, index, t, spec.frames)) for t in range(spec.frames)]
         _flows(world, names, root / "flow")
@@ -184,7 +153,7 @@ def sequence_seed(spec: WorldSpec, index: int) -> int:
 
 
 def _pieces(spec: WorldSpec) -> list[Path]:
-    layout = spec.made_layout()
+    layout = layout_of(spec)
     lists = layout.lists(spec.split, spec.sequences, spec.frames)
     flow = [f"flow/{spec.split}"] if spec.flow else []
     pieces = [*layout.pieces(spec.split), *flow]
@@ -201,7 +170,7 @@ def _check_store(spec: WorldSpec) -> None:
 def _publish(spec: WorldSpec, temporary: Path) -> None:
     """Move the finished pieces to their places, the manifest last."""
     manifest = temporary / spec.manifest.name
-    manifest.write_text(json.dumps(spec.settings(), indent=1) + "\n", encoding="utf-8")
+    manifest.write_text(json.dumps(settings(spec), indent=1) + "\n", encoding="utf-8")
     for piece in _pieces(spec):
         if not (temporary / piece).exists():  # a flow store of single frames, labels that the owners withhold
             continue
