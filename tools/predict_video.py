@@ -29,6 +29,7 @@ from blda import atomic
 from blda.build.image_run import Build
 from blda.calibration.calibration_file import Calibration
 from blda.config.schema import Component
+from blda.data.readers.walk import IMAGE_SUFFIXES
 from blda.data.segmentation_dataset import image_tensor
 from blda.data.transforms import whole
 from blda_video.build import ESTIMATORS, estimator_of
@@ -90,6 +91,8 @@ def run(given: Namespace) -> None:
 
 def _check(given: Namespace) -> bool:
     """Whether the output is a video file; ValueError where the arguments do not belong together."""
+    if files := [each for each in given.overrides if "=" not in each and Path(each).suffix.lower() in IMAGE_SUFFIXES]:
+        raise ValueError(f"{files[0]} is one image more; give the folder that holds the frames, or one video file")
     film = is_film(given.output)
     if given.rate is not None and not (film and 0 < given.rate <= LARGEST_RATE):
         raise ValueError(

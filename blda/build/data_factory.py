@@ -169,6 +169,10 @@ class DataBuild:
             self._readers[where, labelled] = construct(where, part, self.readers, labelled=labelled)
         return self._readers[where, labelled]
 
+    def readers_made(self) -> list[Reader]:
+        """The data sets that were asked for so far."""
+        return list(self._readers.values())
+
     def lookup(self, reader: Reader, rename: Mapping[str, str]) -> LabelLookup:
         """Its ids as indices of the run's classes."""
         return label_lookup(reader.label_map, reader.ignored, self.classes, rename)

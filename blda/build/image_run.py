@@ -18,6 +18,7 @@ from blda.config.components import Constructors
 from blda.data import seeding
 from blda.data.checks.data_report import require, warnings_of
 from blda.data.checks.dataset_check import CheckScope
+from blda.data.file_handles import require_handles
 from blda.engine import checkpoint, optim
 from blda.engine.evaluator import Evaluator
 from blda.engine.inference import Predictor
@@ -54,6 +55,7 @@ class Build(LossBuild):
 
     def prepare(self, methods: Sequence[str]) -> None:
         """Before the first step of the first method: find the mistakes that would stop a later one."""
+        require_handles(self.config.training.workers)
         for method in methods:
             if method not in METHODS:
                 raise ValueError(f"method: unknown '{method}'; {nearest(method, METHODS)}")

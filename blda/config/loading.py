@@ -16,6 +16,7 @@ from blda import atomic, text
 from blda.spelling import nearest
 
 T = TypeVar("T")
+SUFFIXES = (".yaml", ".yml", ".json")
 MORE = "+"
 """At the end of a key: its text follows the one that the key has below."""
 
@@ -31,11 +32,14 @@ def load(path: str | Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
     for override in overrides:
         key, equals, value = override.partition("=")
         if equals:
-            _assign(tree, key.split("."), _parse(value, override))
-        elif Path(override).is_file():
+            # YAML allows no text but Unicode; a path may hold any bytes.
+            _assign(tree, key.split("."), _parse(value, override) if text.is_utf8(value) else value)
+        elif Path(override).is_file() and Path(override).suffix in SUFFIXES:
             _merge(tree, _read(Path(override)))
         else:
-            raise ValueError(f"'{override}' is neither key=value nor a config file; see the folder configs/")
+            raise ValueError(
+                f"'{override}' is neither key=value nor a config file ({SUFFIXES[0]}); see the folder configs/"
+            )
     config = _convert(tree, kind, str(path))
     return config.resolved() if hasattr(config, "resolved") else config
 

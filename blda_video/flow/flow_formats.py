@@ -1,7 +1,7 @@
 """Flow files of other projects: one small reader a format.
 
 Each takes a path and gives (2, H, W) float32 pixels, x right and y down; a vector that the file marks as unknown, or
-that cannot be one, is NaN, which `geometry` takes for invalid.
+that cannot be one, is NaN, which `geometry` takes for invalid. What the numbers of a PNG mean does not stand in it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blda.data.readers.headers import read_header
+from blda.data.readers.remarks import remark
+
 FLO_TAG = 202021.25
 LONGEST = 32768.0
 """Pixels. Nothing moves that far: Middlebury writes 1e9 and more where there is no truth."""
 
 
-def read_flow(path: str | Path) -> Tensor:
+def read_flow(path: str | Path, png: str | float = "kitti") -> Tensor:
     """Flow (2, H, W) float32 pixels of a file in the format that its suffix names: .png, .flo, .npy or .npz.
 
+    png: what the numbers of PNG files mean, see `read_png`. Vectors longer than the frame are a remark where they are
+    more than one in twenty: the scale is another.
     Raises FileNotFoundError, or ValueError naming the file: unknown suffix, damaged, no vector that is finite.
     """
     path = Path(path)
@@ -32,27 +37,53 @@ def read_flow(path: str | Path) -> Tensor:
     if not path.is_file():
         raise FileNotFoundError(f"no flow file {path}; check the folder and how its files are named")
     try:
-        flow = READERS[path.suffix](path)
+        flow = read_png(path, png) if path.suffix == ".png" else READERS[path.suffix](path)
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, cv2.error) as error:
         raise ValueError(f"corrupt flow file {path} ({error}); download or compute it again") from error
     known = (flow.abs() < LONGEST).all(0)  # NaN compares as False
     if not known.any():
         raise ValueError(f"flow file {path} of shape {tuple(flow.shape)} has no finite vector; compute it again")
-    return torch.where(known, flow, torch.nan)
+    flow = torch.where(known, flow, torch.nan)
+    sample = flow[:, ::4, ::4].abs().amax(0)
+    too_long = (sample > max(flow.shape[-2:])).sum() / (~sample.isnan()).sum()
+    if too_long > 0.05:
+        fix = ", set flow.png" if path.suffix == ".png" else ""
+        remark(f"flow file {path}: {too_long:.0%} of its vectors are longer than the frame; is its scale another{fix}?")
+    return flow
 
 
-def read_kitti(path: Path) -> Tensor:
-    """KITTI's PNG, three channels of 16 bits: u = (R - 2^15) / 64, v = (G - 2^15) / 64, known where B is not 0."""
+def require_png(png: str | float) -> None:
+    """ValueError unless this is a meaning of PNG files that `read_png` knows."""
+    number = isinstance(png, (int, float)) and not isinstance(png, bool) and 0 < png < 2**16
+    if png not in ("kitti", "vkitti2") and not number:
+        raise ValueError(f"flow.png is {png!r}; give kitti, vkitti2, or the steps of a pixel, above 0")
+
+
+def read_png(path: Path, png: str | float = "kitti") -> Tensor:
+    """Flow of a PNG of three channels of 16 bits.
+
+    png: 'kitti', or a number of steps a pixel in place of KITTI's 64, u = (R - 2^15) / 64, v = (G - 2^15) / 64, known
+    where B is not 0 (KITTI 2012 development kit); 'vkitti2': shares of the frame, u = (2 R / (2^16 - 1) - 1) (W - 1),
+    v likewise of H, known where B is not 0 (Virtual KITTI 2, format description of its page).
+    """
+    pixels = _png_pixels(path)
+    blue, green, red = (channel.astype(np.float32) for channel in cv2.split(pixels))
+    if png == "vkitti2":
+        height, width = pixels.shape[:2]
+        flow = np.stack(((red * 2 / 65535 - 1) * (width - 1), (green * 2 / 65535 - 1) * (height - 1)))
+    else:
+        flow = (np.stack((red, green)) - 2**15) / (64 if png == "kitti" else png)
+    flow[:, blue == 0] = np.nan
+    return torch.from_numpy(flow.astype(np.float32))
+
+
+def _png_pixels(path: Path) -> np.ndarray:
     data = np.fromfile(path, dtype=np.uint8)
-    if b"IEND" not in data[-4096:].tobytes():
-        raise ValueError("cut off")
+    read_header(data)
     pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint16:
         raise ValueError("not a picture of three channels of 16 bits")
-    blue, green, red = cv2.split(pixels)
-    flow = (np.stack((red, green)).astype(np.float32) - 2**15) / 64
-    flow[:, blue == 0] = np.nan
-    return torch.from_numpy(flow)
+    return pixels
 
 
 def read_flo(path: Path) -> Tensor:
@@ -90,7 +121,7 @@ def _channels_first(values: np.ndarray) -> Tensor:
 
 
 READERS: dict[str, Callable[[Path], Tensor]] = {
-    ".png": read_kitti,
+    ".png": read_png,
     ".flo": read_flo,
     ".npy": read_npy,
     ".npz": read_npz,

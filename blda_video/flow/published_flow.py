@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from torch import Tensor
 
-from blda_video.flow.flow_formats import READERS, read_flow
+from blda_video.flow.flow_formats import READERS, read_flow, require_png
 from blda_video.flow.flow_store import ALL, Size, StoredFlow, require_size
 
 FIELDS = ("folder", "parent", "key", "neighbour", "number")
@@ -25,14 +25,24 @@ class PublishedFlow(StoredFlow):
     offset: the signed distance, key -> neighbour, of all files; needed where `files` does not name the neighbour.
     both_ways: whether the flow back is there too, under the same pattern. Published flow leads one way only; then a
         pixel is valid where its point lies inside the neighbour, without the forward-backward check.
+    png: what the numbers of PNG files mean: 'kitti', 'vkitti2', or steps a pixel (see `formats`).
     Raises ValueError for a pattern that cannot find files.
     """
 
-    def __init__(self, root: str | Path, files: str, offset: int | None = None, both_ways: bool = False) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        files: str,
+        offset: int | None = None,
+        both_ways: bool = False,
+        png: str | float = "kitti",
+    ) -> None:
         self.root = Path(root)
         self.files = files
         self.offset = offset
         self.both_ways = both_ways
+        self.png = png
+        require_png(png)
         unknown = sorted(set(re.findall(r"{(.*?)}", files)) - set(FIELDS))
         if unknown or "{key}" not in files:
             fault = f"unknown field {{{unknown[0]}}}" if unknown else "no field {key}"
@@ -64,7 +74,7 @@ class PublishedFlow(StoredFlow):
     ) -> Tensor:
         """As in `StoredFlow`."""
         path = self.path(key, neighbour)
-        flow = read_flow(path)
+        flow = read_flow(path, self.png)
         require_size(path, tuple(flow.shape[-2:]), size)
         return flow[None, :, rows, columns]
 

@@ -26,7 +26,7 @@ from blda.data.checks.label_frequencies import (
     without_class,
 )
 from blda.data.class_statistics import ClassCounts
-from blda.data.handles import require_handles
+from blda.data.file_handles import require_handles
 from blda.data.label_map import LabelLookup
 from blda.data.loader import start_worker
 from blda.data.readers.frames import Reader
