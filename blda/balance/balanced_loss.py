@@ -9,6 +9,7 @@ from blda.balance.alignment import alignment, alignments
 from blda.balance.cross_entropy import balanced_cross_entropy
 from blda.balance.logit_statistics import LogitStatistics
 from blda.data.batches import Mixed, PseudoLabels
+from blda.data.class_labels import integers
 from blda.data.sample import IGNORE, Sample
 from blda.models.output import Output, logits_of
 
@@ -37,17 +38,17 @@ class BalancedLoss:
 
     def mixed_loss(self, output: Tensor | Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
         """Update the target's statistics from trusted target pixels, then the balanced loss of all pixels."""
-        logits = logits_of(output)
-        source_label = torch.where(mixed.from_source, mixed.label, IGNORE)
-        target_label = torch.where(mixed.from_source, IGNORE, mixed.label)
+        logits, label = logits_of(output), integers("labels", mixed.label)
+        source_label = torch.where(mixed.from_source, label, IGNORE)
+        target_label = torch.where(mixed.from_source, IGNORE, label)
         trusted = torch.where(mixed.weight > 0, target_label, IGNORE)
         self.target_statistics.update(logits.detach(), trusted, pseudo)
         parts = [(self.source_statistics, source_label), (self.target_statistics, target_label)]
         aligned = alignments(parts, self.source_statistics)
         if not self.correct_target:
-            aligned.active[self.target_statistics.classes :] = False
+            aligned.active[self.target_statistics.num_classes :] = False
         from_target = (~mixed.from_source).long()
-        return balanced_cross_entropy(logits, mixed.label, [aligned], self.tau, from_target, mixed.weight)
+        return balanced_cross_entropy(logits, label, [aligned], self.tau, from_target, mixed.weight)
 
     def state(self) -> dict[str, LogitStatistics]:
         """What must survive a restart, by name."""

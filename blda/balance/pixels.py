@@ -1,10 +1,17 @@
-"""Logits and labels of any classifier, (B, C, *S) and (B, *S), as rows of pixels."""
+"""Logits and labels of any classifier, (B, C, *S) and (B, *S): checked where they come in, and as rows of pixels.
+
+What compiled kernels index with passes through here first. On a CPU every number is looked at; elsewhere that would
+wait for the device, so kernels there get only numbers inside their tables, and a wrong one makes the result NaN.
+"""
 
 from __future__ import annotations
+
+import operator
 
 import torch
 from torch import Tensor
 
+from blda.data.class_labels import class_labels, integers
 from blda.data.sample import IGNORE
 
 
@@ -18,29 +25,72 @@ def flat_map(values: Tensor) -> Tensor:
     return (values[None] if values.ndim == 1 else values.flatten(1)).contiguous()
 
 
-def known(labels: Tensor, num_classes: int) -> Tensor:
-    """Which labels are a class: IGNORE is none.
+def checked(logits: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Labels of any integer type as int64, and which of them are a class; see `class_labels`.
 
-    Any other label is a mistake: ValueError naming it on a CPU. Elsewhere to look would wait for the device: it is
-    no class either, and the balanced loss becomes NaN, on which training stops.
+    ValueError naming what is wrong unless logits are floats (B, classes, *S) and labels (B, *S) on the same device.
     """
-    inside = (labels >= 0) & (labels < num_classes)
-    if labels.device.type == "cpu":
-        known_or_ignored = inside | (labels == IGNORE)
-        if not known_or_ignored.all():
-            wrong = int(labels[~known_or_ignored][0])
-            raise ValueError(
-                f"label {wrong} is outside [0, {num_classes}) and not {IGNORE} (ignored); check the label ids"
-            )
-    return inside
+    check_logits(logits, num_classes)
+    if not isinstance(labels, Tensor) or labels.shape != logits.shape[:1] + logits.shape[2:]:
+        found = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
+        raise ValueError(f"labels {found} do not belong to logits {tuple(logits.shape)}")
+    same_device("labels", labels, logits)
+    return class_labels(labels, num_classes)
 
 
-def check(logits: Tensor, labels: Tensor, num_classes: int) -> None:
-    """ValueError naming the shape unless logits are (B, classes, *S) and labels (B, *S)."""
+def check_logits(logits: Tensor, num_classes: int) -> None:
+    """ValueError unless logits are floats (B, classes, *S)."""
+    if not logits.is_floating_point():
+        raise ValueError(f"logits are {logits.dtype}; give floats, as the network computes them")
     if logits.ndim < 2 or logits.shape[1] != num_classes:
         raise ValueError(f"logits have {logits.shape[1:2].numel()} channels, expected {num_classes} classes")
-    if labels.shape != logits.shape[:1] + logits.shape[2:]:
-        raise ValueError(f"labels {tuple(labels.shape)} do not belong to logits {tuple(logits.shape)}")
+
+
+def weights_of(weight: Tensor | None, labels: Tensor) -> Tensor:
+    """Weights of pixels (B, *S) as float32, 1 for None; ValueError for another shape."""
+    if weight is None:
+        return torch.ones_like(labels, dtype=torch.float32)
+    if not isinstance(weight, Tensor) or weight.shape != labels.shape or weight.is_complex():
+        found = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+        raise ValueError(f"weight {found} does not belong to labels {tuple(labels.shape)}; give one number a pixel")
+    same_device("weight", weight, labels)
+    return weight.float()
+
+
+def domains_of(domain: Tensor | int, known: Tensor, count: int) -> tuple[Tensor | int, Tensor]:
+    """The domain of each pixel, int64 or one number for all, and which pixels are of a class and a domain (bool).
+
+    ValueError for another shape, and for domains outside [0, count): on a GPU, where looking would wait, their pixels
+    are marked False.
+    """
+    if not isinstance(domain, Tensor):
+        try:
+            domain = operator.index(domain)
+        except TypeError as error:
+            raise ValueError(f"domain is {domain!r}; give an integer, or a tensor of integers") from error
+        if not 0 <= domain < count:
+            raise ValueError(f"domain {domain} is outside [0, {count}); give one alignment for each domain")
+        return domain, known
+    domain = integers("domains", domain)
+    if domain.ndim and domain.shape != known.shape:
+        raise ValueError(f"domain {tuple(domain.shape)} does not belong to labels {tuple(known.shape)}")
+    same_device("domain", domain, known)
+    inside = (domain >= 0) & (domain < count)
+    if domain.device.type == "cpu" and not (inside | ~known).all():
+        wrong = int(domain.expand_as(known)[known & ~inside][0])
+        raise ValueError(f"domain {wrong} is outside [0, {count}); give one alignment for each domain")
+    return torch.where(inside, domain, 0), known & inside
+
+
+def rows(labels: Tensor, usable: Tensor, domain: Tensor | int, num_classes: int) -> Tensor:
+    """Row of each pixel in tables of all domains, domain x C + class: -1 for IGNORE, 0 for what is wrong."""
+    return torch.where(usable, labels + num_classes * domain, torch.where(labels == IGNORE, -1, 0))
+
+
+def same_device(name: str, values: Tensor, others: Tensor) -> None:
+    """ValueError unless both are on one device."""
+    if values.device != others.device:
+        raise ValueError(f"{name} on {values.device}, the rest on {others.device}; move them to one device")
 
 
 def spread(labels: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
