@@ -212,7 +212,7 @@ def test_rows_beyond_the_table_touch_nothing(device):
     wrong = rows.clone()
     wrong[0, 0] = torch.tensor([-(2**40), -2, 3, 6, 255, 2**31, 2**40, 2**62]).repeat(19)[:150]
     rows[0, 0] = -1
-    table, active = stacked(_domains(3)[:1])
+    table, active = stacked(_domains(3)[:1], 3)
     units = (1000 * weight).long()
     flat = [
         pixels.flat_logits(logits).to(device),
