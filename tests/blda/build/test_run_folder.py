@@ -31,9 +31,9 @@ def _config(**keys) -> Config:
 
 def test_a_second_owner_is_refused_until_the_first_lets_go(tmp_path):
     with run_folder.claimed(tmp_path):
-        with pytest.raises(ValueError, match=rf"alive \(process {os.getpid()} on .*run=ANOTHER_FOLDER"):
-            with run_folder.claimed(tmp_path):
-                pass
+        refused = pytest.raises(ValueError, match=rf"alive \(process {os.getpid()} on .*run=ANOTHER_FOLDER")
+        with refused, run_folder.claimed(tmp_path):
+            pass
         assert (tmp_path / run_folder.CLAIM).exists()
     assert not (tmp_path / run_folder.CLAIM).exists()
     with run_folder.claimed(tmp_path):

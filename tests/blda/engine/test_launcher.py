@@ -41,11 +41,11 @@ def test_settings_of_the_launcher_agree_with_the_config_or_are_refused(monkeypat
     monkeypatch.setattr(launcher, "_arguments", lambda: options)
     launcher.require_agreement("bf16", 4, {"ACCELERATE_MIXED_PRECISION": "no"})
     launcher.require_agreement("bf16", 4, {"ACCELERATE_MIXED_PRECISION": "bf16"})
-    with pytest.raises(ValueError, match="give training.precision=bf16"):
+    with pytest.raises(ValueError, match=r"give training\.precision=bf16"):
         launcher.require_agreement("no", 4, {"ACCELERATE_MIXED_PRECISION": "bf16"})
     options["--gradient_accumulation_steps"] = "4"
     launcher.require_agreement("no", 4, {})
-    with pytest.raises(ValueError, match="give training.accumulate=4"):
+    with pytest.raises(ValueError, match=r"give training\.accumulate=4"):
         launcher.require_agreement("no", 1, {})
     with pytest.raises(ValueError, match="needs a GPU"):
         launcher.require_precision("fp16", False)
