@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 
-from blda.build.image_run import Build
+from blda.build.image_run import image_run
+from blda.build.run import Run
 from blda.config import loading
 from blda.config.schema import Config
 from blda.engine import checkpoint, runtime
 from blda.engine.trainer import Trainer
-from blda_video.build import VideoBuild
+from blda_video.build import READERS, video_run
 from blda_video.config import VideoConfig, WorldSpec
 from blda_video.street_world.world_writer import make
 
@@ -32,10 +34,11 @@ BATCH_NORM = ("model.encoder.norm=batch", "model.head.norm=batch")
 States = dict[str, torch.Tensor]
 
 
-class ImageOfSequence(Build):
-    """Image mode on the images of any data set, a video's too."""
-
-    readers = VideoBuild.readers
+def compose(config: Config, accelerator: Accelerator) -> Run:
+    """Compose a video run, or an image run on the images of any data set, a video's too."""
+    return (
+        video_run(config, accelerator) if isinstance(config, VideoConfig) else image_run(config, accelerator, READERS)
+    )
 
 
 def make_worlds(
@@ -82,8 +85,7 @@ def shrunk(worlds: Path, run: Path) -> list[str]:
 
 def trainer(config: Config, name: str) -> Trainer:
     """A trainer of the config's method at step 0, with its files in the folder `name` of the run."""
-    build = VideoBuild if isinstance(config, VideoConfig) else ImageOfSequence
-    return build(config, runtime.start("no")).trainer(config.method, Path(config.run) / name)
+    return compose(config, runtime.start("no")).trainer(config.method, Path(config.run) / name)
 
 
 def with_sgd(trainer: Trainer) -> Trainer:
