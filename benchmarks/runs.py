@@ -17,7 +17,7 @@ from queue import SimpleQueue
 
 import torch
 
-from blda.configfile import has_key
+from blda.config.loading import has_key
 from blda.engine.runtime import cores
 
 ROOT = Path(__file__).parents[1]
@@ -99,9 +99,15 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 def circumstances(device: str | None = None) -> dict[str, object]:
     """What numbers hold for: hardware, torch and commit. device: cpu or cuda, by default what training takes."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
     on_gpu = torch.cuda.is_available() if device is None else device != "cpu"
     name = torch.cuda.get_device_name() if on_gpu else f"{cores()} CPU cores, {platform.machine()}"
-    return {"hardware": name, "torch": torch.__version__, "commit": commit.stdout.strip()}
+    return {"hardware": name, "torch": torch.__version__, "commit": commit()}
+
+
+def commit() -> str:
+    """The commit of this copy, or "" where there is no git or the copy is not of it."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""

@@ -3,7 +3,7 @@
     python benchmarks/video.py [FILE ...] [--clips 1000] [--frames 3] [--size 720 1280]
 
 A clip is so many consecutive frames at a random place. Without FILEs, four are written that differ in where decoding
-can start: closed groups of 12 and 250 frames (decord), open groups of 12 and 250 (PyAV).
+can start: closed groups of 12 and 250 frames, open groups of 12 and 250.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from blda_video.data.video_file import VideoFile
-from blda_video.data.video_index import pyav
+from blda_video.clips.video_files.video_file import VideoFile
+from blda_video.clips.video_files.video_index import pyav
 
 WRITTEN = {"closed_12": (12, 0), "closed_250": (250, 0), "open_12": (12, 1), "open_250": (250, 1)}
 """Name -> frames from one key frame to the next, and whether groups are open."""
@@ -58,7 +58,6 @@ def measure(path: Path, clips: int, frames: int) -> dict[str, float | int | bool
         "length": len(video),
         "height": height,
         "width": width,
-        "closed": video.index.closed,
         "index_ms": round(1000 * indexed, 1),
         "clips_per_second": round(clips / (time.perf_counter() - start), 1),
         "mb_before": round(before),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from blda.config import Config, Part
-from blda_video.data.world.writer import WorldSpec
+from blda.config.schema import Component, Config
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,50 @@ class Smoothing:
     """scale: frames over which an observation's weight falls to 1/e (METHOD 7)."""
 
     scale: float = 2.0
+
+
+@dataclass(frozen=True)
+class WorldSpec:
+    """A street world to make; `split` names a part of it below `root`, and parts share no sequence.
+
+    layout: a name of blda_video/street_world/layouts/layout_names.py. look: 'source' or 'target'. size: (height,
+    width). labelled: frame numbers that get a label file; None is every frame for VIPER, 4, 9, 14, 19, ... for
+    Cityscapes-Seq
+        (the real data set has number 19 of each 30 frames only), and as in the real one for the other layouts.
+    flow: also store the exact flow between consecutive frames, both directions, in `<root>/flow`.
+    options: keywords of the layout.
+    Raises ValueError for a value that no layout can have; whoever makes the world checks the others.
+    """
+
+    root: str | Path
+    layout: str
+    look: str
+    split: str = "train"
+    sequences: int = 8
+    frames: int = 30
+    size: tuple[int, int] = (128, 256)
+    seed: int = 0
+    labelled: tuple[int, ...] | None = None
+    flow: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.split or any(mark in self.split for mark in "/\\."):
+            raise ValueError(f"'{self.split}' is no name for a split; use a folder name such as train")
+        if len(self.size) != 2 or min(self.size) < 16:
+            raise ValueError(f"size {tuple(self.size)} of a street world; use (height, width) of at least 16")
+        if min(self.sequences, self.frames) < 1 or self.seed < 0:
+            raise ValueError(
+                f"sequences {self.sequences}, frames {self.frames}, seed {self.seed} of a street world; use at least "
+                "1 sequence of 1 frame, and a seed of at least 0"
+            )
+        object.__setattr__(self, "root", Path(self.root))
+        object.__setattr__(self, "size", tuple(int(side) for side in self.size))
+
+    @property
+    def manifest(self) -> Path:
+        """The file that says that this split is complete, and what made it."""
+        return self.root / f"world_{self.split}.json"
 
 
 @dataclass(frozen=True)
@@ -25,7 +69,7 @@ class VideoConfig(Config):
     to make first."""
 
     offsets: tuple[int, ...] = (-1,)
-    flow: Part = field(default_factory=lambda: {"name": "dis", "preset": "medium"})
+    flow: Component = field(default_factory=lambda: {"name": "dis", "preset": "medium"})
     chain: int | None = None
     rule: Any = "trajectory"
     smoothing: Smoothing | None = Smoothing()

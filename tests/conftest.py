@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see tools/command.py
 
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "blda"), str(ROOT / "tools")]
+sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tools")]
 
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "1"))
@@ -59,7 +60,7 @@ def worlds(tmp_path_factory) -> Path:
 def mit_weights(tmp_path_factory) -> Iterator[Path]:
     """Random weights that stand for ImageNet's, of the MiT `tiny`."""
     import tiny
-    from blda.models import mit
+    from blda.models.encoders import mit
 
     path = tmp_path_factory.mktemp("weights") / "tiny.pth"
     torch.manual_seed(0)
@@ -67,3 +68,15 @@ def mit_weights(tmp_path_factory) -> Iterator[Path]:
         patch.setitem(mit.VARIANTS, "tiny", tiny.MIT)
         torch.save(mit.MiT("tiny").state_dict(), path)
         yield path
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Without `-m cuda` no test sees a GPU: what runs train is to be the same on every machine."""
+    if not re.search(r"(?<!not )\bcuda\b", config.option.markexpr):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none, or none was asked for."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU; where there is one, run it with: pytest -m cuda")

@@ -7,6 +7,9 @@ flow by name, and opens a sample of each data set, or all of it. Prints sizes, c
 its mend; the data sets are only read. Where the run favours rare classes, all labels of the source are counted, and
 training finds the counts in the run's cache. Street worlds that the config names are made first. Exits with 1 if
 training could not work.
+
+--digests FILE, with --all: notes the SHA-256 of every image and label in FILE, as sha256sum does, and compares with
+what an earlier call noted there: of a JPEG with a bit that fell over, no decoder may say a word.
 """
 
 import json
@@ -14,9 +17,12 @@ import sys
 from pathlib import Path
 
 import kinds
-from blda import atomic, configfile
-from blda.data.check import Extent
-from blda.data.report import DataReport, as_json, as_text, works
+from blda import atomic
+from blda.build.image_run import Build
+from blda.config import loading
+from blda.data.checks.data_report import DataReport, Problem, as_json, as_text, works
+from blda.data.checks.dataset_check import CheckScope
+from blda.data.checks.digests import compare, files_of
 from blda.engine import runtime
 from blda_video.build import VideoBuild
 from command import completed, one_line_errors, parser
@@ -29,26 +35,38 @@ def main() -> None:
     arguments.add_argument("--all", action="store_true", help="open every frame, not a sample")
     arguments.add_argument("--sample", type=int, default=64, metavar="N", help="frames of each data set to open (64)")
     arguments.add_argument("--json", metavar="FILE", help="write the report to FILE too, with all problems")
+    arguments.add_argument("--digests", metavar="FILE", help="with --all: compare files with the digests in FILE")
     arguments.add_argument("--workers", type=int, default=runtime.cores(), metavar="N", help="processes that read")
     given = arguments.parse_intermixed_args()
     config = (given.config, *given.overrides)
     with one_line_errors(*config):
-        extent = Extent(None if given.all else given.sample, None, given.workers, progress=True)
-        reports = check(given.config, given.overrides, extent)
+        if given.digests and not given.all:
+            raise ValueError("--digests looks at every file; add --all")
+        scope = CheckScope(None if given.all else given.sample, None, given.workers, progress=True)
+        reports = check(given.config, given.overrides, scope, given.digests and Path(given.digests))
         if given.json:
             atomic.write(Path(given.json), json.dumps(as_json(reports), indent=1))
     print(completed(as_text(reports), *config))
     sys.exit(0 if works(reports) else 1)
 
 
-def check(path: str, overrides: list[str], extent: Extent) -> list[DataReport]:
-    """Reports on the data sets of a run."""
+def check(path: str, overrides: list[str], scope: CheckScope, digests: Path | None = None) -> list[DataReport]:
+    """Reports on the data sets of a run; with digests, a text file, also on what has changed since it was written."""
     kind, build = kinds.of_run(Path(path), overrides)
-    config = configfile.load(path, kind, overrides)
+    config = loading.load(path, kind, overrides)
     parts = build(config, runtime.start("no"))
     if isinstance(parts, VideoBuild):
         parts.make_worlds()
-    return list(parts.examine((*config.compare, config.method), extent, statistics=True))
+    reports = list(parts.examine((*config.compare, config.method), scope, statistics=True))
+    return reports if digests is None else [*reports, _compared(parts, digests)]
+
+
+def _compared(build: Build, listing: Path) -> DataReport:
+    """The files of all data sets that were made, against the digests in a listing."""
+    files = files_of(frame for reader in build.readers_made() for frame in reader.frames)
+    known, faults = compare(listing, files)
+    faulty = tuple(Problem("digest", text, True) for text in faults)
+    return DataReport(f"digests in {listing}", "SHA-256", len(files), known, problems=faulty)
 
 
 if __name__ == "__main__":

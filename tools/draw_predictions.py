@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blda.calibration import Calibration
-from blda.engine import pictures
+from blda.calibration.calibration_file import Calibration
+from blda.engine import label_colors
 from command import one_line_errors, parser
 from evaluate import restored
 
@@ -27,9 +27,11 @@ def main() -> None:
     arguments.add_argument("--calibration", type=Path, metavar="FILE", help="of the last checkpoint; adds a column")
     given = arguments.parse_args()
     with one_line_errors():
+        if given.output.suffix.lower() != ".png":
+            raise ValueError(f"cannot write {given.output}; give a file that ends in .png")
         sheet = draw(given.checkpoints, given.frames, given.calibration)
         if not cv2.imwrite(str(given.output), sheet.permute(1, 2, 0).numpy()[..., ::-1]):
-            raise ValueError(f"cannot write {given.output}; does its folder exist, and does it end in .png?")
+            raise ValueError(f"cannot write {given.output}; does its folder exist?")
 
 
 def draw(checkpoints: list[Path], frames: int, calibration: Path | None = None) -> Tensor:
@@ -52,7 +54,7 @@ def draw(checkpoints: list[Path], frames: int, calibration: Path | None = None) 
         truth = F.interpolate(sample.label[None].double(), size, mode="nearest")[0, 0].long()
         panels = [sample.image[0], truth]
         panels += [predict(sample.image)[0].argmax(0) for predict in predictors]
-        rows.append(torch.cat([pictures.draw(panel.cpu(), classes) for panel in panels], 2))
+        rows.append(torch.cat([label_colors.to_rgb(panel.cpu(), classes) for panel in panels], 2))
     return torch.cat(rows, 1)
 
 

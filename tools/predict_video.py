@@ -26,21 +26,23 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from blda import atomic
-from blda.build import Build
-from blda.calibration import Calibration
-from blda.config import Part
-from blda.data.dataset import image_tensor
+from blda.build.image_run import Build
+from blda.calibration.calibration_file import Calibration
+from blda.config.schema import Component
+from blda.data.readers.walk import IMAGE_SUFFIXES
+from blda.data.segmentation_dataset import image_tensor
 from blda.data.transforms import whole
 from blda_video.build import ESTIMATORS, estimator_of
-from blda_video.film import FORMATS, overlay, write_film, write_labels
-from blda_video.flow.names import described
-from blda_video.footage import Footage, open_footage
-from blda_video.stream import FusedStream
+from blda_video.flow.estimator_names import described
+from blda_video.stream.frame_source import FrameSource, open_frame_source
+from blda_video.stream.fused_stream import FusedStream
+from blda_video.stream.video_writer import LARGEST_RATE, is_film, overlay, save_video, write_labels
 from command import one_line_errors, parser
 from evaluate import restored
 
 ABOUT = "predictions.json"
 """In a folder of predictions: what they were made by."""
+DECAY = 0.9
 
 
 def main() -> None:
@@ -50,7 +52,7 @@ def main() -> None:
     arguments.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key of the run's config")
     arguments.add_argument("--output", type=Path, required=True, help="a folder, or FILE.mp4")
     arguments.add_argument("--fuse", action="store_true", help="average over time, along the flow")
-    arguments.add_argument("--decay", type=float, default=0.9, help="of a frame's weight in the next (default: 0.9)")
+    arguments.add_argument("--decay", type=float, help=f"of a frame's weight in the next (default: {DECAY})")
     arguments.add_argument(
         "--flow", metavar="NAME", help="an estimator such as dis-medium or raft-small, to fuse along"
     )
@@ -63,29 +65,47 @@ def main() -> None:
 
 def run(given: Namespace) -> None:
     """Write what was asked for."""
-    if given.rate is not None and not given.rate > 0:
-        raise ValueError(f"--rate is {given.rate:g}; it must be above 0")
-    footage = open_footage(given.video)
+    film = _check(given)
+    decay = DECAY if given.decay is None else given.decay
+    frame_source = open_frame_source(given.video)
     parts, student = restored(given.checkpoint, given.overrides)
     balance = given.calibration and Calibration.load(given.calibration, parts.classes).to(parts.accelerator.device)
     predict = parts.predictor(student, balance)
     flow = flow_of(parts, given.flow) if given.fuse else None
-    stream = FusedStream(predict, estimator_of("--flow", flow), given.decay) if given.fuse else predict
-    if given.output.suffix.lower() in FORMATS:
-        shown = (overlay(image, labels, len(parts.classes)) for _, image, labels in labelled(parts, footage, stream))
-        write_film(given.output, shown, given.rate or footage.rate or 30)
+    stream = FusedStream(predict, estimator_of("--flow", flow), decay) if given.fuse else predict
+    if film:
+        shown = (
+            overlay(image, labels, len(parts.classes)) for _, image, labels in labelled(parts, frame_source, stream)
+        )
+        save_video(given.output, shown, given.rate or frame_source.rate or 30)
         return
     about = {
         "checkpoint": str(given.checkpoint.resolve()),
         "video": str(given.video.resolve()),
         "settings": [*given.overrides, *([f"calibration={given.calibration}"] if given.calibration else [])],
-        "fused": f"along {described(flow, ESTIMATORS)}, decay {given.decay:g}" if given.fuse else "no",
+        "fused": f"along {described(flow, ESTIMATORS)}, decay {decay:g}" if given.fuse else "no",
         "classes": list(parts.classes),
     }
-    into_folder(given.output, about, parts, footage, stream)
+    into_folder(given.output, about, parts, frame_source, stream)
 
 
-def into_folder(folder: Path, about: dict, parts: Build, footage: Footage, stream: Callable[[Tensor], Tensor]) -> None:
+def _check(given: Namespace) -> bool:
+    """Whether the output is a video file; ValueError where the arguments do not belong together."""
+    if files := [each for each in given.overrides if "=" not in each and Path(each).suffix.lower() in IMAGE_SUFFIXES]:
+        raise ValueError(f"{files[0]} is one image more; give the folder that holds the frames, or one video file")
+    film = is_film(given.output)
+    if given.rate is not None and not (film and 0 < given.rate <= LARGEST_RATE):
+        raise ValueError(
+            f"--rate is {given.rate:g}; it must be above 0 and at most {LARGEST_RATE}, and --output a video file"
+        )
+    if not given.fuse and (given.flow is not None or given.decay is not None):
+        raise ValueError("--flow and --decay say how frames are fused; add --fuse, or leave them out")
+    return film
+
+
+def into_folder(
+    folder: Path, about: dict, parts: Build, frame_source: FrameSource, stream: Callable[[Tensor], Tensor]
+) -> None:
     """A PNG for every frame that has none yet. ValueError when the folder holds the predictions of something else."""
     if (folder / ABOUT).exists():
         found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
@@ -97,26 +117,26 @@ def into_folder(folder: Path, about: dict, parts: Build, footage: Footage, strea
     elif folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no {ABOUT}; give another --output")
     atomic.write(folder / ABOUT, json.dumps(about, indent=1))
-    paths = [folder / f"{frame.name}.png" for frame in footage.frames]
+    paths = [folder / f"{frame.name}.png" for frame in frame_source.frames]
     missing = [not path.exists() for path in paths]
     # What is fused needs the frames before; after the last missing one there is nothing more to do.
     last = max((i for i, misses in enumerate(missing) if misses), default=-1)
     wanted = [i for i in range(last + 1) if missing[i] or isinstance(stream, FusedStream)]
-    for i, _, labels in labelled(parts, footage, stream, wanted):
+    for i, _, labels in labelled(parts, frame_source, stream, wanted):
         if missing[i]:
             write_labels(paths[i], labels, len(parts.classes))
 
 
 def labelled(
-    parts: Build, footage: Footage, stream: Callable[[Tensor], Tensor], wanted: list[int] | None = None
+    parts: Build, frame_source: FrameSource, stream: Callable[[Tensor], Tensor], wanted: list[int] | None = None
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Number, image (H, W, 3) uint8 and class indices (H, W) uint8 of the wanted frames, with the time that is left."""
-    wanted = range(len(footage.frames)) if wanted is None else wanted
+    wanted = range(len(frame_source.frames)) if wanted is None else wanted
     for i in tqdm(wanted, desc="predict", unit="frame", disable=not parts.config.log.bar):
-        if isinstance(stream, FusedStream) and footage.begins(i):
+        if isinstance(stream, FusedStream) and frame_source.begins(i):
             stream.reset()
-        image = footage.frames[i].read()
-        seen = whole(parts.config.evaluation.size or image.shape[:2]).image(image)
+        image = frame_source.frames[i].read()
+        seen = whole(parts.resize("evaluation")(image.shape[:2])).image(image)
         scores = stream(image_tensor(seen).to(parts.accelerator.device))
         if scores.ndim != 4:
             raise ValueError("this run classifies whole images; give the checkpoint of one that segments them")
@@ -125,7 +145,7 @@ def labelled(
         yield i, image, scores.argmax(1)[0].byte().cpu().numpy()
 
 
-def flow_of(parts: Build, asked: str | None) -> str | Part:
+def flow_of(parts: Build, asked: str | None) -> str | Component:
     """What estimates flow: what was asked for, what the run's own is estimated by, or DIS."""
     own = getattr(parts.config, "flow", {})
     return asked or (own if own.get("name") in ESTIMATORS else "dis-medium")

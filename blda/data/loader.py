@@ -9,6 +9,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from blda.data.file_handles import require_handles
 from blda.data.sample import collate
 from blda.data.sampler import DrawSampler
 
@@ -33,6 +34,7 @@ def _end_later(number: int, frame: FrameType | None) -> None:
 
 
 def _loader(dataset: Dataset, workers: int, pin: bool, **batches: object) -> DataLoader:
+    require_handles(workers)
     return DataLoader(
         dataset,
         num_workers=workers,

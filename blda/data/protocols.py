@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from blda.data.label_space import CITYSCAPES19, CLASS_LISTS
+from blda.data.label_map import CITYSCAPES19, CLASS_LISTS
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,10 @@ class Protocol:
         """Scores in percent from pixel counts.
 
         confusion: (C, C) tensor on the CPU or array, rows = truth, columns = prediction. classes: the C names.
-        Returns mIoU, mAcc, std (population standard deviation of the IoUs) and, per scored class, iou/<name> and
-        acc/<name>. IoU = TP / (TP + FP + FN), accuracy = TP / (TP + FN). A class in neither truth nor prediction is
-        nan and enters no mean; absent from the truth but predicted, its IoU is 0 and its accuracy nan.
+        Returns mIoU, mAcc, std (population standard deviation of the IoUs); mIoU_classes and mAcc_classes, how many of
+        the protocol_classes enter these means; and, per scored class, iou/<name> and acc/<name>.
+        IoU = TP / (TP + FP + FN), accuracy = TP / (TP + FN). A class in neither truth nor prediction is nan and enters
+        no mean; absent from the truth but predicted, its IoU is 0 and its accuracy nan.
         ValueError when the run lacks a scored class.
         """
         counts = self._scored(np.asarray(confusion, dtype=np.float64), list(classes))
@@ -61,7 +62,8 @@ class Protocol:
         means = {"mIoU": _over(np.mean, iou), "mAcc": _over(np.mean, accuracy), "std": _over(np.std, iou)}
         ious = {f"iou/{name}": float(value) for name, value in zip(self.classes, iou, strict=True)}
         accuracies = {f"acc/{name}": float(value) for name, value in zip(self.classes, accuracy, strict=True)}
-        return means | ious | accuracies
+        over = {"mIoU_classes": _known(iou), "mAcc_classes": _known(accuracy), "protocol_classes": len(self.classes)}
+        return means | ious | accuracies | {name: float(count) for name, count in over.items()}
 
     def _scored(self, confusion: np.ndarray, classes: list[str]) -> np.ndarray:
         """Counts over the scored classes and, last, one row and column for all others."""
@@ -85,6 +87,10 @@ def _percent(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def _over(reduce: Callable[[np.ndarray], np.floating], values: np.ndarray) -> float:
     known = values[~np.isnan(values)]
     return float(reduce(known)) if known.size else float("nan")
+
+
+def _known(values: np.ndarray) -> int:
+    return int((~np.isnan(values)).sum())
 
 
 def protocol_of(classes: Sequence[str], name: str = "all") -> Protocol:

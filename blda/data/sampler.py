@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from blda import rng
+from blda.data import seeding
 from blda.data.draws import Draw
 
 SAME_CLASS = 5
@@ -50,7 +50,7 @@ class DrawSampler(Sampler):
         """The draw of that number: a pure function of (seed, number)."""
         epoch, position = divmod(number, self.length)
         if self._order[0] != epoch:
-            generator = rng.generator(self.seed, "epoch", epoch)
+            generator = seeding.generator(self.seed, "epoch", epoch)
             self._order = (epoch, torch.randperm(self.length, generator=generator).tolist())
         return Draw(self._order[1][position], number)
 
@@ -63,15 +63,25 @@ class DrawSampler(Sampler):
 
     def _other(self, draw: Draw, attempt: int, frames: Sequence[int]) -> int:
         others = [index for index in frames if index != draw.index] or [draw.index]
-        generator = rng.generator(self.seed, "instead", draw.number, attempt)
+        generator = seeding.generator(self.seed, "instead", draw.number, attempt)
         return others[int(torch.randint(len(others), (), generator=generator))]
+
+
+class ReplacingSampler(DrawSampler):
+    """Draws every frame with the same probability at any time, as the published code draws the target's."""
+
+    def draw(self, number: int) -> Draw:
+        """The draw of that number: a pure function of (seed, number)."""
+        generator = seeding.generator(self.seed, "frame", number)
+        return Draw(int(torch.randint(self.length, (), generator=generator)), number)
 
 
 class RareClassSampler(DrawSampler):
     """Draws a class with p(c) ~ exp((1 - f_c) / T), then a frame that shows it (METHOD section 6; DAFormer).
 
     pixels: (frames, classes) counts from `class_statistics.count_classes`; f_c is the class's share of all of them.
-    temperature: T; small values favour rare classes. min_pixels: a frame shows a class from this many pixels on.
+    temperature: T; small values favour rare classes. min_pixels: a frame shows a class from this many pixels on; with
+    `more`, as published, only with more than that.
     Classes that no frame shows are left out; ValueError when no class remains.
     """
 
@@ -85,9 +95,10 @@ class RareClassSampler(DrawSampler):
         start_step: int = 0,
         temperature: float = 0.01,
         min_pixels: int = 3000,
+        more: bool = False,
     ) -> None:
         super().__init__(len(pixels), batch, rank, world, seed, start_step)
-        shows = np.asarray(pixels) >= max(min_pixels, 1)
+        shows = np.asarray(pixels) >= max(min_pixels + more, 1)
         self.frames = [np.flatnonzero(column).tolist() for column in shows.T]
         if not shows.any():
             raise ValueError(
@@ -98,7 +109,7 @@ class RareClassSampler(DrawSampler):
 
     def draw(self, number: int) -> Draw:
         """The draw of that number, with the class it was drawn for as `wanted`."""
-        generator = rng.generator(self.seed, "rare class", number)
+        generator = seeding.generator(self.seed, "rare class", number)
         wanted = int(torch.multinomial(self.probabilities, 1, generator=generator))
         frames = self.frames[wanted]
         return Draw(frames[int(torch.randint(len(frames), (), generator=generator))], number, wanted)

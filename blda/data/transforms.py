@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ Margins = tuple[int, int, int, int]
 """Top, bottom, left, right in pixels."""
 
 TRIES = 10
+"""Crops drawn for one sample before the last is taken as it is; published code draws one more."""
 _SAME = np.arange(256, dtype=np.uint8)
 
 
@@ -27,8 +28,39 @@ def interpolation(old: Size, new: Size) -> int:
 
 
 @dataclass(frozen=True)
+class Resize:
+    """The rule by which a whole image gets its size.
+
+    size: (H, W), None for the image's own. keep_ratio: take the largest size of the image's shape within `size`,
+    whichever of its sides is the longer, as mmcv's imrescale does. nearest_exact: label a pixel by the nearest pixel
+    centre, as OpenCV's INTER_NEAREST_EXACT does; False by the pixel under its upper left corner, as INTER_NEAREST does.
+    """
+
+    size: Size | None = None
+    keep_ratio: bool = False
+    nearest_exact: bool = True
+
+    def __call__(self, shape: Size) -> Size:
+        """The size (H, W) that an image of (H, W) `shape` is resized to."""
+        if self.size is None:
+            return int(shape[0]), int(shape[1])
+        if not self.keep_ratio:
+            return self.size
+        scale = min(max(self.size) / max(shape), min(self.size) / min(shape))
+        return int(shape[0] * scale + 0.5), int(shape[1] * scale + 0.5)
+
+    @classmethod
+    def of(cls, given: Resize | Size | None) -> Resize:
+        """A rule as it is, a (H, W) or None as the rule that always gives it."""
+        return given if isinstance(given, Resize) else cls(None if given is None else tuple(given))
+
+
+@dataclass(frozen=True)
 class Geometry:
-    """Resize to `size`, cut `height` x `width` at (`top`, `left`), then mirror left-right if `flip`."""
+    """Resize to `size`, cut `height` x `width` at (`top`, `left`), then mirror left-right if `flip`.
+
+    nearest_exact: see `Resize`.
+    """
 
     size: Size
     top: int
@@ -36,15 +68,20 @@ class Geometry:
     height: int
     width: int
     flip: bool
+    nearest_exact: bool = True
 
     def image(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 -> (height, width, 3): resized, then `cut`, of no more pixels than these need."""
         return self._resized(image, interpolation(image.shape[:2], self.size))
 
     def label(self, label: np.ndarray) -> np.ndarray:
-        """(H, W) uint8 -> (height, width): the same, by the nearest pixel centre."""
-        # Plain INTER_NEAREST would shift by half a pixel against the image.
-        return self._resized(label, cv2.INTER_NEAREST_EXACT)
+        """(H, W) uint8 -> (height, width): the same, each pixel one of the label's."""
+        if self.nearest_exact:
+            # Plain INTER_NEAREST would shift by half a pixel against the image.
+            return self._resized(label, cv2.INTER_NEAREST_EXACT)
+        rows = _corners(label.shape[0], self.size[0], self.top, self.height)
+        columns = _corners(label.shape[1], self.size[1], self.left, self.width)
+        return self._mirrored(label[rows][:, columns])
 
     def _resized(self, pixels: np.ndarray, interpolation: int) -> np.ndarray:
         if pixels.shape[:2] == self.size:
@@ -68,6 +105,12 @@ class Geometry:
         return cv2.flip(crop, 1) if self.flip else crop
 
 
+def _corners(old: int, new: int, start: int, length: int) -> np.ndarray:
+    """Pixels of an `old` axis that OpenCV's INTER_NEAREST takes for `length` of `new` ones; its arithmetic."""
+    scale = 1 / (new / old)
+    return np.minimum(np.floor(np.arange(start, start + length) * scale).astype(np.int64), old - 1)
+
+
 def inside(geometry: Geometry, margins: Margins) -> np.ndarray:
     """Which pixels of a crop lie within `margins` of the whole resized image, wherever the crop was cut from it.
 
@@ -87,7 +130,7 @@ def whole(size: Size) -> Geometry:
     return Geometry(size, 0, 0, *size, flip=False)
 
 
-def draw_geometry(generator: torch.Generator, size: Size, crop: Size, flip: bool) -> Geometry:
+def random_geometry(generator: torch.Generator, size: Size, crop: Size, flip: bool) -> Geometry:
     """A crop of (height, width) `crop` anywhere in `size`, mirrored with probability 1/2 if `flip`."""
     if crop[0] > size[0] or crop[1] > size[1]:
         raise ValueError(f"crop {crop} is larger than the image {size} (height, width); reduce crop or enlarge resize")
@@ -100,47 +143,52 @@ def draw_geometry(generator: torch.Generator, size: Size, crop: Size, flip: bool
 class RandomCrop:
     """Resize, random crop and mirroring for training.
 
-    resize: (H, W) of the whole image, None keeps its own. crop: (H, W) cut from it, None for the whole.
-    max_share: a labelled crop in which one class covers this share or more of the labelled pixels is drawn again, up
-        to 10 times. min_pixels: a crop for a wanted class has more than this many of its pixels, else it is
-        drawn again, up to 10 times; published: 3000 pixels in the frame x min crop ratio 0.5 (METHOD section 6).
-    margins: of the whole image, in which nothing is `trusted`; None trusts everything.
+    resize: (H, W) of the whole image or the rule of its size, None keeps its own. crop: (H, W) cut from it, None for
+        the whole.
+    max_share: a labelled crop in which one class covers this share or more of the labelled pixels is drawn again.
+        min_pixels: a crop for a wanted class has more than this many of its pixels, else it is drawn again;
+        published: 3000 pixels in the frame x min crop ratio 0.5 (METHOD section 6).
+    margins: of the whole image, in which nothing is `trusted`; None trusts everything. tries: crops that are drawn at
+        most for each of the two reasons; the last is taken as it is.
     """
 
     def __init__(
         self,
-        resize: Size | None = None,
+        resize: Resize | Size | None = None,
         crop: Size | None = None,
         flip: bool = True,
         max_share: float = 0.75,
         min_pixels: float = 1500,
         margins: Margins | None = None,
+        tries: int = TRIES,
     ) -> None:
-        self.resize = None if resize is None else tuple(resize)
+        self.resize = Resize.of(resize)
         self.crop = None if crop is None else tuple(crop)
         self.flip = flip
         self.max_share = max_share
         self.min_pixels = min_pixels
         self.margins = margins
+        self.tries = tries
 
     def trusted(self, geometry: Geometry) -> torch.Tensor | None:
         """Pixels of a drawn crop that pseudo-labels may be learnt from, (1, height, width) bool; None for all."""
         return None if self.margins is None else torch.from_numpy(inside(geometry, self.margins))[None]
 
-    def draw(
+    def random_geometry(
         self, generator: torch.Generator, shape: Size, label: np.ndarray | None = None, wanted: int | None = None
     ) -> Geometry:
         """A geometry for an image of (H, W) `shape`; `label` (H, W) uint8 class indices steer the crop."""
         if label is None:
-            size = self.resize or (int(shape[0]), int(shape[1]))
-            return draw_geometry(generator, size, self.crop or size, self.flip)
-        return self.draw_label(generator, label, _SAME, wanted)[0]
+            size = self.resize(shape)
+            geometry = random_geometry(generator, size, self.crop or size, self.flip)
+            return replace(geometry, nearest_exact=self.resize.nearest_exact)
+        return self.random_label_geometry(generator, label, _SAME, wanted)[0]
 
-    def draw_label(
+    def random_label_geometry(
         self, generator: torch.Generator, ids: np.ndarray, classes: np.ndarray, wanted: int | None = None
     ) -> tuple[Geometry, np.ndarray]:
         """As `draw`, by a label of `ids` (H, W) uint8 and the class (256,) uint8 of each; with the ids that it cuts."""
-        for _ in range(TRIES):
+        for _ in range(self.tries):
             geometry, cut, pixels = self._diverse(generator, ids, classes)
             if wanted is None or pixels[wanted] > self.min_pixels:
                 break
@@ -150,8 +198,8 @@ class RandomCrop:
         self, generator: torch.Generator, ids: np.ndarray, classes: np.ndarray
     ) -> tuple[Geometry, np.ndarray, np.ndarray]:
         """A geometry, the ids that it cuts and how many pixels of each class these are."""
-        for _ in range(TRIES):
-            geometry = self.draw(generator, ids.shape)
+        for _ in range(self.tries):
+            geometry = self.random_geometry(generator, ids.shape)
             cut = geometry.label(ids)
             pixels = np.bincount(classes, weights=_histogram(cut), minlength=256)
             if pixels[:IGNORE].max() < self.max_share * pixels[:IGNORE].sum():

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from blda.data import measured_bias
 from blda.data.protocols import Protocol
 from blda.data.sample import IGNORE, Sample
-from blda.engine import bias
 
 
 class Metric(Contract):
@@ -55,9 +55,14 @@ class Confusion:
 
     def compute(self) -> dict[str, float]:
         """The numbers of the first protocol, those of all under PROTOCOL/, and bias/CLASS, a fraction that knows no
-        protocol."""
+        protocol. ValueError where no label was of a class: there is nothing to measure."""
         counts = self.counts.cpu()
-        scores = bias.scores(counts, self.classes)
+        if not counts.any():
+            raise ValueError(
+                "no pixel of the evaluation is labelled with a class of the run; check ids, ignored and rename of "
+                "evaluation.reader"
+            )
+        scores = measured_bias.scores(counts, self.classes)
         for index, protocol in enumerate(self.protocols):
             numbers = self.numbers(protocol, counts)
             scores.update(numbers if index == 0 else {})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import AdamW, Optimizer
@@ -13,18 +15,45 @@ HEADS = ("head.", "attention.", "encoder.pyramid.")
 """What starts at random on top of pretrained weights, by name; see also `Segmenter`."""
 
 
-def adamw(model: nn.Module, lr: float, head_factor: float, weight_decay: float) -> AdamW:
-    """AdamW over four groups: heads learn `head_factor` times faster; norms and positions do not decay.
+Exempt = Callable[[str, nn.Module], bool]
+"""(name, module) -> whether the module's own parameters do not decay."""
 
-    Every group keeps its own peak rate under `peak`.
+
+def is_norm(name: str, module: nn.Module) -> bool:
+    """Every norm, of encoder and heads."""
+    return isinstance(module, NORMS)
+
+
+def is_encoder_layer_norm(name: str, module: nn.Module) -> bool:
+    """Layer norms outside of heads, the published exemption.
+
+    mmcv's optimizer takes the longest key of a configuration that occurs in a parameter's name, of two as long the
+    alphabetically first: `head` hides `norm`, which occurs in the names of layer norms but not in `bn`.
     """
-    norms = {p for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    return isinstance(module, nn.LayerNorm) and not in_head(name)
+
+
+def in_head(name: str) -> bool:
+    """Whether a module or parameter of this name starts at random on top of pretrained weights."""
+    return f"{name}.".removeprefix("segmenter.").startswith(HEADS)
+
+
+def adamw(model: nn.Module, lr: float, head_factor: float, weight_decay: float, exempt: Exempt = is_norm) -> AdamW:
+    """AdamW whose heads learn `head_factor` times faster; positions and what is `exempt` do not decay.
+
+    Every group keeps its own peak rate under `peak`. Norms have groups of their own whether or not they decay, so that
+    an optimizer's saved state fits either rule.
+    """
+    modules = dict(model.named_modules())
+    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            decays = parameter not in norms and "pos" not in name.rsplit(".", 1)[-1]
-            in_head = name.removeprefix("segmenter.").startswith(HEADS)
-            groups.setdefault((in_head, decays), []).append(parameter)
+        if not parameter.requires_grad:
+            continue
+        owner, _, own = name.rpartition(".")
+        position = "pos" in own
+        plain = not (position or is_norm(owner, modules[owner]))
+        decays = not (position or exempt(owner, modules[owner]))
+        groups.setdefault((in_head(name), plain, decays), []).append(parameter)
     return AdamW(
         [
             {
@@ -33,7 +62,7 @@ def adamw(model: nn.Module, lr: float, head_factor: float, weight_decay: float) 
                 "peak": lr * (head_factor if head else 1),
                 "weight_decay": weight_decay if decays else 0.0,
             }
-            for (head, decays), parameters in sorted(groups.items())
+            for (head, _, decays), parameters in sorted(groups.items())
         ],
         fused=all(parameter.device.type in FUSED for parameter in model.parameters()),
     )

@@ -18,17 +18,17 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from blda.data.sample import Sample
-from blda.engine import bias, checkpoint, optim, runtime
-from blda.engine.evaluate import Evaluator
+from blda.engine import checkpoint, optim, runtime
+from blda.engine.evaluator import Evaluator
 from blda.engine.inference import Predictor
-from blda.engine.log import RunLog
 from blda.engine.metrics import headline
+from blda.engine.run_log import RunLog
 
 Batches = Callable[[int], Iterator[tuple[Sample, Sample | None]]]
 
 
 class Method(Protocol):
-    """What is trained for; see blda/selftrain.py."""
+    """What is trained for; see blda/selftraining/self_training.py."""
 
     def losses(self, source: Sample, target: Sample | None) -> Iterator[tuple[str, Tensor]]: ...
 
@@ -39,6 +39,10 @@ class Method(Protocol):
     def numbers(self) -> dict[str, Tensor]: ...
 
     def pictures(self) -> dict[str, Tensor]: ...
+
+    def figures(self) -> dict[str, Tensor]: ...
+
+    def validation(self, scores: Mapping[str, float]) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Trainer:
         self.counts, self.predict = counts, predict or Predictor(student, accelerator.autocast)
         self.step, self.best = 0, (-math.inf, 0)
         self._finite = torch.ones((), dtype=torch.bool, device=accelerator.device)
-        self._verdict: runtime.Arriving | None = None
+        self._verdict: runtime.AsyncScalar | None = None
         self._seen: dict[str, list[Tensor]] = {}
         self._since, self._began = 0, time.perf_counter()
 
@@ -158,8 +162,7 @@ class Trainer:
         if result.scores.get(judged, -math.inf) > self.best[0]:
             self.best = (result.scores[judged], self.step)
         best = {f"best_on_validation/{judged}": self.best[0], "best_on_validation/step": self.best[1]}
-        agreement = bias.agreement(self.method.state(), result.scores, self.log.classes)
-        scores = {**result.scores, **agreement, **best}
+        scores = {**result.scores, **self.method.validation(result.scores), **best}
         self.log.scores(self.step, scores)
         if result.first is not None:
             self.log.prediction(self.step, *result.first)
@@ -211,7 +214,7 @@ class Trainer:
             self._log_numbers(bar)
         if self.step % plan.pictures_every == 0:
             self.log.pictures(self.step, self.method.pictures())
-            self.log.statistics(self.step, self.method.state())
+            self.log.figures(self.step, self.method.figures)
         evaluates = self.step % plan.evaluate_every == 0 or self.step == plan.steps
         # Before an evaluation too: what goes wrong there must not cost the steps done.
         if evaluates or self.step % plan.checkpoint_every == 0:
@@ -236,7 +239,7 @@ class Trainer:
         Unless told to wait, this looks at the verdict of the call before, which has arrived by now.
         """
         mine = torch.stack((~self._finite, torch.full_like(self._finite, stop))).float()
-        latest = runtime.Arriving(self.accelerator.reduce(mine, "sum"))
+        latest = runtime.AsyncScalar(self.accelerator.reduce(mine, "sum"))
         verdict, self._verdict = (latest if wait or self._verdict is None else self._verdict), latest
         unfinite, stopped = verdict.tolist()
         if unfinite:

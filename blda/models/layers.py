@@ -29,5 +29,6 @@ def conv_norm_act(
     """Convolution without bias, normalisation, ReLU; (B, inputs, H, W) -> (B, outputs, ceil(H / stride), ...)."""
     padding = dilation * (kernel - 1) // 2
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out" if groups == 1 else "fan_in", nonlinearity="relu")
+    # Fan out counts every output channel, of a depthwise convolution too, as in the published heads (mmcv).
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(conv, make_norm(norm, outputs), nn.ReLU(inplace=True))

@@ -1,0 +1,1 @@
+"""The parts of `bash benchmarks/gpu.sh`, one file each; see docs/gpu.md."""

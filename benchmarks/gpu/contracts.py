@@ -1,0 +1,217 @@
+"""What training promises, on the device: resume, two processes, NCCL, signals, half precision.
+
+Trainings of tests/support/tiny.yaml and tests/support/tiny_video.yaml, on street worlds of 32 x 64 pixels made for
+them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from accelerate.state import AcceleratorState
+
+import tiny
+from blda.config import loading
+from blda.engine import checkpoint
+from blda.engine.trainer import Trainer
+from blda_video.build import VideoBuild
+from blda_video.config import VideoConfig
+from gpu.report import Report, Settings, settings, usable
+from gpu.steps import fresh
+from runs import ROOT
+
+PLAIN = ("optimizer.clip=null", "model.head.dropout=0.0", "blda.min_pixels=64")
+"""Without what rounding can turn into a step of another size."""
+
+
+def main() -> None:
+    given = settings(__doc__)
+    report = Report("contracts", given)
+    if not usable(report):
+        return
+    folder = given.work / "contracts"
+    worlds = tiny.make_worlds(folder / "worlds") if not (folder / "worlds").exists() else folder / "worlds"
+    steps = 6 if given.rehearse else 40
+    for mode in tiny.MODES:
+        name = f"resume {mode}"
+        report.measure(name, lambda mode=mode: resume(worlds, folder / f"resume_{mode}", mode, steps), needs=5)
+    for precision in ("no", "bf16") if given.rehearse else ("no", "bf16", "fp16"):
+        name = f"precision {precision}"
+        run = folder / precision
+        report.measure(name, lambda p=precision, run=run: precise(worlds, run, p, 2 * steps), needs=5)
+    report.measure("SIGTERM saves", lambda: stopped(worlds, folder / "stopped", given), needs=15)
+    report.measure("processes", lambda: processes(worlds, folder / "processes", given), needs=20)
+
+
+def trainer(worlds: Path, run: Path, mode: str, *overrides: str) -> Trainer:
+    """A tiny run in a folder, with an accelerator of its own."""
+    config = tiny.load(worlds, run, mode, *overrides)
+    build = VideoBuild if isinstance(config, VideoConfig) else tiny.ImageOfSequence
+    return fresh(build, config, run)
+
+
+def resume(worlds: Path, run: Path, mode: str, steps: int) -> dict[str, object]:
+    """A whole run against one that was resumed half way, and, to tell why they may differ, against its repetition."""
+    options = ("method=blda", tiny.DENSITY, f"training.steps={steps}")
+    whole = ended(trainer(worlds, run / "whole", mode, *options))
+    again = ended(trainer(worlds, run / "again", mode, *options))
+    trainer(worlds, run / "split", mode, *options).fit(until=steps // 2)
+    split = trainer(worlds, run / "split", mode, *options)
+    split.resume()
+    return {
+        "steps": steps,
+        "resumed": compared(whole, ended(split)),
+        "repeated": compared(whole, again),
+        "operations_without_order": unordered(worlds, run / "order", mode, options),
+    }
+
+
+def ended(run: Trainer) -> tiny.States:
+    """What a run ends with."""
+    run.fit()
+    run.log.close()
+    return tiny.states(run)
+
+
+def compared(first: tiny.States, second: tiny.States) -> dict[str, object]:
+    """Tensors that differ, and by how much at most, in all and by the named state."""
+    far: dict[str, float] = {}
+    for name in tiny.differences(first, second):
+        part = name.split("/")[0]
+        far[part] = max(far.get(part, 0.0), float((first[name].double() - second[name].double()).abs().max()))
+    return {"bit_for_bit": not far, "tensors": len(first), "largest_difference": far}
+
+
+def unordered(worlds: Path, run: Path, mode: str, options: tuple[str, ...]) -> list[str]:
+    """Operations of a step whose sums have no fixed order on this device, as PyTorch names them."""
+    made = trainer(worlds, run, mode, *options)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            made.fit(until=2)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    found = {str(each.message).split(" does not have")[0][:120] for each in caught if "determinis" in str(each.message)}
+    return sorted(found)
+
+
+def precise(worlds: Path, run: Path, precision: str, steps: int) -> dict[str, object]:
+    """Losses of a run in one precision: finite, and smaller in the end."""
+    options = (f"training.precision='{precision}'", f"training.steps={steps}", "method=blda", "blda.warmup=0")
+    made = trainer(worlds, run, "image", *options)
+    scores = made.fit()
+    made.log.close()
+    losses = [line["train/loss/source"] for line in tiny.lines(made) if "train/loss/source" in line]
+    norms = [line["train/gradient_norm"] for line in tiny.lines(made) if "train/gradient_norm" in line]
+    weights = all(bool(p.isfinite().all()) for p in made.student.parameters())
+    scaler = made.accelerator.scaler
+    return {
+        "device": str(made.accelerator.device),
+        "finite": weights and all(loss is not None and math.isfinite(loss) for loss in losses),
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+        "steps_without_finite_gradient": sum(norm is None or not math.isfinite(norm) for norm in norms),
+        "scale": None if scaler is None else scaler.get_scale(),
+        "mIoU": scores["mIoU"],
+    }
+
+
+def processes(worlds: Path, run: Path, given: Settings) -> dict[str, object]:
+    """One process with NCCL, and two with gloo on half of its batches: the same weights and statistics as alone."""
+    configs = [tiny.load(worlds, run / mode, mode, "method=blda", *PLAIN) for mode in tiny.MODES]
+    for config in configs:
+        Path(config.run).mkdir(parents=True, exist_ok=True)
+    AcceleratorState._reset_state(reset_partial_state=True)  # of what ran before in another precision
+    moved = [tiny.moved(config) for config in configs]
+    alone = launched(moved, run / "alone", 1, None, given)
+    gloo = launched(moved, run / "gloo", 2, "gloo", given)
+    one = launched(moved, run / "nccl", 1, "gloo" if given.rehearse else "nccl", given)
+    found: dict[str, object] = {
+        "nccl_with_one_process": [compared(a[0], b[0]) for a, b in zip(alone, one, strict=True)]
+    }
+    for mode, single, both in zip(tiny.MODES, alone, gloo, strict=True):
+        found[f"two_processes_{mode}"] = {
+            "ranks_alike": compared(both[0], both[1])["bit_for_bit"],
+            "within_tolerance": close(both[0], single[0]),
+            **compared(both[0], single[0]),
+        }
+    return found
+
+
+def close(first: tiny.States, second: tiny.States) -> bool | str:
+    """Whether they are the same but for rounding; otherwise the first that is not."""
+    try:
+        tiny.assert_close(first, second)
+    except AssertionError as error:
+        return str(error)[:300]
+    return True
+
+
+def launched(
+    configs: list[VideoConfig], folder: Path, count: int, backend: str | None, given: Settings
+) -> list[list[tiny.States]]:
+    """For each config what each of `count` processes ends with; all share one device."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{number}.yaml" for number in range(len(configs))]
+    for file, config in zip(files, configs, strict=True):
+        loading.save(config, file)
+    command = [sys.executable, "-m", "gpu.rank", "--backend", backend or "none", *map(str, files)]
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "LOCAL_RANK": "0"}
+    jobs = [
+        subprocess.Popen(command, env={**environment, "RANK": str(rank), "WORLD_SIZE": str(count)})
+        for rank in range(count)
+    ]
+    try:
+        codes = [job.wait(timeout=max(given.seconds, 30)) for job in jobs]
+    finally:
+        for job in jobs:
+            job.kill()
+    if any(codes):
+        raise RuntimeError(f"{count} processes with {backend} ended with {codes}; see the part's log")
+    return [[torch.load(f"{file}.{rank}.pt", weights_only=True) for rank in range(count)] for file in files]
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def stopped(worlds: Path, run: Path, given: Settings) -> dict[str, object]:
+    """A training by its tool, stopped by SIGTERM at some step, saved, and continued from there."""
+    file = run / "config.yaml"
+    long = ("method=blda", "training.steps=100000", "training.workers=1", "log.every=1")
+    loading.save(tiny.load(worlds, run / "run", "video", *long), file)
+    command = [sys.executable, str(ROOT / "tools" / "train_video.py"), str(file)]
+    job = subprocess.Popen(command)
+    log, folder = run / "run" / "blda" / "metrics.jsonl", run / "run" / "blda"
+    until = time.monotonic() + max(10.0, given.seconds / 2)
+    while job.poll() is None and time.monotonic() < until and not (log.exists() and log.stat().st_size):
+        time.sleep(0.2)
+    start = time.monotonic()
+    job.send_signal(signal.SIGTERM)
+    code = job.wait(timeout=60)
+    took, saved = time.monotonic() - start, checkpoint.latest(folder)
+    if saved is None:
+        raise RuntimeError(f"stopped with {code} after {took:.1f} s, and no checkpoint in {folder}")
+    step = checkpoint.step_of(saved)
+    done = subprocess.run([*command, f"training.steps={step + 2}", "--resume"], check=False)
+    result = folder / "result.json"
+    mean = json.loads(result.read_text()).get("mIoU") if result.exists() else None
+    return {"exit": code, "seconds": round(took, 2), "saved_step": step, "resume_exit": done.returncode, "mIoU": mean}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""The JSON of one part, written anew after every measurement, so that a cut-off run leaves what was done."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from blda import atomic
+from runs import circumstances
+
+DEVICE_LOST = 75
+"""Exit code of a part whose process can no longer use the device; run again, it goes on behind the measurement."""
+FATAL = ("CUDA error", "device-side assert", "illegal memory access", "unspecified launch failure")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """output: folder of the reports. until: when the part has to be done, in seconds of the clock.
+
+    rehearse: toy sizes on the CPU. work: folder for worlds and runs, in which data/camvid is the real data if there is
+    any. weights: of EfficientNet-lite0, None where there are none. runs: file with the trainings.
+    """
+
+    output: Path
+    until: float
+    rehearse: bool
+    work: Path
+    weights: Path | None
+    runs: Path
+
+    @property
+    def seconds(self) -> float:
+        """How many are left."""
+        return self.until - time.time()
+
+    @property
+    def device(self) -> torch.device:
+        """What is measured."""
+        return torch.device("cpu" if self.rehearse else "cuda")
+
+
+def settings(doc: str | None, arguments: Sequence[str] | None = None) -> Settings:
+    """The settings of a part's command line."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--until", type=float, required=True)
+    parser.add_argument("--rehearse", action="store_true")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--runs", type=Path, required=True)
+    return Settings(**vars(parser.parse_args(arguments)))
+
+
+class Report:
+    """What a part has measured, by name, what went wrong, and what was left out and why.
+
+    A report that is there already is continued: what it holds is not measured again.
+    """
+
+    def __init__(self, part: str, given: Settings) -> None:
+        self.path, self.given = given.output / f"{part}.json", given
+        kept = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
+        self.results: dict[str, object] = kept.get("results", {})
+        self.skipped: dict[str, str] = kept.get("skipped", {})
+        self.failed: dict[str, list[str]] = kept.get("failed", {})
+        self.seconds: dict[str, float] = kept.get("seconds", {})
+        self.about = {"part": part, "rehearsal": given.rehearse, **circumstances(given.device.type)}
+        self.save()
+
+    def left(self) -> float:
+        """Seconds until the part has to be done."""
+        return self.given.seconds
+
+    def put(self, name: str, value: object) -> None:
+        """Keep a result."""
+        self.results[name] = value
+        self.save()
+
+    def skip(self, name: str, reason: str) -> None:
+        """Say in one line what is not measured and why."""
+        self.skipped[name] = reason
+        print(f"{name}: skipped: {reason}", flush=True)
+        self.save()
+
+    def measure(self, name: str, work: Callable[[], object], needs: float = 0.0) -> None:
+        """Keep what `work` returns, or how it failed; leave it out when fewer than `needs` seconds are left.
+
+        Ends the process with DEVICE_LOST where an error leaves the GPU of no use to it.
+        """
+        if name in self.results or name in self.failed:
+            return
+        if self.left() < needs:
+            self.skip(name, f"{self.left():.0f} s left, it needs {needs:.0f}")
+            return
+        start = time.monotonic()
+        try:
+            value = work()
+        except torch.cuda.OutOfMemoryError as error:
+            self.skip(name, f"the GPU's memory is too small: {first_line(error)}")
+            torch.cuda.empty_cache()
+        except Exception as error:
+            self.failed[name] = traceback.format_exc().splitlines()[-30:]
+            print(f"{name}: failed: {first_line(error)}", flush=True)
+            self.save()
+            if any(mark in str(error) for mark in FATAL):
+                sys.stdout.flush()
+                os._exit(DEVICE_LOST)
+        else:
+            self.seconds[name] = round(time.monotonic() - start, 1)
+            print(f"{name}: {self.seconds[name]} s", flush=True)
+            self.put(name, value)
+
+    def save(self) -> None:
+        """Write everything so far."""
+        content = {"results": self.results, "skipped": self.skipped, "failed": self.failed, "seconds": self.seconds}
+        atomic.write(self.path, json.dumps(plain({**self.about, **content}), indent=1))
+
+
+def plain(value: object) -> object:
+    """As JSON knows it: numbers without end as null, paths and whatever else as text."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, its kind where it has none."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+
+
+def usable(report: Report) -> bool:
+    """Whether the device can be used; otherwise the report says why not."""
+    if report.given.rehearse:
+        return True
+    try:
+        torch.zeros(1, device="cuda").add_(1).cpu()
+    except Exception as error:  # no GPU, an old driver, a device that others hold
+        report.skip("all", f"no usable GPU: {first_line(error)}")
+        return False
+    return True

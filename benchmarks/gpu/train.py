@@ -1,0 +1,98 @@
+"""One of several trainings on one device, in step with the others; see `gpu.training`.
+
+    python -m gpu.train CONFIG [key=value ...] run=FOLDER
+
+Takes a few steps and writes its pace to FOLDER, waits there for the number of steps that all take, trains, and writes
+its scores. SIGTERM ends the training at that step; the network is scored as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+import cv2
+import torch
+
+from blda import atomic
+from blda.config import loading
+from blda.config.schema import Config
+from blda.engine import runtime
+from blda.engine.trainer import Trainer
+from kinds import of_run
+
+PACE, GO, SCORES = "pace.json", "go.json", "scores.json"
+FIRST, TIMED = 5, 20
+"""Steps that compile and fill caches, and steps that are timed after."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("overrides", nargs="*")
+    given = parser.parse_args()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    kind, build = of_run(given.config, given.overrides)
+    config = loading.load(given.config, kind, given.overrides)
+    folder = Path(config.run)
+    parts = build(config, runtime.start(config.training.precision))
+    parts.prepare([config.method])
+    # A burn-in is on the source alone: its steps are no measure of the others.
+    parts.config = loading.load(given.config, kind, [*given.overrides, "self_training.burn_in=0"])
+    atomic.write(folder / PACE, json.dumps(pace(parts.trainer(config.method, folder / "pace"), config)))
+    parts.accelerator.free_memory()
+    while not (folder / GO).exists():
+        time.sleep(0.1)
+    steps = json.loads((folder / GO).read_text())["steps"]
+    final = [*given.overrides, f"training.steps={steps}", f"evaluation.every={steps}"]
+    parts.config = loading.load(given.config, kind, final)
+    trainer = parts.trainer(config.method, folder)
+    start = time.monotonic()
+    scores = trainer.fit()
+    took = time.monotonic() - start
+    whole = bool(scores)
+    scores = scores or trainer.evaluate()
+    named = {protocol.name for protocol in parts.protocols}  # what stands under them stands without them too
+    trainer.log.close()
+    found = {
+        "device": str(parts.accelerator.device),
+        "protocol": parts.protocols[0].name,
+        "steps": steps,
+        "steps_done": trainer.step,
+        "to_the_end": whole,
+        "seconds": round(took, 1),
+        "scores": atomic.finite({key: scores[key] for key in scores if key.split("/")[0] not in named}),
+    }
+    atomic.write(folder / SCORES, json.dumps(found))
+
+
+def pace(trainer: Trainer, config: Config) -> dict[str, float]:
+    """Seconds a step while the other runs do the same."""
+    first, timed = (1, 1) if trainer.accelerator.device.type == "cpu" else (FIRST, TIMED)
+    batches = trainer.batches(0)
+    for _ in range(first):
+        trainer.train_step(batches)
+    _drain(trainer)
+    start = time.perf_counter()
+    for _ in range(timed):
+        trainer.train_step(batches)
+    _drain(trainer)
+    seconds = (time.perf_counter() - start) / timed
+    return {
+        "seconds_per_step": round(seconds, 4),
+        "cores": len(os.sched_getaffinity(0)),
+        "batch": config.training.batch,
+    }
+
+
+def _drain(trainer: Trainer) -> None:
+    if trainer.accelerator.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()
