@@ -84,7 +84,7 @@ def _share(run: Run) -> dict[str, Any]:
         "world": accelerator.num_processes,
         "chain": run.config.chain,
         "progress": accelerator.is_main_process,
-        "tolerant": run.config.data.on_error == "skip",
+        "skip_unreadable": run.config.data.on_error == "skip",
     }
 
 
