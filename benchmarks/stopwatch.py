@@ -19,7 +19,10 @@ STAGES = {
     "decode label": ("blda_video.clips.readers.folder_sequence.FolderSequence.read_label",),
     "colour": ("cv2.cvtColor",),
     "check and look up ids": ("blda.data.label_map.LabelLookup.compact", "cv2.LUT"),
-    "draw": ("blda.data.transforms.RandomCrop.random_geometry", "blda.data.transforms.RandomCrop.random_label_geometry"),
+    "draw": (
+        "blda.data.transforms.RandomCrop.random_geometry",
+        "blda.data.transforms.RandomCrop.random_label_geometry",
+    ),
     "resize and cut label": ("blda.data.transforms.Geometry.label",),
     "resize and cut image": ("blda.data.transforms.Geometry.image",),
     "to tensor": (
