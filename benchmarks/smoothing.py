@@ -52,7 +52,7 @@ def kinds(run: Run, scale: float) -> dict[str, LogitStatistics]:
     return {
         "hard": LogitStatistics(**hard),
         "pooled": SmoothedStatistics(**hard, scale=scale),
-        "soft_counting": LogitStatistics(**soft),
+        "by_belief": LogitStatistics(**soft),
         "pooled_by_belief": SmoothedStatistics(**soft, scale=scale),
         "true_labels": LogitStatistics(**hard),
     }

@@ -174,7 +174,7 @@ class _Between:
         return self.store.read(self.names[id(image)], self.names[id(neighbour)])
 
 
-def test_noise_that_changes_from_frame_to_frame_is_averaged_away_and_frames_are_predicted_once(run):
+def test_changing_noise_is_averaged_away_with_one_prediction_a_frame(run):
     asked = []
 
     def predict(image: torch.Tensor) -> torch.Tensor:

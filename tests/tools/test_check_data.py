@@ -156,9 +156,7 @@ def test_a_file_that_vanishes_during_training_stops_it_with_the_path(config, dat
     assert said.startswith(f"error: no file {bad}") and "\n" not in said
 
 
-def test_a_file_that_vanishes_during_training_is_skipped_counted_and_reported(
-    config, data, tmp_path, monkeypatch, caplog
-):
+def test_a_file_that_vanishes_in_training_is_skipped_and_reported(config, data, tmp_path, monkeypatch, caplog):
     bad = _a_target_frame(data)
     _vanish_after_the_check(monkeypatch, bad)
     assert exit_of("train_video", config, "data.on_error=skip") == 0

@@ -93,7 +93,7 @@ def test_every_frame_of_a_folder_gets_labels_and_what_is_there_is_left(run, fram
     assert not list(out.rglob(".*")), "no draft stays"
 
 
-def test_fusion_starts_anew_in_every_folder_and_a_continued_run_is_the_same(run, frames, tmp_path):
+def test_fusion_starts_anew_in_every_folder_and_continues_alike(run, frames, tmp_path):
     plain, fused = tmp_path / "plain", tmp_path / "fused"
     tool("predict_video", run, frames, "--output", plain)
     tool("predict_video", run, frames, "--output", fused, "--fuse")

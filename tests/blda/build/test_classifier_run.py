@@ -331,7 +331,7 @@ def test_whole_images_are_mixed_with_nothing_and_classmix_is_mix():
     assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("image", "label", "from_source"))
 
 
-def test_the_classifier_takes_any_size_and_splits_its_parameters_for_the_optimizer():
+def test_the_classifier_takes_any_size_and_splits_its_parameters():
     torch.manual_seed(0)
     encoder = SmallEncoder((8, 8, 8, 8), (0, 0, 0, 0))
     model = Classifier(encoder, LinearHead(encoder.channels, 5, bottleneck=7))

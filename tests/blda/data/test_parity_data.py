@@ -174,7 +174,7 @@ def test_labels_are_resized_as_by_opencvs_nearest_whatever_is_cut():
     assert whole((4, 4)).nearest_exact
 
 
-def test_half_of_the_labels_of_the_whole_batch_are_chosen_ignored_ones_among_them():
+def test_half_of_the_labels_of_a_batch_are_chosen_ignored_ones_too():
     label = torch.tensor([[[0, 1, 1, IGNORE]], [[4, 4, 4, 0]]])
     chosen = torch.stack([chosen_classes_of_batch(label, 6, (2 * n, 2 * n + 1), seed=0) for n in range(300)])
     assert (chosen.sum(2) == 2).all()

@@ -86,7 +86,7 @@ def test_a_pixel_needs_its_share_of_one_thing():
     assert thing_pixels(label[:, :7, :15], (2, 2), THINGS, 0.75).shape == (1, 2, 2), "sizes that do not divide"
 
 
-def test_only_the_student_learns_and_an_unmoved_one_has_no_gradient_without_number():
+def test_only_the_student_learns_and_an_unmoved_one_has_finite_gradients():
     segmenter, source = _segmenter(), _source()
     tapped, before = FeatureTap(segmenter, segmenter.encoder), copy.deepcopy(segmenter.encoder)
     criterion = FeatureDistance(PlainLoss(), before, THINGS, min_ratio=0.6)
@@ -138,7 +138,7 @@ class _Twice(Segmenter):
         return Output(super().forward(image), density=image[:, 0])
 
 
-def test_the_tap_takes_the_first_call_alone_and_keeps_the_rest_of_the_output():
+def test_the_tap_takes_the_first_call_and_keeps_the_output():
     base, image = _segmenter(), torch.rand(2, 3, 64, 64)
     twice = _Twice(base.encoder, base.head, base.encoder.mean, base.encoder.std)
     output = FeatureTap(twice, twice.encoder)(image)
@@ -149,7 +149,7 @@ def test_the_tap_takes_the_first_call_alone_and_keeps_the_rest_of_the_output():
     assert not base.encoder._forward_hooks
 
 
-def test_the_tap_adds_no_parameters_and_works_around_the_density_regression():
+def test_the_tap_adds_no_parameters_and_wraps_density_regression():
     segmenter = _segmenter()
     regression = DensityRegression(segmenter)
     tapped = FeatureTap(regression, segmenter.encoder)

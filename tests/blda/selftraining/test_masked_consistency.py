@@ -43,7 +43,7 @@ def _mask(fill: float = 0.25) -> BlockMask:
     return BlockMask(ColourAndBlur(seed=9), seed=9, block=16, ratio=0.5, fill=(fill,) * 3)
 
 
-def test_the_student_sees_blocks_of_the_augmented_image_and_learns_the_labels_of_all_of_it():
+def test_the_student_sees_a_part_and_learns_the_labels_of_all():
     target, pseudo = _target()
     student = _Seen()
     loss = MaskedConsistency(_mask(), PlainLoss())(student, target, pseudo)
@@ -94,7 +94,7 @@ def test_the_detail_of_two_resolutions_is_held_to_its_window():
     torch.testing.assert_close(loss, 0.9 * fused + 0.1 * detail)
 
 
-def test_every_parameter_gets_a_gradient_also_of_a_regression_that_is_not_asked():
+def test_every_parameter_gets_a_gradient_an_unused_regression_too():
     target, pseudo = _target()
 
     class Regression(_Seen):
@@ -112,7 +112,7 @@ def test_every_parameter_gets_a_gradient_also_of_a_regression_that_is_not_asked(
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_it_is_the_third_loss_of_self_training_with_the_labels_of_the_second(masked):
+def test_it_is_the_third_loss_with_the_labels_of_the_second(masked):
     target, pseudo = _target()
     label = torch.randint(0, 4, (2, 32, 48), generator=torch.Generator().manual_seed(1))
     label[:, 0] = IGNORE

@@ -59,7 +59,7 @@ def test_mixed_pixels_are_wholly_of_one_domain():
     assert not (mixed.label[mask] == IGNORE).any()
 
 
-def test_a_source_pixel_is_known_by_the_mask_even_where_a_target_pixel_weighs_one():
+def test_the_mask_alone_says_which_pixel_is_the_sources():
     criterion = BalancedLoss(LogitStatistics(4, min_pixels=1), LogitStatistics(4, min_pixels=1))
     mixed = mix(_sample(0), _sample(1, labelled=False), _pseudo(weight=1.0), num_classes=4, seed=0)
     logits = torch.randn(2, 4, 12, 16)

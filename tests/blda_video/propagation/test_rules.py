@@ -207,7 +207,7 @@ def test_a_class_that_is_surer_on_average_needs_its_average():
     assert (combined.keep & ~ConsistentConfidence(0.4)(key, warped, valid, offset).keep).sum() == 0
 
 
-def test_of_frames_that_are_equally_sure_the_key_is_first_and_the_others_share():
+def test_of_equally_sure_frames_the_key_is_first_and_others_share():
     one, two = torch.eye(CLASSES)[1], torch.eye(CLASSES)[2]
     rule, valid = MADE["max_confidence"](), torch.ones(1, 2, 1, 1, dtype=torch.bool)
     warped = torch.stack((one, two))[None, :, :, None, None]
