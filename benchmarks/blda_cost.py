@@ -21,15 +21,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from blda.balance.balanced_loss import BalancedLoss
+from blda.balance.cross_entropy import cross_entropy
+from blda.balance.kernels.choice import kernels
+from blda.balance.logit_statistics import LogitStatistics
+from blda.data.batches import Mixed, PseudoLabels
 from blda.data.sample import IGNORE, Sample
-from blda.kernels.choice import kernels
-from blda.labels import PseudoLabels
-from blda.losses import BalancedLoss, cross_entropy
-from blda.mixing import Mixed
-from blda.statistics import LogitStatistics
 from runs import circumstances
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "blda"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 import reference
 
 Work = Callable[[], None]
@@ -80,7 +80,7 @@ def works(kind: str, shape: tuple[int, ...], device: str) -> tuple[Work, Work]:
     logits.requires_grad_()
     balanced = BalancedLoss(*(LogitStatistics(classes).to(device) for _ in range(2)))
     source = Sample(logits, label, ("",) * batch, (0,) * batch)
-    balanced.source(logits.detach(), source)
+    balanced.source_loss(logits.detach(), source)
     weight = torch.where(from_source, 1.0, 0.7)
     mixed, pseudo = Mixed(logits, label, weight, from_source), PseudoLabels(label, weight)
 
@@ -89,8 +89,8 @@ def works(kind: str, shape: tuple[int, ...], device: str) -> tuple[Work, Work]:
         logits.grad = None
 
     if kind == "source":
-        return lambda: back(cross_entropy(logits, label)), lambda: back(balanced.source(logits, source))
-    return lambda: back(cross_entropy(logits, label, weight)), lambda: back(balanced.mixed(logits, mixed, pseudo))
+        return lambda: back(cross_entropy(logits, label)), lambda: back(balanced.source_loss(logits, source))
+    return lambda: back(cross_entropy(logits, label, weight)), lambda: back(balanced.mixed_loss(logits, mixed, pseudo))
 
 
 def compared(plain: Work, balanced: Work, runs: int, device: str) -> dict[str, float]:

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-from blda.models.daformer import DAFormerHead
-from blda.models.mit import EXPANSION, HEADS, REDUCTIONS, VARIANTS, MiT
-from blda.models.segformer import SegFormerHead
+from blda.models.encoders.mit import EXPANSION, HEADS, REDUCTIONS, VARIANTS, MiT
+from blda.models.heads.daformer import DAFormerHead
+from blda.models.heads.segformer import SegFormerHead
 from blda.models.segmenter import Segmenter
 from runs import circumstances
 

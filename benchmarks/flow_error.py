@@ -18,11 +18,11 @@ import torch
 import yaml
 from torch import Tensor
 
-from blda.data.dataset import image_tensor
-from blda.data.files import read_image
+from blda.data.readers.decoding import read_image
+from blda.data.segmentation_dataset import image_tensor
 from blda_video.build import ESTIMATORS, estimator_of
-from blda_video.flow.formats import read_flow
-from blda_video.flow.names import described
+from blda_video.flow.estimator_names import described
+from blda_video.flow.flow_formats import read_flow
 from runs import circumstances
 
 LIMITS = (1, 3, 5)

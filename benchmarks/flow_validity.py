@@ -18,10 +18,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from blda.data.dataset import image_tensor
+from blda.data.segmentation_dataset import image_tensor
 from blda_video.build import estimator_of
-from blda_video.data.world.world import World
-from blda_video.flow.geometry import chain, consistent, inside, occluded
+from blda_video.flow.flow_geometry import chain, consistent, inside, occluded
+from blda_video.street_world.simulator.world import World
 from runs import circumstances
 
 Flow = Callable[[int, int], Tensor]

@@ -9,16 +9,16 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from blda.data.dataset import image_tensor
-from blda.data.label_space import CITYSCAPES19
+from blda.data.label_map import CITYSCAPES19
+from blda.data.segmentation_dataset import image_tensor
 from blda.data.transforms import Size
-from blda_video.data.clip import VideoReader
-from blda_video.data.folder import FolderSequence
-from blda_video.data.video_index import pyav
-from blda_video.data.videos import VideoFiles
-from blda_video.data.world.world import World
-from blda_video.flow.estimate import DIS
-from blda_video.flow.store import FlowStore
+from blda_video.clips.clip_dataset import VideoReader
+from blda_video.clips.readers.folder_sequence import FolderSequence
+from blda_video.clips.readers.unlabelled_videos import VideoFiles
+from blda_video.clips.video_files.video_index import pyav
+from blda_video.flow.dis import DIS
+from blda_video.flow.flow_store import FlowStore
+from blda_video.street_world.simulator.world import World
 
 IDS = dict(enumerate(CITYSCAPES19))
 GRAIN = 8

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blda.balance import alignment, correction, cumulative_density
-from blda.gmm import Mixture, em_step
-from blda.losses import balanced_cross_entropy
-from blda.statistics import LogitStatistics
+from blda.balance.alignment import alignment, correction, cumulative_density
+from blda.balance.cross_entropy import balanced_cross_entropy
+from blda.balance.gaussian_mixture import Mixture, em_step
+from blda.balance.logit_statistics import LogitStatistics
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "blda"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 import reference
 
 PROMISED = {"em": 1e-4, "momentum": 1e-4, "correction": 1e-4, "positive_cdf": 1e-4, "loss": 1e-4}
@@ -108,7 +108,7 @@ def statistics_of(golden: Mapping[str, Tensor], domain: str) -> LogitStatistics:
     for field in Mixture._fields:
         getattr(statistics, field).copy_(getattr(mixture, field))
         getattr(statistics, f"anchor_{field}").copy_(getattr(anchors, field))
-    classes = statistics.classes
+    classes = statistics.num_classes
     statistics.estimated.fill_(True)[:classes] = golden[f"{domain}_estimated"].any(1)
     return statistics
 

@@ -20,13 +20,13 @@ import torch
 import yaml
 from torch import Tensor
 
-from blda.data.dataset import image_tensor
-from blda.data.files import read_ids, read_image
+from blda.data.readers.decoding import read_ids, read_image
 from blda.data.sample import IGNORE
+from blda.data.segmentation_dataset import image_tensor
 from blda_video.build import ESTIMATORS, estimator_of
-from blda_video.data.clip import Estimator
-from blda_video.flow.geometry import consistent, pull_labels
-from blda_video.flow.names import described
+from blda_video.clips.clip_dataset import Estimator
+from blda_video.flow.estimator_names import described
+from blda_video.flow.flow_geometry import consistent, warp_labels
 from runs import circumstances
 
 
@@ -68,7 +68,7 @@ def carry(images: list[Path], labels: dict[str, Path], gap: int, estimator: Esti
         seconds += time.perf_counter() - start
         valid = consistent(flow, estimator(neighbour, image))
         truth, before = (ids_of(labels[frame.stem], image.shape[-2:]) for frame in (now, past))
-        carried = pull_labels(before, flow, IGNORE)
+        carried = warp_labels(before, flow, IGNORE)
         every += confusion(truth, carried, classes)
         inner += confusion(torch.where(carried == IGNORE, IGNORE, truth), carried, classes)
         trusted += confusion(torch.where(valid, truth, IGNORE), carried, classes)

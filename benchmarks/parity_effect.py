@@ -33,7 +33,7 @@ from torch import nn
 from runs import ROOT, circumstances, result, spread, trained
 
 sys.path.insert(0, str(ROOT / "tools"))
-from blda import configfile
+from blda.config import loading
 from blda.engine import checkpoint, runtime
 from kinds import of_run
 
@@ -90,7 +90,7 @@ def options(given: argparse.Namespace, config: str, variant: str, seed: int) -> 
 def write_start(config: Path, overrides: Sequence[str], published: bool, path: Path) -> None:
     """Save the network of a run with its head's depthwise convolutions at one of the two deviations."""
     kind, build = of_run(config, overrides)
-    student = build(configfile.load(config, kind, overrides), runtime.start("no")).student()
+    student = build(loading.load(config, kind, overrides), runtime.start("no")).student()
     path.parent.mkdir(parents=True, exist_ok=True)
     rescale(student.head, published)
     checkpoint.save(path, {"student": student})

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from blda.data.sample import Sample
-from blda.models.mit import REDUCTIONS
-from blda.models.windows import Window
+from blda.models.encoders.mit import REDUCTIONS
+from blda.models.sliding_window import Window
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PARTS = ("", "mix.", "masked.")

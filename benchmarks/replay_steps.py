@@ -30,21 +30,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from blda import configfile
-from blda.build import Build
-from blda.config import Config
-from blda.consistency import MaskedConsistency
+from blda.build.image_run import Build
+from blda.config import loading
+from blda.config.schema import Config
+from blda.data.batches import Mixed, PseudoLabels
 from blda.data.sample import Sample
 from blda.engine import runtime
 from blda.engine.trainer import Batches
-from blda.labels import PseudoLabels, pseudo_labels
-from blda.losses import Criterion, PlainLoss
-from blda.masking import Augment
-from blda.mixing import Mixed
 from blda.models.hrda import HRDA
 from blda.models.output import Output
-from blda.models.published import Published, segmenter_names
-from blda.teacher import Teacher
+from blda.models.weights.external_checkpoint import ExternalCheckpoint, segmenter_names
+from blda.selftraining.augmentation import unchanged
+from blda.selftraining.criterion import Criterion
+from blda.selftraining.masked_consistency import MaskedConsistency
+from blda.selftraining.masking import Augment
+from blda.selftraining.mixing import ClassMix
+from blda.selftraining.pseudo_labels import pseudo_labels
+from blda.selftraining.teacher import Teacher
 from recorded_steps import CONFIGS, DETAIL, FEATURES, FUSED, KNOWN, PARTS, RecordedSteps
 
 LIMITS = {"losses": 5e-5, "student_change": 1e-2, "teacher_change": 1e-2, "pseudo_weight": 1e-3}
@@ -133,7 +135,7 @@ class Replay(Build):
             encoder, prefix = Path(folder) / "encoder.pth", "backbone."
             weights = recorded.weights("w")
             torch.save({k.removeprefix(prefix): t for k, t in weights.items() if k.startswith(prefix)}, encoder)
-            config = configfile.load(CONFIGS / "gta2cs.yaml", Config, recorded.overrides(encoder))
+            config = loading.load(CONFIGS / "gta2cs.yaml", Config, recorded.overrides(encoder))
             run = cls(config, recorded)
             run.ended = run.trainer(config.method, Path(folder))
         batches = run.ended.batches(0)
@@ -170,7 +172,7 @@ class Replay(Build):
     def student(self, pretrained: bool = True) -> nn.Module:
         """The recorded network before the first step."""
         network = super().student(pretrained)
-        Published(Path("w"), self.recorded.weights("w"), None, None).fill(network, "model", self.classes)
+        ExternalCheckpoint(Path("w"), self.recorded.weights("w"), None, None).fill(network, "model", self.classes)
         return network
 
     def teacher(self, student: nn.Module) -> Teacher:
@@ -187,7 +189,7 @@ class Replay(Build):
         share = 0.0 if hrda is None else hrda.strength
         return super().with_detail(Listening(fused, 1 - share, self._parts), Listening(detail, share, self._parts))
 
-    def labeller(self) -> BatchLabels:
+    def pseudo_labeler(self) -> BatchLabels:
         """Pseudo-labels weighted by the share of the whole batch."""
         return BatchLabels(self.config.self_training, self.pseudo_weights)
 
@@ -195,23 +197,22 @@ class Replay(Build):
         """No jitter, no blur."""
         return unchanged
 
-    def mixer(self) -> EvenClasses:
+    def mixer(self) -> ClassMix:
         """The recorded classes are pasted."""
-        return EvenClasses()
+        return ClassMix(len(self.classes), self.config.seed, even_classes)
 
     def masked(self, mean: Tensor) -> MaskedConsistency | None:
         """The recorded mask, and no jitter, no blur."""
-        if not self.recorded.masked:
-            return None
-        seen = self.recorded.seen().to(mean.device)
-        return MaskedConsistency(
-            lambda image, draw: torch.where(seen, image, mean), self.with_detail(PlainLoss(), PlainLoss())
-        )
+        masked = super().masked(mean)
+        if masked is not None:
+            seen = self.recorded.seen().to(mean.device)
+            masked.mask = lambda image, draw: torch.where(seen, image, mean)
+        return masked
 
 
-def unchanged(image: Tensor, draw: tuple[int, ...]) -> Tensor:
-    """An augmentation that does nothing."""
-    return image
+def even_classes(label: Tensor, classes: int, draw: tuple[int, ...], seed: int) -> Tensor:
+    """The classes of even numbers for every image: (B, classes) bool."""
+    return (torch.arange(classes, device=label.device) % 2 == 0).expand(len(label), -1)
 
 
 class Listening:
@@ -220,11 +221,11 @@ class Listening:
     def __init__(self, criterion: Criterion, share: float, kept: list[float]) -> None:
         self.criterion, self.share, self.kept = criterion, share, kept
 
-    def source(self, output: Tensor | Output, source: Sample) -> Tensor:
-        return self._heard(self.criterion.source(output, source))
+    def source_loss(self, output: Tensor | Output, source: Sample) -> Tensor:
+        return self._heard(self.criterion.source_loss(output, source))
 
-    def mixed(self, output: Tensor | Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
-        return self._heard(self.criterion.mixed(output, mixed, pseudo))
+    def mixed_loss(self, output: Tensor | Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
+        return self._heard(self.criterion.mixed_loss(output, mixed, pseudo))
 
     def state(self) -> Mapping[str, nn.Module]:
         return self.criterion.state()
@@ -251,19 +252,6 @@ class BatchLabels:
         pseudo = replace(counted, weight=share * counted.weight)
         self.kept.append(pseudo.weight.cpu())
         return pseudo
-
-
-class EvenClasses:
-    """ClassMix that pastes the classes of even numbers."""
-
-    def __call__(self, source: Sample, target: Sample, pseudo: PseudoLabels) -> Mixed:
-        pasted = source.label % 2 == 0  # what is ignored is odd
-        return Mixed(
-            torch.where(pasted[:, None], source.image, target.image),
-            torch.where(pasted, source.label, pseudo.label),
-            torch.where(pasted, 1.0, pseudo.weight),
-            pasted,
-        )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from queue import SimpleQueue
 
 import torch
 
-from blda.configfile import has_key
+from blda.config.loading import has_key
 from blda.engine.runtime import cores
 
 ROOT = Path(__file__).parents[1]

@@ -27,15 +27,15 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
-from blda import grid
+from blda.balance import logit_grid
+from blda.balance.gaussian_mixture import cdf
+from blda.balance.logit_statistics import LogitStatistics
 from blda.data.sample import IGNORE, collate
 from blda.engine import checkpoint
-from blda.gmm import cdf
-from blda.statistics import LogitStatistics
 from blda_video.build import VideoBuild
-from blda_video.data.sample import Clip
-from blda_video.propagate import PropagatedLabels
-from blda_video.smoothing import SmoothedStatistics
+from blda_video.clips.clip import Clip
+from blda_video.propagation.propagated_labels import PropagatedLabels
+from blda_video.smoothed_statistics import SmoothedStatistics
 from evaluate import restored
 from runs import circumstances
 
@@ -46,11 +46,11 @@ SEEN = 100
 def kinds(parts: VideoBuild, scale: float) -> dict[str, LogitStatistics]:
     """Fresh statistics of every kind."""
     settings = parts.statistics_settings("target")
-    hard, soft = {**settings, "by_belief": False}, {**settings, "by_belief": True}
+    hard, soft = {**settings, "soft_counting": False}, {**settings, "soft_counting": True}
     return {
         "hard": LogitStatistics(**hard),
         "pooled": SmoothedStatistics(**hard, scale=scale),
-        "by_belief": LogitStatistics(**soft),
+        "soft_counting": LogitStatistics(**soft),
         "pooled_by_belief": SmoothedStatistics(**soft, scale=scale),
         "true_labels": LogitStatistics(**hard),
     }
@@ -76,14 +76,14 @@ def distances(statistics: LogitStatistics, truth: Tensor) -> Tensor:
     counts = truth / truth.sum(-1, keepdim=True).clamp_min(1)
     # A logit is counted at its nearest node: half of a node's count lies below it.
     true = counts.cumsum(-1) - counts / 2
-    return (cdf(statistics.mixture, grid.nodes(truth.device)) - true).abs().amax(-1)
+    return (cdf(statistics.mixture, logit_grid.nodes(truth.device)) - true).abs().amax(-1)
 
 
 def compared(found: dict[str, LogitStatistics], truth: Tensor) -> dict[str, dict[str, float]]:
     """Mean distances of every kind over the classes that all kinds know."""
     known = truth[:, 0].sum(-1) >= SEEN
     for each in found.values():
-        known &= each.estimated[: each.classes]
+        known &= each.estimated[: each.num_classes]
     gaps = {name: distances(each, truth)[known] for name, each in found.items()}
     mean = {name: float(gap.mean()) for name, gap in gaps.items()}
     own = {name: float(gap[:, known].diagonal().mean()) for name, gap in gaps.items()}
@@ -103,7 +103,7 @@ def measure(
 ) -> dict[int, dict[str, dict[str, float]]]:
     """Steps -> distances."""
     settings = parts.config.self_training
-    labeller = PropagatedLabels(parts.rule(), settings.threshold, settings.ignore_top, settings.ignore_bottom)
+    pseudo_labeler = PropagatedLabels(parts.rule(), settings.threshold, settings.ignore_top, settings.ignore_bottom)
     found = {name: each.to(parts.accelerator.device) for name, each in kinds(parts, given.scale).items()}
     stages: dict[int, dict[str, dict[str, Tensor]]] = {}
     truth: Tensor | int = 0
@@ -111,9 +111,9 @@ def measure(
     student.train()
     clips = batches(parts, given.batch, max(given.steps))
     for step, clip in enumerate(tqdm(clips, desc="steps", total=max(given.steps)), 1):
-        logits, labels, pseudo = student(clip.image), true_labels(clip), labeller(teacher, clip)
+        logits, labels, pseudo = student(clip.image), true_labels(clip), pseudo_labeler(teacher, clip)
         trusted = torch.where(pseudo.weight > 0, pseudo.label, IGNORE)
-        truth = truth + found["true_labels"].evidence(logits, labels)
+        truth = truth + found["true_labels"].histogram(logits, labels)
         for name, each in found.items():
             each.update(logits, *((labels,) if name == "true_labels" else (trusted, pseudo)))
         if step in given.steps:

@@ -28,8 +28,8 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import kinds
-from blda import configfile
-from blda.config import Config
+from blda.config import loading
+from blda.config.schema import Config
 from blda.engine import runtime
 from blda.engine.trainer import Trainer
 from command import one_line_errors
@@ -66,7 +66,7 @@ def measured(path: Path, overrides: list[str], steps: int, random: bool) -> dict
     if steps < 1:
         raise ValueError(f"--steps is {steps}; it must be at least 1")
     kind, build = kinds.of_run(path, overrides)
-    config = configfile.load(path, kind, [*STEADY, *overrides])
+    config = loading.load(path, kind, [*STEADY, *overrides])
     parts = (synthetic(build) if random else build)(config, runtime.start(config.training.precision))
     parts.prepare([config.method])
     device = parts.accelerator.device
@@ -149,14 +149,14 @@ def watching(trainer: Trainer, clock: PartClock) -> Iterator[None]:
         return "teacher" if seen["teacher"] == 1 else "teacher on context"
 
     names = {
-        "blda.teacher.Teacher.forward": teacher,
-        "blda.teacher.Teacher.update": "EMA",
-        "blda.statistics.LogitStatistics.update": "statistics",
-        "blda.losses.alignment": "alignment",
-        "blda.losses.cross_entropy": "loss",
-        "blda.losses.balanced_cross_entropy": "loss",
-        "blda.feature_distance.FeatureDistance.source": "feature distance",
-        "blda_video.propagate.warp": "flow warps",
+        "blda.selftraining.teacher.Teacher.forward": teacher,
+        "blda.selftraining.teacher.Teacher.update": "EMA",
+        "blda.balance.logit_statistics.LogitStatistics.update": "statistics",
+        "blda.balance.cross_entropy.alignment": "alignment",
+        "blda.balance.cross_entropy.cross_entropy": "loss",
+        "blda.balance.cross_entropy.balanced_cross_entropy": "loss",
+        "blda.selftraining.feature_distance.FeatureDistance.source": "feature distance",
+        "blda_video.propagation.propagated_labels.warp": "flow warps",
     }
     objects = [
         (method, "student", "forward"),

@@ -12,25 +12,28 @@ from pkgutil import resolve_name
 from unittest.mock import patch
 
 STAGES = {
-    "read and decode": ("blda.data.files._decoded", "blda_video.data.video_file.VideoFile.read"),
-    "decode label": ("blda_video.data.folder.FolderSequence.read_label",),
+    "read and decode": (
+        "blda.data.readers.decoding._decoded",
+        "blda_video.clips.video_files.video_file.VideoFile.read",
+    ),
+    "decode label": ("blda_video.clips.readers.folder_sequence.FolderSequence.read_label",),
     "colour": ("cv2.cvtColor",),
-    "check and look up ids": ("blda.data.label_space.LabelTable.compact", "cv2.LUT"),
-    "draw": ("blda.data.transforms.RandomCrop.draw", "blda.data.transforms.RandomCrop.draw_label"),
+    "check and look up ids": ("blda.data.label_map.LabelLookup.compact", "cv2.LUT"),
+    "draw": ("blda.data.transforms.RandomCrop.draw", "blda.data.transforms.RandomCrop.random_label_geometry"),
     "resize and cut label": ("blda.data.transforms.Geometry.label",),
     "resize and cut image": ("blda.data.transforms.Geometry.image",),
     "to tensor": (
-        "blda.data.dataset.byte_tensor",
-        "blda_video.data.clip.byte_tensor",
+        "blda.data.segmentation_dataset.byte_tensor",
+        "blda_video.clips.clip_dataset.byte_tensor",
     ),
     "decode flow": ("numpy.lib.npyio.NpzFile.__getitem__",),
-    "read flow": ("blda_video.flow.store.FlowStore.read",),
+    "read flow": ("blda_video.flow.flow_store.FlowStore.read",),
     "resize, cut, mirror flow": (
-        "blda_video.data.clip.resize",
-        "blda_video.data.clip.crop",
-        "blda_video.data.clip.flip",
+        "blda_video.clips.clip_dataset.resize",
+        "blda_video.clips.clip_dataset.crop",
+        "blda_video.clips.clip_dataset.flip",
     ),
-    "check flow": ("blda_video.data.clip.consistent",),
+    "check flow": ("blda_video.clips.clip_dataset.consistent",),
     "collate": ("blda.data.loader.collate",),
 }
 """Stage -> the functions that are it."""

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from blda import rng
-from blda.build import Build
-from blda.config import Target
+from blda.build.image_run import Build
+from blda.config.schema import Target
+from blda.data import seeding
 from blda.data.sample import IGNORE, Sample
 from blda.engine.trainer import Batches
 from blda_video.build import VideoBuild
-from blda_video.data.sample import Clip
+from blda_video.clips.clip import Clip
 
 BLOCK = 32
 """Side of the pieces that random label maps consist of, in pixels."""
@@ -57,7 +57,7 @@ class Synthetic(Build):
         """Labelled crops in bytes, a tenth of the blocks without label."""
         image, draws = self.images("source", self.config.source), tuple(range(self.config.training.batch))
         rows, columns = (-(-side // BLOCK) for side in image.shape[-2:])
-        g = rng.generator(self.config.seed, "synthetic labels")
+        g = seeding.generator(self.config.seed, "synthetic labels")
         label = torch.randint(len(self.classes), (len(image), rows, columns), generator=g)
         label[torch.rand(label.shape, generator=g) < 0.1] = IGNORE
         label = label.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)
@@ -75,7 +75,7 @@ class Synthetic(Build):
         if size is None:
             raise ValueError(f"{domain}.crop is null, so random images have no size; set {domain}.crop=[512,512]")
         shape = (self.config.training.batch, *more, 3, *size)
-        generator = rng.generator(self.config.seed, "synthetic", domain)
+        generator = seeding.generator(self.config.seed, "synthetic", domain)
         return torch.randint(256, shape, dtype=torch.uint8, generator=generator)
 
 
@@ -86,7 +86,7 @@ class SyntheticVideo(Synthetic, VideoBuild):
         """Unlabelled clips in bytes."""
         key, offset = super().target_batch(), self.config.offsets
         context = self.images("context", self.config.target, len(offset))
-        g = rng.generator(self.config.seed, "synthetic flow")
+        g = seeding.generator(self.config.seed, "synthetic flow")
         shape = (*context.shape[:2], *context.shape[-2:])
         flow = 3 * torch.randn(*shape[:2], 2, *shape[2:], generator=g)
         valid = torch.rand(shape, generator=g) < 0.8

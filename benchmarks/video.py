@@ -20,8 +20,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from blda_video.data.video_file import VideoFile
-from blda_video.data.video_index import pyav
+from blda_video.clips.video_files.video_file import VideoFile
+from blda_video.clips.video_files.video_index import pyav
 
 WRITTEN = {"closed_12": (12, 0), "closed_250": (250, 0), "open_12": (12, 1), "open_250": (250, 1)}
 """Name -> frames from one key frame to the next, and whether groups are open."""

@@ -29,19 +29,19 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 from blda import atomic
-from blda.data.dataset import image_tensor, label_tensor, read_frame
-from blda.data.frames import Frame
+from blda.data.readers.frames import Frame
 from blda.data.sample import Sample
+from blda.data.segmentation_dataset import image_tensor, label_tensor, read_frame
 from blda.data.transforms import whole
 from blda.engine.metrics import MeanIoU
 from blda_video.build import ESTIMATORS, VideoBuild
-from blda_video.data.route import VideoReader
-from blda_video.data.sample import Clip
-from blda_video.flow.geometry import consistent, resize
-from blda_video.flow.names import part_of
-from blda_video.flow.store import StoredFlow
-from blda_video.metrics import TemporalConsistency
-from blda_video.stream import FusedStream
+from blda_video.clips.clip import Clip
+from blda_video.clips.route import VideoReader
+from blda_video.flow.estimator_names import component_of
+from blda_video.flow.flow_geometry import consistent, resize
+from blda_video.flow.flow_store import StoredFlow
+from blda_video.stream.fused_stream import FusedStream
+from blda_video.temporal_metrics import TemporalConsistency
 from evaluate import restored
 from runs import circumstances
 
@@ -71,7 +71,7 @@ def samples(parts: VideoBuild, reader: VideoReader, video: Sequence[Frame]) -> I
 
     Frames that are not to be scored have no label. Raises ValueError when two differ in size.
     """
-    table, flow = parts.evaluation_table(reader), parts.flow()
+    lookup, flow = parts.evaluation_lookup(reader), parts.flow()
     size, device = parts.resize("evaluation"), parts.accelerator.device
 
     def motion(image: Tensor, neighbour: Tensor, start: Frame, end: Frame) -> Tensor:
@@ -81,7 +81,7 @@ def samples(parts: VideoBuild, reader: VideoReader, video: Sequence[Frame]) -> I
 
     before, past = None, None
     for frame in video:
-        pixels, label = read_frame(reader, table, frame)
+        pixels, label = read_frame(reader, lookup, frame)
         image = image_tensor(whole(size(pixels.shape[:2])).image(pixels)).to(device)
         sample = (image, None if label is None else label_tensor(label).to(device), (frame.name,), (0,))
         if before is None:
@@ -173,7 +173,7 @@ def main() -> None:
         if given.history < 0 or (given.frames is not None and given.frames < 1):
             raise ValueError(f"--history is {given.history}, --frames {given.frames}; they must be at least 0 and 1")
         named = given.flow and not given.flow.startswith("{")
-        flow = [f"flow={part_of(given.flow, ESTIMATORS) if named else given.flow}"] if given.flow else []
+        flow = [f"flow={component_of(given.flow, ESTIMATORS) if named else given.flow}"] if given.flow else []
         # Any key of video's makes the readers of an image run those of video.
         parts, student = restored(given.checkpoint, [*given.overrides, *flow, "consistency=[]"])
         found = measure(parts, parts.predictor(student), given.decay, given.history, given.frames)

@@ -1,0 +1,35 @@
+"""Balanced learning for domain adaptation of segmentation networks and classifiers, one image at a time.
+
+The names of `__all__` are the public interface for Python; they are imported when they are first used. Rooms: `data`,
+`config`, `models`, `balance`, `engine`, `selftraining`, `calibration` and `build`; each says in its `__init__.py` what
+it is for and which rooms it may import.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "Alignment": "blda.balance.alignment",
+    "BalancedLoss": "blda.balance.balanced_loss",
+    "Calibration": "blda.calibration.calibration_file",
+    "LogitStatistics": "blda.balance.logit_statistics",
+    "alignment": "blda.balance.alignment",
+    "balanced_cross_entropy": "blda.balance.cross_entropy",
+    "calibrate": "blda.calibration.posthoc",
+    "correction": "blda.balance.alignment",
+    "scores": "blda.calibration.scores",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use, so that `import blda` loads no network and no kernel."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'blda' has no attribute '{name}'; it offers {', '.join(__all__)}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -46,6 +46,6 @@ def finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
 
-def write_numbers(path: Path, numbers: Mapping[str, float], **said: str) -> None:
+def write_numbers(path: Path, numbers: Mapping[str, float], **metadata: str) -> None:
     """Write named numbers as JSON, after what is said of all of them."""
-    write(path, json.dumps({**said, **finite(numbers)}, indent=1))
+    write(path, json.dumps({**metadata, **finite(numbers)}, indent=1))

@@ -6,39 +6,39 @@ import os
 from collections.abc import Sequence
 from typing import ClassVar
 
-from blda.build import Build
-from blda.config import Part
-from blda.data.check import Extent, Role
-from blda.data.report import DataReport
+from blda.build.image_run import Build
+from blda.config.components import Constructors, construct
+from blda.config.schema import Component
+from blda.data.checks.data_report import DataReport
+from blda.data.checks.dataset_check import CheckScope, CheckTarget
 from blda.engine.metrics import Metric
-from blda.parts import Constructors, construct
+from blda_video.clips.clip_check import check
+from blda_video.clips.clip_crop import Estimator
+from blda_video.clips.clip_dataset import ClipDataset, EvaluationClips
+from blda_video.clips.readers.bdd100k import BDD100k
+from blda_video.clips.readers.bdd_vid import BDDVid
+from blda_video.clips.readers.camvid_sequence import CamVidSequence
+from blda_video.clips.readers.cityscapes_sequence import CityscapesSequence
+from blda_video.clips.readers.folder_sequence import FolderSequence
+from blda_video.clips.readers.synthia_sequence import SynthiaSequence
+from blda_video.clips.readers.unlabelled_videos import VideoFiles
+from blda_video.clips.readers.viper_sequence import ViperSequence
+from blda_video.clips.route import VideoReader
 from blda_video.config import VideoConfig
-from blda_video.data.bdd import BDDVid
-from blda_video.data.bdd100k import BDD100k
-from blda_video.data.camvid import CamVidSequence
-from blda_video.data.check import check
-from blda_video.data.cityscapes_seq import CityscapesSequence
-from blda_video.data.clip import ClipDataset, EvaluationClips
-from blda_video.data.folder import FolderSequence
-from blda_video.data.motion import Estimator
-from blda_video.data.route import VideoReader
-from blda_video.data.synthia_seq import SynthiaSequence
-from blda_video.data.videos import VideoFiles
-from blda_video.data.viper import ViperSequence
-from blda_video.data.world.writer import ensure
-from blda_video.flow.estimate import DIS
+from blda_video.flow.dis import DIS
+from blda_video.flow.estimator_names import component_of, described
+from blda_video.flow.flow_store import FlowStore, StoredFlow
 from blda_video.flow.mmflow import MMFlow
-from blda_video.flow.names import described, part_of
-from blda_video.flow.published import PublishedFlow
+from blda_video.flow.published_flow import PublishedFlow
 from blda_video.flow.raft import RAFT
-from blda_video.flow.store import FlowStore, StoredFlow
-from blda_video.metrics import TemporalConsistency
-from blda_video.propagate import PropagatedLabels
-from blda_video.rules.agreement import Consistency, ConsistentConfidence, RareClass
-from blda_video.rules.averages import KeyAlone, Trajectory
-from blda_video.rules.rule import Rule
-from blda_video.rules.warped import ConfidenceThreshold, Fill, MaxConfidence, Warp
-from blda_video.smoothing import SmoothedStatistics
+from blda_video.propagation.agreement_rules import Consistency, ConsistentConfidence, RareClass
+from blda_video.propagation.averaging_rules import KeyAlone, Trajectory
+from blda_video.propagation.propagated_labels import PropagatedLabels
+from blda_video.propagation.rule import Rule
+from blda_video.propagation.warping_rules import ConfidenceThreshold, Fill, MaxConfidence, Warp
+from blda_video.smoothed_statistics import SmoothedStatistics
+from blda_video.street_world.world_writer import ensure
+from blda_video.temporal_metrics import TemporalConsistency
 
 ESTIMATORS: Constructors = {"dis": DIS, "mmflow": MMFlow, "raft": RAFT}
 STORES: Constructors = {"published": PublishedFlow, "store": FlowStore}
@@ -55,14 +55,14 @@ RULES: Constructors = {
 }
 
 
-def estimator_of(where: str, estimator: str | Part | None) -> Estimator:
+def estimator_of(where: str, estimator: str | Component | None) -> Estimator:
     """An estimator by its name, such as dis-medium, or as a part, such as {name: raft, size: large}.
 
     Raises ValueError naming `where` it is asked for.
     """
     if not estimator:
         raise ValueError(f"{where} is missing; name what computes flow, for example dis-medium or {{name: raft}}")
-    return construct(where, part_of(estimator, ESTIMATORS), ESTIMATORS)
+    return construct(where, component_of(estimator, ESTIMATORS), ESTIMATORS)
 
 
 class VideoBuild(Build):
@@ -110,9 +110,9 @@ class VideoBuild(Build):
         evaluated = self.reader("evaluation.reader", config.evaluation.reader, labelled=True)
         return [(target, config.offsets), (evaluated, config.consistency)]
 
-    def check(self, role: Role, extent: Extent) -> DataReport:
+    def check(self, role: CheckTarget, scope: CheckScope) -> DataReport:
         """A check of one data set, with neighbours and stored flow."""
-        return check(role, extent)
+        return check(role, scope)
 
     def target_data(self) -> ClipDataset:
         """Unlabelled clips."""
@@ -122,7 +122,7 @@ class VideoBuild(Build):
         around = (self.config.offsets, self.flow(), True, self.config.chain)
         return ClipDataset(reader, None, crop, self.seed("target"), *around)
 
-    def labeller(self) -> PropagatedLabels:
+    def pseudo_labeler(self) -> PropagatedLabels:
         """Pseudo-labels from all frames of a clip."""
         config, settings = self.config, self.config.self_training
         trust = (settings.threshold, settings.ignore_top, settings.ignore_bottom)
@@ -134,7 +134,7 @@ class VideoBuild(Build):
         part = self.config.rule if isinstance(self.config.rule, dict) else {"name": self.config.rule}
         name = part.get("name")
         if name == "oracle":
-            raise ValueError("rule: oracle reads the target's labels; only benchmarks/pseudo_labels.py may do that")
+            raise ValueError("rule: oracle reads the target's labels; only benchmarks/rule_quality.py may do that")
         fixed = {"frequency": self.frequency()} if name == "rare_class" else {}
         return construct("rule", part, RULES, **fixed)
 
@@ -148,9 +148,9 @@ class VideoBuild(Build):
         """Labelled whole images with the neighbours that temporal consistency compares."""
         data = self.config.evaluation
         reader = self.reader("evaluation.reader", data.reader, labelled=True)
-        table, offsets = self.evaluation_table(reader), self.config.consistency
+        lookup, offsets = self.evaluation_lookup(reader), self.config.consistency
         around = (offsets, self.flow() if offsets else None, self.config.chain)
-        return EvaluationClips(reader, table, self.resize("evaluation"), *around)
+        return EvaluationClips(reader, lookup, self.resize("evaluation"), *around)
 
     def metrics(self) -> Sequence[Metric]:
         """Accuracy, and how the prediction behaves along the flow."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from blda.config import Config, Part
+from blda.config.schema import Component, Config
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,9 @@ class Smoothing:
 class WorldSpec:
     """A street world to make; `split` names a part of it below `root`, and parts share no sequence.
 
-    layout: a name of blda_video/data/layouts/table.py. look: 'source' or 'target'. size: (height, width).
-    labelled: frame numbers that get a label file; None is every frame for VIPER, 4, 9, 14, 19, ... for Cityscapes-Seq
+    layout: a name of blda_video/street_world/layouts/layout_names.py. look: 'source' or 'target'. size: (height,
+    width). labelled: frame numbers that get a label file; None is every frame for VIPER, 4, 9, 14, 19, ... for
+    Cityscapes-Seq
         (the real data set has number 19 of each 30 frames only), and as in the real one for the other layouts.
     flow: also store the exact flow between consecutive frames, both directions, in `<root>/flow`.
     options: keywords of the layout.
@@ -68,7 +69,7 @@ class VideoConfig(Config):
     to make first."""
 
     offsets: tuple[int, ...] = (-1,)
-    flow: Part = field(default_factory=lambda: {"name": "dis", "preset": "medium"})
+    flow: Component = field(default_factory=lambda: {"name": "dis", "preset": "medium"})
     chain: int | None = None
     rule: Any = "trajectory"
     smoothing: Smoothing | None = Smoothing()

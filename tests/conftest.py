@@ -15,7 +15,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "blda"), str(ROOT / "tools")]
+sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tools")]
 
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "1"))
@@ -60,7 +60,7 @@ def worlds(tmp_path_factory) -> Path:
 def mit_weights(tmp_path_factory) -> Iterator[Path]:
     """Random weights that stand for ImageNet's, of the MiT `tiny`."""
     import tiny
-    from blda.models import mit
+    from blda.models.encoders import mit
 
     path = tmp_path_factory.mktemp("weights") / "tiny.pth"
     torch.manual_seed(0)

@@ -26,20 +26,20 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from blda import text
-from blda.build import Build
-from blda.classify import ClassifyBuild
-from blda.config import Source, Target
-from blda.data.classification import ClassificationEvaluation
-from blda.data.dataset import EvaluationDataset
+from blda.balance.logit_statistics import LogitStatistics
+from blda.build.classifier_run import ClassifyBuild
+from blda.build.image_run import Build
+from blda.calibration.posthoc import Subject, calibrate
+from blda.calibration.saved_logits import SavedLogits
+from blda.config.schema import Source, Target
+from blda.data.classification_dataset import ClassificationEvaluation
 from blda.data.protocols import protocol_of
 from blda.data.sample import Sample
+from blda.data.segmentation_dataset import EvaluationDataset
 from blda.engine import checkpoint, runtime
 from blda.engine.inference import Predictor
 from blda.engine.metrics import MeanIoU
-from blda.labels import TeacherLabels
-from blda.posthoc import Subject, calibrate
-from blda.saved_logits import SavedLogits
-from blda.statistics import LogitStatistics
+from blda.selftraining.pseudo_labels import TeacherLabels
 from blda_video.build import VideoBuild
 from command import one_line_errors, parser
 from evaluate import restored
@@ -96,7 +96,7 @@ def of_run(given: Namespace) -> tuple[Subject, tuple[LogitStatistics, LogitStati
         source=_spread(_whole(parts, "source", config.source), given.images) if fits else None,
         target=_spread(_whole(parts, "target", config.target), given.images) if fits else None,
         validation=None if given.fit_only else kind.evaluation_data(parts),
-        labeller=kind.labeller(parts),
+        pseudo_labeler=kind.pseudo_labeler(parts),
         classes=parts.classes,
         protocol=parts.protocols[0],
         metric=lambda: kind.metrics(parts)[0],
@@ -124,7 +124,7 @@ def of_files(given: Namespace) -> tuple[Subject, None]:
         source=source,
         target=target,
         validation=validation,
-        labeller=TeacherLabels(given.threshold),
+        pseudo_labeler=TeacherLabels(given.threshold),
         classes=classes,
         protocol=protocol,
         metric=lambda: MeanIoU(classes, [protocol]),
@@ -157,10 +157,10 @@ def _whole(parts: Build, domain: str, data: Target) -> Dataset[Sample]:
     """Whole images of a domain's training data, the target's without labels."""
     labelled = isinstance(data, Source)
     reader = parts.reader(f"{domain}.reader", data.reader, labelled=labelled)
-    table = parts.table(reader, data.rename) if labelled else None
+    lookup = parts.lookup(reader, data.rename) if labelled else None
     if isinstance(parts, ClassifyBuild):
-        return ClassificationEvaluation(reader, table, parts.resize(domain), parts.config.classification.centre)
-    return EvaluationDataset(reader, table, parts.resize(domain))
+        return ClassificationEvaluation(reader, lookup, parts.resize(domain), parts.config.classification.centre)
+    return EvaluationDataset(reader, lookup, parts.resize(domain))
 
 
 def _spread(dataset: Dataset[Sample], images: int) -> Dataset[Sample]:

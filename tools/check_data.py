@@ -17,11 +17,12 @@ import sys
 from pathlib import Path
 
 import kinds
-from blda import atomic, configfile
-from blda.build import Build
-from blda.data.check import Extent
-from blda.data.digests import compare, files_of
-from blda.data.report import DataReport, Problem, as_json, as_text, works
+from blda import atomic
+from blda.build.image_run import Build
+from blda.config import loading
+from blda.data.checks.data_report import DataReport, Problem, as_json, as_text, works
+from blda.data.checks.dataset_check import CheckScope
+from blda.data.checks.digests import compare, files_of
 from blda.engine import runtime
 from blda_video.build import VideoBuild
 from command import completed, one_line_errors, parser
@@ -41,22 +42,22 @@ def main() -> None:
     with one_line_errors(*config):
         if given.digests and not given.all:
             raise ValueError("--digests looks at every file; add --all")
-        extent = Extent(None if given.all else given.sample, None, given.workers, progress=True)
-        reports = check(given.config, given.overrides, extent, given.digests and Path(given.digests))
+        scope = CheckScope(None if given.all else given.sample, None, given.workers, progress=True)
+        reports = check(given.config, given.overrides, scope, given.digests and Path(given.digests))
         if given.json:
             atomic.write(Path(given.json), json.dumps(as_json(reports), indent=1))
     print(completed(as_text(reports), *config))
     sys.exit(0 if works(reports) else 1)
 
 
-def check(path: str, overrides: list[str], extent: Extent, digests: Path | None = None) -> list[DataReport]:
+def check(path: str, overrides: list[str], scope: CheckScope, digests: Path | None = None) -> list[DataReport]:
     """Reports on the data sets of a run; with digests, a text file, also on what has changed since it was written."""
     kind, build = kinds.of_run(Path(path), overrides)
-    config = configfile.load(path, kind, overrides)
+    config = loading.load(path, kind, overrides)
     parts = build(config, runtime.start("no"))
     if isinstance(parts, VideoBuild):
         parts.make_worlds()
-    reports = list(parts.examine((*config.compare, config.method), extent, statistics=True))
+    reports = list(parts.examine((*config.compare, config.method), scope, statistics=True))
     return reports if digests is None else [*reports, _compared(parts, digests)]
 
 

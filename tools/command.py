@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from blda import configfile
-from blda.build import Build
-from blda.config import Config
+from blda.build.image_run import Build
+from blda.build.run import train
+from blda.config import loading
+from blda.config.schema import Config
 from blda.engine.trainer import TrainingStopped
-from blda.run import train
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
@@ -65,6 +65,6 @@ def run_training(doc: str, kind_of: Callable[[Path], tuple[type[Config], type[Bu
     given = arguments.parse_intermixed_args()
     with one_line_errors(given.config, *given.overrides):
         kind, build = kind_of(Path(given.config))
-        report = train(build, configfile.load(given.config, kind, given.overrides), given.resume)
+        report = train(build, loading.load(given.config, kind, given.overrides), given.resume)
     if report:
         print(report)

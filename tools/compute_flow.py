@@ -15,13 +15,13 @@ exits with 1 and a line on how to mend it when something is missing, damaged, or
 import sys
 from typing import Any
 
-from blda import configfile
+from blda.config import loading
 from blda.engine import runtime
 from blda_video.build import VideoBuild
+from blda_video.clips.fill_store import compute
+from blda_video.clips.verify_store import Verdict, gathered, verify
 from blda_video.config import VideoConfig
-from blda_video.flow.check import Verdict, gathered, verify
-from blda_video.flow.compute import compute
-from blda_video.flow.store import FlowStore, StoredFlow
+from blda_video.flow.flow_store import FlowStore, StoredFlow
 from command import completed, one_line_errors, parser
 
 EXAMPLE = "set flow={name: store, root: DIR, estimator: dis-medium}"
@@ -35,7 +35,7 @@ def main() -> None:
     given = arguments.parse_intermixed_args()
     shown = (given.config, *given.overrides)
     with one_line_errors(*shown):
-        config = configfile.load(given.config, VideoConfig, given.overrides)
+        config = loading.load(given.config, VideoConfig, given.overrides)
         build = VideoBuild(config, runtime.start("no"))
         build.make_worlds()
         if not given.check:

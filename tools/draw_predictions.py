@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blda.calibration import Calibration
-from blda.engine import pictures
+from blda.calibration.calibration_file import Calibration
+from blda.engine import label_colors
 from command import one_line_errors, parser
 from evaluate import restored
 
@@ -54,7 +54,7 @@ def draw(checkpoints: list[Path], frames: int, calibration: Path | None = None) 
         truth = F.interpolate(sample.label[None].double(), size, mode="nearest")[0, 0].long()
         panels = [sample.image[0], truth]
         panels += [predict(sample.image)[0].argmax(0) for predict in predictors]
-        rows.append(torch.cat([pictures.draw(panel.cpu(), classes) for panel in panels], 2))
+        rows.append(torch.cat([label_colors.to_rgb(panel.cpu(), classes) for panel in panels], 2))
     return torch.cat(rows, 1)
 
 

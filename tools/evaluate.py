@@ -27,10 +27,10 @@ from accelerate import PartialState
 
 import kinds
 from blda import atomic
-from blda.build import Build
-from blda.calibration import Calibration
-from blda.configfile import load
-from blda.engine import checkpoint, runtime, table
+from blda.build.image_run import Build
+from blda.calibration.calibration_file import Calibration
+from blda.config.loading import load
+from blda.engine import checkpoint, runtime, score_table
 from blda.models.segmenter import Segmenter
 from command import one_line_errors, parser
 
@@ -55,7 +55,7 @@ def measure(path: Path, overrides: list[str], calibration: Path | None) -> tuple
     scores = parts.evaluator()(parts.predictor(student, balance)).scores
     protocol = parts.protocols[0]
     title = f"protocol {protocol.name}, percent" + (f", calibrated with tau {balance.tau:g}" if balance else "")
-    return scores, protocol.name, f"{title}\n{table.of_classes({path.stem: scores}, protocol.classes)}"
+    return scores, protocol.name, f"{title}\n{score_table.of_classes({path.stem: scores}, protocol.classes)}"
 
 
 def restored(path: Path, overrides: list[str]) -> tuple[Build, Segmenter]:

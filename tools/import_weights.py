@@ -15,9 +15,9 @@ Weights only: training starts at step 0 with a fresh optimizer, and the teacher 
 from pathlib import Path
 
 import kinds
-from blda import configfile
+from blda.config import loading
 from blda.engine import checkpoint, runtime
-from blda.models.published import NETWORKS, Published
+from blda.models.weights.external_checkpoint import NETWORKS, ExternalCheckpoint
 from command import one_line_errors, parser
 
 
@@ -46,20 +46,20 @@ def main() -> None:
 
 def convert(
     file: str, config: Path, overrides: list[str], output: Path, network: str, without: list[str]
-) -> tuple[Published, tuple[str, ...]]:
+) -> tuple[ExternalCheckpoint, tuple[str, ...]]:
     """Write the checkpoint and, beside it, the config; returns what was read and the classes."""
     beside = output.parent / "config.yaml"
     if output.exists() or beside.exists():
         raise ValueError(f"{output.parent} holds a run; choose --output in another folder")
     kind, build = kinds.of_run(config)
-    settings = configfile.load(config, kind, overrides)
-    published = Published.read(file)
+    settings = loading.load(config, kind, overrides)
+    published = ExternalCheckpoint.read(file)
     parts = build(settings, runtime.start("no"))
     student = parts.student(pretrained=False)
     published.fill(student, network, parts.classes, tuple(without))
     output.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(output, {"student": student})
-    configfile.save(settings, beside)
+    loading.save(settings, beside)
     return published, parts.classes
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from blda.build import Build
-from blda.classify import ClassifyBuild, ClassifyConfig
-from blda.config import Config
-from blda.configfile import has_key
+from blda.build.classifier_run import ClassifyBuild
+from blda.build.image_run import Build
+from blda.config.classification import ClassifyConfig
+from blda.config.loading import has_key
+from blda.config.schema import Config
 from blda_video.build import VideoBuild
 from blda_video.config import VideoConfig
 

@@ -21,17 +21,17 @@ import numpy as np
 
 import compute_flow
 import kinds
-from blda import configfile
-from blda.engine import pictures, runtime
-from blda_video import rehearsal
+from blda.config import loading
+from blda.engine import label_colors, runtime
 from blda_video.config import VideoConfig, WorldSpec
-from blda_video.data.layouts.table import LAYOUTS
-from blda_video.data.world.domains import LOOKS
-from blda_video.data.world.world import World
-from blda_video.data.world.writer import ensure
+from blda_video.street_world import rehearsal
+from blda_video.street_world.layouts.layout_names import LAYOUTS
+from blda_video.street_world.simulator.domains import LOOKS
+from blda_video.street_world.simulator.world import World
+from blda_video.street_world.world_writer import ensure
 from command import one_line_errors, parser
 
-COLORS = pictures.palette(len(pictures.CITYSCAPES)).numpy()
+COLORS = label_colors.palette(len(label_colors.CITYSCAPES)).numpy()
 """Cityscapes' colours of the 19 classes."""
 ROOT = Path("data/miniature")
 
@@ -61,7 +61,7 @@ def make_like(path: Path, variants: Sequence[Path], root: Path) -> str:
     """Write the rehearsal of a config; returns the command that runs it."""
     kind, build = kinds.of_run(path)
     made = rehearsal.make(path, kind, root, variants)
-    config = configfile.load(made, kind)
+    config = loading.load(made, kind)
     video = isinstance(config, VideoConfig)
     if video and config.flow.get("name") == "store":
         compute_flow.fill(build(config, runtime.start("no")))

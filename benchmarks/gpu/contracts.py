@@ -1,6 +1,7 @@
 """What training promises, on the device: resume, two processes, NCCL, signals, half precision.
 
-Trainings of tests/tiny.yaml and tests/tiny_video.yaml, on street worlds of 32 x 64 pixels made for them.
+Trainings of tests/support/tiny.yaml and tests/support/tiny_video.yaml, on street worlds of 32 x 64 pixels made for
+them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 import tiny
-from blda import configfile
+from blda.config import loading
 from blda.engine import checkpoint
 from blda.engine.trainer import Trainer
 from blda_video.build import VideoBuild
@@ -164,7 +165,7 @@ def launched(
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{number}.yaml" for number in range(len(configs))]
     for file, config in zip(files, configs, strict=True):
-        configfile.save(config, file)
+        loading.save(config, file)
     command = [sys.executable, "-m", "gpu.rank", "--backend", backend or "none", *map(str, files)]
     environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "LOCAL_RANK": "0"}
     jobs = [
@@ -192,7 +193,7 @@ def stopped(worlds: Path, run: Path, given: Settings) -> dict[str, object]:
     """A training by its tool, stopped by SIGTERM at some step, saved, and continued from there."""
     file = run / "config.yaml"
     long = ("method=blda", "training.steps=100000", "training.workers=1", "log.every=1")
-    configfile.save(tiny.load(worlds, run / "run", "video", *long), file)
+    loading.save(tiny.load(worlds, run / "run", "video", *long), file)
     command = [sys.executable, str(ROOT / "tools" / "train_video.py"), str(file)]
     job = subprocess.Popen(command)
     log, folder = run / "run" / "blda" / "metrics.jsonl", run / "run" / "blda"

@@ -10,11 +10,11 @@ from __future__ import annotations
 import torch
 
 import blda_cost
-from blda.balance import alignment
+from blda.balance.alignment import alignment
+from blda.balance.cross_entropy import balanced_cross_entropy
+from blda.balance.kernels.choice import kernels
+from blda.balance.logit_statistics import LogitStatistics
 from blda.data.sample import IGNORE
-from blda.kernels.choice import kernels
-from blda.losses import balanced_cross_entropy
-from blda.statistics import LogitStatistics
 from gpu import profile
 from gpu.report import Report, settings, usable
 
@@ -66,7 +66,7 @@ def phases(shape: tuple[int, ...], device: torch.device, rehearse: bool) -> dict
     logits = (2 * torch.randn(shape, generator=g)).to(device).requires_grad_()
     domain = LogitStatistics(classes).to(device)
     domain.update(logits.detach(), label)
-    counts = domain.evidence(logits.detach(), label)
+    counts = domain.histogram(logits.detach(), label)
     aligned = alignment(domain, domain, label)
 
     def loss() -> None:
@@ -74,7 +74,7 @@ def phases(shape: tuple[int, ...], device: torch.device, rehearse: bool) -> dict
         logits.grad = None
 
     works = {
-        "evidence": lambda: domain.evidence(logits.detach(), label),
+        "evidence": lambda: domain.histogram(logits.detach(), label),
         "fit": lambda: domain.fit(counts),
         "alignment": lambda: alignment(domain, domain, label),
         "loss and gradient": loss,

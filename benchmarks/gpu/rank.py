@@ -18,7 +18,7 @@ from accelerate import PartialState
 from torch import distributed as dist
 
 import tiny
-from blda import configfile
+from blda.config import loading
 from gpu.steps import set_tf32
 from kinds import of_run
 
@@ -36,7 +36,7 @@ def main() -> None:
     torch.set_num_threads(1)
     set_tf32(False)  # its rounding depends on the size of the batch
     for file in given.files:
-        config = configfile.load(file, of_run(file)[0])
+        config = loading.load(file, of_run(file)[0])
         training = dataclasses.replace(config.training, batch=config.training.batch // count)
         config = dataclasses.replace(config, training=training, run=f"{config.run}/{given.backend}_{count}")
         trainer = tiny.with_sgd(tiny.trainer(config, ""))

@@ -17,7 +17,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 import step_time
-from blda import configfile
+from blda.config import loading
 from blda.engine import runtime
 from blda.engine.trainer import Trainer
 from gpu import profile
@@ -99,7 +99,7 @@ def _measured(case: Case, given: Settings, folder: Path) -> dict[str, object]:
     variants = [str(ROOT / "configs" / "variants" / f"{name}.yaml") for name in case.variants]
     overrides = [*step_time.STEADY, *variants, *case.overrides, *(TOY if given.rehearse else ())]
     kind, build = of_run(path, overrides)
-    config = configfile.load(path, kind, overrides)
+    config = loading.load(path, kind, overrides)
     trainer = fresh(synthetic(build), config, folder)
     device = trainer.accelerator.device
     times, peaks = step_time.step_parts(trainer, 2 if given.rehearse else 5)

@@ -17,7 +17,7 @@ def main() -> None:
     given = settings(__doc__)
     report = Report("suite", given)
     workers = min(WORKERS, cores())
-    arguments = ["tests/blda/test_gmm.py"] if given.rehearse else []
+    arguments = ["tests/blda/balance/test_gaussian_mixture.py"] if given.rehearse else []
     if find_spec("xdist") and workers > 1 and not given.rehearse:
         arguments += ["-n", str(workers)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}

@@ -21,7 +21,7 @@ def main() -> None:
         "kernels", {"agree": sum(agreed.values()), "of": len(agreed), "not": [n for n, a in agreed.items() if not a]}
     )
     # A rehearsal skips them, as any machine without a GPU does.
-    files = ["tests/blda_video/test_rules.py"] if given.rehearse else []
+    files = ["tests/blda_video/propagation/test_rules.py"] if given.rehearse else []
     report.put("gpu_tests", pytests.run(["-m", "cuda", *files], report, dict(os.environ)))
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import cv2
 import torch
 
-from blda import atomic, configfile
-from blda.config import Config
+from blda import atomic
+from blda.config import loading
+from blda.config.schema import Config
 from blda.engine import runtime
 from blda.engine.trainer import Trainer
 from kinds import of_run
@@ -36,19 +37,19 @@ def main() -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     kind, build = of_run(given.config, given.overrides)
-    config = configfile.load(given.config, kind, given.overrides)
+    config = loading.load(given.config, kind, given.overrides)
     folder = Path(config.run)
     parts = build(config, runtime.start(config.training.precision))
     parts.prepare([config.method])
     # A burn-in is on the source alone: its steps are no measure of the others.
-    parts.config = configfile.load(given.config, kind, [*given.overrides, "self_training.burn_in=0"])
+    parts.config = loading.load(given.config, kind, [*given.overrides, "self_training.burn_in=0"])
     atomic.write(folder / PACE, json.dumps(pace(parts.trainer(config.method, folder / "pace"), config)))
     parts.accelerator.free_memory()
     while not (folder / GO).exists():
         time.sleep(0.1)
     steps = json.loads((folder / GO).read_text())["steps"]
     final = [*given.overrides, f"training.steps={steps}", f"evaluation.every={steps}"]
-    parts.config = configfile.load(given.config, kind, final)
+    parts.config = loading.load(given.config, kind, final)
     trainer = parts.trainer(config.method, folder)
     start = time.monotonic()
     scores = trainer.fit()

@@ -21,9 +21,9 @@ from typing import Any
 import yaml
 
 from blda import atomic
-from blda.configfile import load
+from blda.config.loading import load
 from blda_video.config import VideoConfig
-from blda_video.data.world.writer import ensure
+from blda_video.street_world.world_writer import ensure
 from gpu.report import Report, Settings, settings, usable
 from gpu.train import GO, PACE, SCORES
 from kinds import of_run

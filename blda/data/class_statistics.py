@@ -13,8 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from blda import atomic, text
-from blda.data.frames import Frame, Reader
-from blda.data.label_space import LabelTable
+from blda.data.label_map import LabelLookup
+from blda.data.readers.frames import Frame, Reader
 
 FORMAT = 3
 """Raised whenever the same label files would be counted or stored in another way."""
@@ -30,32 +30,32 @@ class ClassCounts:
 
 def count_classes(
     reader: Reader,
-    table: LabelTable,
-    classes: int,
+    lookup: LabelLookup,
+    num_classes: int,
     cache: str | Path | None = None,
     workers: int = 4,
-    tolerant: bool = True,
+    skip_unreadable: bool = True,
 ) -> ClassCounts:
     """Pixels of each class in each frame, at the label files' own size.
 
     cache: folder for the result, made if need be; a later call with the same frames, label files (path, size and time
     of change) and table reads it from there. None counts anew. workers: threads. The data set is only read.
-    tolerant: go on past labels that cannot be used and say which they are; else the first one's error is raised.
+    skip_unreadable: go on past labels that cannot be used and say which they are; else the first one's error is raised.
     """
     if unlabelled := [frame.name for frame in reader.frames if frame.label is None]:
         raise ValueError(f"frame {unlabelled[0]} has no label; class statistics need a labelled data set")
-    path = None if cache is None else Path(cache) / f"class_pixels_{_fingerprint(reader, table, classes)}.json"
-    counts = None if path is None else _load(path, (len(reader.frames), classes))
+    path = None if cache is None else Path(cache) / f"class_pixels_{_fingerprint(reader, lookup, num_classes)}.json"
+    counts = None if path is None else _load(path, (len(reader.frames), num_classes))
     # What others went on past must not be hidden from a caller who wants to be stopped there.
-    if counts is None or (counts.unusable and not tolerant):
-        counts = _count(reader, table, classes, workers, tolerant)
+    if counts is None or (counts.unusable and not skip_unreadable):
+        counts = _count(reader, lookup, num_classes, workers, skip_unreadable)
         if path is not None:
             _save(path, reader, counts)
     return counts
 
 
-def _fingerprint(reader: Reader, table: LabelTable, classes: int) -> str:
-    digest = hashlib.sha256(table.table.tobytes() + f"{classes} {type(reader).__qualname__} {FORMAT}".encode())
+def _fingerprint(reader: Reader, lookup: LabelLookup, num_classes: int) -> str:
+    digest = hashlib.sha256(lookup.lookup.tobytes() + f"{num_classes} {type(reader).__qualname__} {FORMAT}".encode())
     for frame in reader.frames:
         digest.update(text.to_bytes(f"{frame.name}\n{frame.label}\n{_state(frame.label)}\n"))
     return digest.hexdigest()[:32]
@@ -69,18 +69,18 @@ def _state(path: Path) -> str:
     return f"{state.st_size} {state.st_mtime_ns}"
 
 
-def _count(reader: Reader, table: LabelTable, classes: int, workers: int, tolerant: bool) -> ClassCounts:
+def _count(reader: Reader, lookup: LabelLookup, num_classes: int, workers: int, skip_unreadable: bool) -> ClassCounts:
     unusable: dict[str, str] = {}
 
     def count(frame: Frame) -> np.ndarray:
         try:
-            label = table(reader.read_label(frame.label), frame.label)
+            label = lookup(reader.read_label(frame.label), frame.label)
         except (ValueError, OSError) as error:
-            if not tolerant:
+            if not skip_unreadable:
                 raise
             unusable[frame.name] = str(error)
-            return np.zeros(classes, np.int64)
-        return np.bincount(label.ravel(), minlength=256)[:classes]
+            return np.zeros(num_classes, np.int64)
+        return np.bincount(label.ravel(), minlength=256)[:num_classes]
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         try:

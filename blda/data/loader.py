@@ -9,7 +9,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from blda.data.handles import require_handles
+from blda.data.file_handles import require_handles
 from blda.data.sample import collate
 from blda.data.sampler import DrawSampler
 

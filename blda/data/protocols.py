@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from blda.data.label_space import CITYSCAPES19, CLASS_LISTS
+from blda.data.label_map import CITYSCAPES19, CLASS_LISTS
 
 
 @dataclass(frozen=True)

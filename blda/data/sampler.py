@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from blda import rng
+from blda.data import seeding
 from blda.data.draws import Draw
 
 SAME_CLASS = 5
@@ -50,7 +50,7 @@ class DrawSampler(Sampler):
         """The draw of that number: a pure function of (seed, number)."""
         epoch, position = divmod(number, self.length)
         if self._order[0] != epoch:
-            generator = rng.generator(self.seed, "epoch", epoch)
+            generator = seeding.generator(self.seed, "epoch", epoch)
             self._order = (epoch, torch.randperm(self.length, generator=generator).tolist())
         return Draw(self._order[1][position], number)
 
@@ -63,7 +63,7 @@ class DrawSampler(Sampler):
 
     def _other(self, draw: Draw, attempt: int, frames: Sequence[int]) -> int:
         others = [index for index in frames if index != draw.index] or [draw.index]
-        generator = rng.generator(self.seed, "instead", draw.number, attempt)
+        generator = seeding.generator(self.seed, "instead", draw.number, attempt)
         return others[int(torch.randint(len(others), (), generator=generator))]
 
 
@@ -72,7 +72,7 @@ class ReplacingSampler(DrawSampler):
 
     def draw(self, number: int) -> Draw:
         """The draw of that number: a pure function of (seed, number)."""
-        generator = rng.generator(self.seed, "frame", number)
+        generator = seeding.generator(self.seed, "frame", number)
         return Draw(int(torch.randint(self.length, (), generator=generator)), number)
 
 
@@ -109,7 +109,7 @@ class RareClassSampler(DrawSampler):
 
     def draw(self, number: int) -> Draw:
         """The draw of that number, with the class it was drawn for as `wanted`."""
-        generator = rng.generator(self.seed, "rare class", number)
+        generator = seeding.generator(self.seed, "rare class", number)
         wanted = int(torch.multinomial(self.probabilities, 1, generator=generator))
         frames = self.frames[wanted]
         return Draw(frames[int(torch.randint(len(frames), (), generator=generator))], number, wanted)

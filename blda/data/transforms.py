@@ -130,7 +130,7 @@ def whole(size: Size) -> Geometry:
     return Geometry(size, 0, 0, *size, flip=False)
 
 
-def draw_geometry(generator: torch.Generator, size: Size, crop: Size, flip: bool) -> Geometry:
+def random_geometry(generator: torch.Generator, size: Size, crop: Size, flip: bool) -> Geometry:
     """A crop of (height, width) `crop` anywhere in `size`, mirrored with probability 1/2 if `flip`."""
     if crop[0] > size[0] or crop[1] > size[1]:
         raise ValueError(f"crop {crop} is larger than the image {size} (height, width); reduce crop or enlarge resize")
@@ -174,17 +174,17 @@ class RandomCrop:
         """Pixels of a drawn crop that pseudo-labels may be learnt from, (1, height, width) bool; None for all."""
         return None if self.margins is None else torch.from_numpy(inside(geometry, self.margins))[None]
 
-    def draw(
+    def random_geometry(
         self, generator: torch.Generator, shape: Size, label: np.ndarray | None = None, wanted: int | None = None
     ) -> Geometry:
         """A geometry for an image of (H, W) `shape`; `label` (H, W) uint8 class indices steer the crop."""
         if label is None:
             size = self.resize(shape)
-            geometry = draw_geometry(generator, size, self.crop or size, self.flip)
+            geometry = random_geometry(generator, size, self.crop or size, self.flip)
             return replace(geometry, nearest_exact=self.resize.nearest_exact)
-        return self.draw_label(generator, label, _SAME, wanted)[0]
+        return self.random_label_geometry(generator, label, _SAME, wanted)[0]
 
-    def draw_label(
+    def random_label_geometry(
         self, generator: torch.Generator, ids: np.ndarray, classes: np.ndarray, wanted: int | None = None
     ) -> tuple[Geometry, np.ndarray]:
         """As `draw`, by a label of `ids` (H, W) uint8 and the class (256,) uint8 of each; with the ids that it cuts."""
@@ -199,7 +199,7 @@ class RandomCrop:
     ) -> tuple[Geometry, np.ndarray, np.ndarray]:
         """A geometry, the ids that it cuts and how many pixels of each class these are."""
         for _ in range(self.tries):
-            geometry = self.draw(generator, ids.shape)
+            geometry = self.random_geometry(generator, ids.shape)
             cut = geometry.label(ids)
             pixels = np.bincount(classes, weights=_histogram(cut), minlength=256)
             if pixels[:IGNORE].max() < self.max_share * pixels[:IGNORE].sum():

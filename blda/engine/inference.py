@@ -12,8 +12,9 @@ from torch import Tensor, nn
 class Predictor:
     """Whole images through a model without gradient.
 
-    model: image (B, 3, H, W) -> logits, a network or views of one (blda/engine/views.py). autocast: makes the context
-    of mixed precision. calibration: logits -> scores to predict by in their place, a `Calibration` of this model.
+    model: image (B, 3, H, W) -> logits, a network or views of one (blda/models/test_time_augmentation.py). autocast:
+    makes the context of mixed precision. calibration: logits -> scores to predict by in their place, a `Calibration`
+    of this model.
     """
 
     def __init__(

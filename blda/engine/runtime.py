@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
-from blda import rng
+from blda.data import seeding
 
 
 def start(precision: str) -> Accelerator:
@@ -38,11 +38,11 @@ def seed_step(seed: int, rank: int, step: int) -> None:
 
     torch's (dropout, drop-path) are each process's own; Python's (HRDA's window) is the same in all.
     """
-    torch.manual_seed(rng.seed_of(seed, "step", rank, step))
-    random.seed(rng.seed_of(seed, "step", step))
+    torch.manual_seed(seeding.seed_of(seed, "step", rank, step))
+    random.seed(seeding.seed_of(seed, "step", step))
 
 
-class Arriving:
+class AsyncScalar:
     """A small tensor on its way to the host. To read it waits for itself, not for what the device was given since."""
 
     def __init__(self, tensor: torch.Tensor) -> None:

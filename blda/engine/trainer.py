@@ -19,16 +19,16 @@ from tqdm import tqdm
 
 from blda.data.sample import Sample
 from blda.engine import checkpoint, optim, runtime
-from blda.engine.evaluate import Evaluator
+from blda.engine.evaluator import Evaluator
 from blda.engine.inference import Predictor
-from blda.engine.log import RunLog
 from blda.engine.metrics import headline
+from blda.engine.run_log import RunLog
 
 Batches = Callable[[int], Iterator[tuple[Sample, Sample | None]]]
 
 
 class Method(Protocol):
-    """What is trained for; see blda/selftrain.py."""
+    """What is trained for; see blda/selftraining/self_training.py."""
 
     def losses(self, source: Sample, target: Sample | None) -> Iterator[tuple[str, Tensor]]: ...
 
@@ -107,7 +107,7 @@ class Trainer:
         self.counts, self.predict = counts, predict or Predictor(student, accelerator.autocast)
         self.step, self.best = 0, (-math.inf, 0)
         self._finite = torch.ones((), dtype=torch.bool, device=accelerator.device)
-        self._verdict: runtime.Arriving | None = None
+        self._verdict: runtime.AsyncScalar | None = None
         self._seen: dict[str, list[Tensor]] = {}
         self._since, self._began = 0, time.perf_counter()
 
@@ -239,7 +239,7 @@ class Trainer:
         Unless told to wait, this looks at the verdict of the call before, which has arrived by now.
         """
         mine = torch.stack((~self._finite, torch.full_like(self._finite, stop))).float()
-        latest = runtime.Arriving(self.accelerator.reduce(mine, "sum"))
+        latest = runtime.AsyncScalar(self.accelerator.reduce(mine, "sum"))
         verdict, self._verdict = (latest if wait or self._verdict is None else self._verdict), latest
         unfinite, stopped = verdict.tolist()
         if unfinite:

@@ -19,12 +19,12 @@ class LinearHead(nn.Module):
     """
 
     def __init__(
-        self, channels: Sequence[int], classes: int, bottleneck: int | None = None, norm: str = "batch"
+        self, channels: Sequence[int], num_classes: int, bottleneck: int | None = None, norm: str = "batch"
     ) -> None:
         super().__init__()
         width = bottleneck or channels[-1]
         self.bottleneck = conv_norm_act(channels[-1], width, 1, norm=norm) if bottleneck else nn.Identity()
-        self.classifier = nn.Linear(width, classes)
+        self.classifier = nn.Linear(width, num_classes)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 

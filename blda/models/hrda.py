@@ -15,17 +15,19 @@ from torch.nn import functional as F
 
 from blda.models.output import Detail, Output
 from blda.models.segmenter import IMAGENET_MEAN, IMAGENET_STD, Segmenter
-from blda.models.windows import Window, overlapping
-
-STRIDE = 4
-"""Image pixels to a pixel of the map on which context and detail are fused."""
+from blda.models.sliding_window import Window, overlapping
 
 
-def cell_of(scale: float) -> int:
-    """Image pixels to a pixel of the context's logits: what windows are aligned to. ValueError for a wrong scale."""
+def cell_of(scale: float, stride: int) -> int:
+    """Image pixels to a pixel of the context's logits: what windows are aligned to.
+
+    ValueError for a wrong scale or stride.
+    """
     if not 0 < scale <= 1 or abs(1 / scale - round(1 / scale)) > 1e-6:
         raise ValueError(f"model.hrda.scale is {scale}; it must be 1 / 2, 1 / 3 or so, such as 0.5")
-    return STRIDE * round(1 / scale)
+    if stride < 1:
+        raise ValueError(f"model.hrda.stride is {stride}; it must be at least 1, such as 4 for pyramid heads")
+    return stride * round(1 / scale)
 
 
 class HRDA(Segmenter):
@@ -33,8 +35,10 @@ class HRDA(Segmenter):
 
     encoder, head, mean, std: see `Segmenter`. attention: a head too; the sigmoid of what it makes of the context's
         features is the share of the detail in the logits of each class.
-    detail: (height, width) of a window, multiples of `cell_of(scale)`; a smaller image is one window.
+    detail: (height, width) of a window, multiples of `cell_of(scale, stride)`; a smaller image is one window.
     scale: of the context, 1 / 2 or another whole-numbered part. windows: most that are encoded at once.
+    stride: image pixels to a pixel of the map on which context and detail are fused; published is the head's own, 4 of
+        DAFormer's and 8 of DeepLab-v2 on a ResNet.
 
     In training image (B, 3, H, W) -> Output of the fused logits and of the detail in one window, which is drawn from
     Python's generator: one for the batch and, as processes seed it alike, for all of them. Outside the window the fused
@@ -55,9 +59,10 @@ class HRDA(Segmenter):
         std: Sequence[float] = IMAGENET_STD,
         scale: float = 0.5,
         windows: int = 32,
+        stride: int = 4,
     ) -> None:
         super().__init__(encoder, head, mean, std)
-        self.cell = cell_of(scale)
+        self.stride, self.cell = stride, cell_of(scale, stride)
         if any(side < self.cell or side % self.cell for side in detail):
             raise ValueError(f"model.hrda.detail is {list(detail)}; its sides must be multiples of {self.cell}")
         if windows < 1:
@@ -73,7 +78,7 @@ class HRDA(Segmenter):
         detail = self._logits(window.of(whole))
         # Where there is no detail, none is attended to.
         attention = window.placed(window.of(attention, self.cell), attention, self.cell)
-        placed = window.placed(detail, whole[..., ::STRIDE, ::STRIDE], STRIDE)
+        placed = window.placed(detail, whole[..., :: self.stride, :: self.stride], self.stride)
         fused = self._of_image(self._fused(context, attention, placed), whole, image)
         return Output(fused, detail=self._inside(window, self.upsampled(detail, window.of(whole)), image))
 
@@ -92,13 +97,13 @@ class HRDA(Segmenter):
 
     def _context(self, whole: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and attention, both (B, classes, H / cell, W / cell)."""
-        features = self.features(_resized(whole, whole, self.cell // STRIDE))
+        features = self.features(_resized(whole, whole, self.cell // self.stride))
         logits, share = self.head(features), self.attention(features)
         return _resized(logits, whole, self.cell), _resized(share, whole, self.cell).sigmoid()
 
     def _logits(self, part: Tensor) -> Tensor:
-        """What the detail says of a part of the image, (B, classes, H / STRIDE, W / STRIDE)."""
-        return _resized(self.head(self.features(part)), part, STRIDE)
+        """What the detail says of a part of the image, (B, classes, H / stride, W / stride)."""
+        return _resized(self.head(self.features(part)), part, self.stride)
 
     @staticmethod
     def _fused(context: Tensor, attention: Tensor, detail: Tensor) -> Tensor:
@@ -123,17 +128,17 @@ class HRDA(Segmenter):
         return height, width
 
     def _everywhere(self, whole: Tensor) -> Tensor:
-        """The detail's logits (B, classes, H / STRIDE, W / STRIDE), averaged where windows overlap."""
+        """The detail's logits (B, classes, H / stride, W / stride), averaged where windows overlap."""
         windows = overlapping(tuple(whole.shape[-2:]), self._window(whole))
         each = max(1, self.windows // len(whole))
         parts = [windows[first : first + each] for first in range(0, len(windows), each)]
         logits = [self._logits(torch.cat([window.of(whole) for window in part])) for part in parts]
         by_window = [one for part in logits for one in part.split(len(whole))]
-        size = [side // STRIDE for side in whole.shape[-2:]]
+        size = [side // self.stride for side in whole.shape[-2:]]
         total, count = (by_window[0].new_zeros(*axes, *size) for axes in (by_window[0].shape[:2], (1, 1)))
         for window, one in zip(windows, by_window, strict=True):
-            window.of(total, STRIDE).add_(one)
-            window.of(count, STRIDE).add_(1)
+            window.of(total, self.stride).add_(one)
+            window.of(count, self.stride).add_(1)
         return total / count
 
 

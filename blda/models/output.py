@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from blda.models.windows import Window
+from blda.models.sliding_window import Window
 
 
 class Detail(NamedTuple):

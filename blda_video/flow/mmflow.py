@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blda.models.weights import check_and_load, read_weights
+from blda.models.weights.reading import check_and_load, read_weights
 from blda_video.flow.correlation import Correlation
-from blda_video.flow.geometry import resize
+from blda_video.flow.flow_geometry import resize
 from blda_video.flow.raft import padding
 
 INSTALL = (
@@ -62,9 +62,9 @@ class MMFlow:
             raise ValueError(f"mmflow needs two images of one shape, not {shapes}; resize the neighbour like the key")
         pair = torch.cat([self.steps.prepared(each.float()) for each in (image, neighbour)], 1)
         with torch.autocast(image.device.type, enabled=False):
-            found = self.network.to(image.device)(pair, test_mode=True, img_metas=None)
+            result = self.network.to(image.device)(pair, test_mode=True, img_metas=None)
         # Networks that estimate both directions at once call this one flow_fw.
-        flows = np.stack([each["flow"] if "flow" in each else each["flow_fw"] for each in found])
+        flows = np.stack([each["flow"] if "flow" in each else each["flow_fw"] for each in result])
         flow = torch.from_numpy(flows).permute(0, 3, 1, 2).float()
         return self.steps.restored(flow, tuple(image.shape[-2:])).contiguous().to(image.device)
 
@@ -162,9 +162,9 @@ def located(config: str | Path) -> Path:
             raise FileNotFoundError(f"no mmflow config {path}; give a path, or the name of a config in mmflow's wheel")
         return path
     folder = Path(importlib.import_module("mmflow").__file__).parent / ".mim" / "configs"
-    found = {each.stem: each for each in sorted(folder.rglob("*.py")) if "_base_" not in each.parts}
-    if path.name not in found:
+    result = {each.stem: each for each in sorted(folder.rglob("*.py")) if "_base_" not in each.parts}
+    if path.name not in result:
         family = path.name.split("_")[0]
-        near = [name for name in found if name.split("_")[0] == family] or sorted({n.split("_")[0] for n in found})
+        near = [name for name in result if name.split("_")[0] == family] or sorted({n.split("_")[0] for n in result})
         raise FileNotFoundError(f"mmflow has no config '{config}'; it has {', '.join(near)}")
-    return found[path.name]
+    return result[path.name]

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.models import optical_flow
 
-from blda.models.weights import check_and_load, read_weights
-from blda_video.flow.geometry import resize
+from blda.models.weights.reading import check_and_load, read_weights
+from blda_video.flow.flow_geometry import resize
 
 STRIDE = 8
 MINIMUM = 128

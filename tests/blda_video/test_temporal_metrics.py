@@ -6,10 +6,10 @@ import torch
 
 from blda.data.protocols import Protocol, protocol_of
 from blda.data.sample import IGNORE, Sample
-from blda_video.data.sample import Clip
-from blda_video.data.world.world import World
-from blda_video.flow.geometry import consistent
-from blda_video.metrics import TemporalConsistency
+from blda_video.clips.clip import Clip
+from blda_video.flow.flow_geometry import consistent
+from blda_video.street_world.simulator.world import World
+from blda_video.temporal_metrics import TemporalConsistency
 
 NAMES = ("road", "sky", "car")
 ALL = protocol_of(NAMES)

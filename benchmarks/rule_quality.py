@@ -1,0 +1,184 @@
+"""How good are the pseudo-labels of every propagation rule, with one and the same teacher? Prints JSON.
+
+    python benchmarks/rule_quality.py runs/demo/blda/step_000700.pt --offsets -1 1 [--frames 30] [key=value ...]
+
+The teacher of the checkpoint labels evenly spread frames of the run's evaluation data as it labels in training (its
+moving average, BatchNorm on the batch); a checkpoint without one lends its student. key=value replaces any key of the
+run's config, such as `flow` and `chain`. Labels are used for measuring only, except by the rule `oracle`.
+
+--rules takes names and parts, `trajectory '{name: consistent_confidence, threshold: 0.9}'`; by default every rule.
+
+Per rule, in percent, by the run's first protocol: mIoU of the labels that are kept, and per class; `none_there`, the
+mIoU of the key's own labels at the same pixels; `gain`, the difference; `coverage`, the share of labelled pixels kept,
+and per class of the truth. `any_frame_right` is no rule: it takes the truth wherever the key or a valid context frame
+says it, and thus bounds what any choice among these frames can reach. `agreement`: of valid context labels, the share
+that equals the key's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+
+from blda import atomic
+from blda.data.protocols import Protocol
+from blda.data.sample import IGNORE
+from blda.engine import checkpoint
+from blda_video.build import RULES, VideoBuild
+from blda_video.clips.clip import Clip
+from blda_video.flow.flow_geometry import warp
+from blda_video.propagation.agreement_rules import Oracle
+from blda_video.propagation.rule import Combined, Rule
+from evaluate import restored
+from runs import circumstances
+
+DEFAULT = [*RULES, "oracle"]
+BOUND = "any_frame_right"
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameProbabilities:
+    """What the teacher believes about one clip, see `Rule`; truth: (B, H, W) at the beliefs' size."""
+
+    key: Tensor
+    warped: Tensor
+    valid: Tensor
+    offset: tuple[int, ...]
+    truth: Tensor
+
+    def by(self, rule: Rule) -> Combined:
+        return rule(self.key, self.warped, self.valid, self.offset)
+
+
+class Score:
+    """Pixels of one rule. own, none: (C, C) truth x label, its own and the key's, where it keeps; truth: (C,)."""
+
+    def __init__(self, classes: int) -> None:
+        self.own, self.none = torch.zeros(2, classes, classes, dtype=torch.float64)
+        self.truth = torch.zeros(classes, dtype=torch.float64)
+
+    def add(self, truth: Tensor, label: Tensor, none: Tensor, keep: Tensor) -> None:
+        classes, known = len(self.truth), truth != IGNORE
+        self.truth += torch.bincount(truth[known], minlength=classes).cpu()
+        for counts, labels in ((self.own, label), (self.none, none)):
+            cell = (truth * classes + labels)[known & keep]
+            counts += torch.bincount(cell, minlength=classes**2).view(classes, classes).cpu()
+
+    def numbers(self, protocol: Protocol, classes: Sequence[str]) -> dict[str, float]:
+        own, none = (protocol.scores(counts, classes) for counts in (self.own, self.none))
+        kept, share = self.own.sum(1), dict(zip(classes, (self.own.sum(1) / self.truth).tolist(), strict=True))
+        head = {
+            "mIoU": own["mIoU"],
+            "none_there": none["mIoU"],
+            "gain": own["mIoU"] - none["mIoU"],
+            "coverage": 100 * float(kept.sum() / self.truth.sum()),
+        }
+        iou = {key: value for key, value in own.items() if key.startswith("iou/")}
+        return {**head, **iou, **{f"coverage/{name}": 100 * share[name] for name in protocol.classes}}
+
+
+def frame_probabilities_of(
+    parts: VideoBuild, path: Path, student: torch.nn.Module, frames: int
+) -> Iterator[FrameProbabilities]:
+    """Of `frames` evenly spread frames of the evaluation data; all if there are fewer."""
+    teacher = parts.teacher(student).to(parts.accelerator.device)
+    states = checkpoint.read(path)
+    if "teacher" in states:
+        checkpoint.restore(path, states, {"teacher": teacher})
+    else:
+        teacher = student.eval()
+    data = parts.evaluation_data()
+    chosen = torch.linspace(0, len(data) - 1, min(frames, len(data))).round().long().tolist()
+    for index in tqdm(chosen, desc="frames"):
+        with torch.no_grad():
+            yield _believed(teacher, data[index].to(parts.accelerator.device))
+
+
+def _believed(teacher: torch.nn.Module, clip: Clip) -> FrameProbabilities:
+    key = teacher(clip.image).softmax(1)
+    seen = [warp(teacher(clip.context[:, k]).softmax(1), clip.flow[:, k]) for k in range(len(clip.offset))]
+    truth = functional.interpolate(clip.label[:, None].float(), size=key.shape[-2:], mode="nearest-exact")
+    return FrameProbabilities(key, torch.stack(seen, 1), clip.valid, clip.offset, truth[:, 0].long())
+
+
+def bound(frame_probabilities: FrameProbabilities) -> Tensor:
+    """The label of `any_frame_right`."""
+    right = (
+        frame_probabilities.valid & (frame_probabilities.warped.argmax(2) == frame_probabilities.truth[:, None])
+    ).any(1)
+    return torch.where(right, frame_probabilities.truth, frame_probabilities.key.argmax(1))
+
+
+def rule_of(parts: VideoBuild, part: str | Mapping) -> Rule | None:
+    """A rule by name or part; None for the oracle, which is made anew for every clip."""
+    config = dataclasses.replace(parts.config, rule=part)
+    return None if part == "oracle" else VideoBuild(config, parts.accelerator).rule()
+
+
+def measure(
+    parts: VideoBuild, clips: Iterator[FrameProbabilities], rules: Mapping[str, Rule | None]
+) -> dict[str, object]:
+    """The numbers of every rule."""
+    scores = {name: Score(len(parts.classes)) for name in (*rules, BOUND)}
+    valid, same = 0, 0
+    for frame_probabilities in clips:
+        none = frame_probabilities.key.argmax(1)
+        for name, rule in rules.items():
+            combined = frame_probabilities.by(rule or Oracle(frame_probabilities.truth))
+            scores[name].add(frame_probabilities.truth, combined.probabilities.argmax(1), none, combined.keep)
+        scores[BOUND].add(
+            frame_probabilities.truth, bound(frame_probabilities), none, torch.ones_like(none, dtype=torch.bool)
+        )
+        valid += int(frame_probabilities.valid.sum())
+        same += int((frame_probabilities.valid & (frame_probabilities.warped.argmax(2) == none[:, None])).sum())
+    numbers = {name: score.numbers(parts.protocols[0], parts.classes) for name, score in scores.items()}
+    rounded = {name: {key: round(value, 2) for key, value in each.items()} for name, each in numbers.items()}
+    return {
+        "agreement": round(100 * same / max(valid, 1), 2),
+        "rules": {k: atomic.finite(v) for k, v in rounded.items()},
+    }
+
+
+def main() -> None:
+    """Read the arguments, measure, print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, help="step_*.pt in a video run's folder")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key of the run's config")
+    parser.add_argument("--offsets", type=int, nargs="+", default=[-1, 1], help="signed frame distances of the context")
+    parser.add_argument("--frames", type=int, default=30, help="labelled frames to measure on")
+    parser.add_argument("--rules", nargs="+", default=DEFAULT, metavar="RULE", help="names, or parts as YAML")
+    given = parser.parse_intermixed_args()
+    try:
+        parts, student = restored(given.checkpoint, [*given.overrides, f"consistency={given.offsets}"])
+        rules = {text: rule_of(parts, yaml.safe_load(text)) for text in given.rules}
+        clips = frame_probabilities_of(parts, given.checkpoint, student, given.frames)
+        found = measure(parts, clips, rules)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    settings = {
+        "benchmark": "pseudo_labels",
+        "checkpoint": str(given.checkpoint),
+        "data": parts.config.evaluation.reader,
+        "offsets": given.offsets,
+        "flow": parts.config.flow,
+        "chain": parts.config.chain,
+        "frames": given.frames,
+        "protocol": parts.protocols[0].name,
+    }
+    print(json.dumps({**settings, **found, **circumstances()}, indent=1, default=str))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The balanced loss: statistics of both domains and the cross-entropy that they correct (METHOD 3 and 4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from blda.balance.alignment import alignment, alignments
+from blda.balance.cross_entropy import balanced_cross_entropy
+from blda.balance.logit_statistics import LogitStatistics
+from blda.data.batches import Mixed, PseudoLabels
+from blda.data.sample import IGNORE, Sample
+from blda.models.output import Output, logits_of
+
+
+class BalancedLoss:
+    """BLDA: statistics of both domains, and cross-entropy of logits corrected towards the source's anchors.
+
+    Statistics are updated first, then correct the same batch (METHOD 3), once a pass and domain. The source pixels of
+    a mixed image are corrected with the source's statistics but do not feed them again: they were counted in this
+    pass's source batch already. source, target: one `LogitStatistics` each. tau: strength of the correction.
+    correct_target: False leaves the target's pixels as they are (the paper's ablation).
+    """
+
+    def __init__(
+        self, source: LogitStatistics, target: LogitStatistics, tau: float = 0.1, correct_target: bool = True
+    ) -> None:
+        self.source_statistics, self.target_statistics, self.tau = source, target, tau
+        self.correct_target = correct_target
+
+    def source_loss(self, output: Tensor | Output, source: Sample) -> Tensor:
+        """Update the source's statistics and anchors, then the balanced loss of the batch (METHOD 4)."""
+        logits = logits_of(output)
+        self.source_statistics.update(logits.detach(), source.label)
+        aligned = alignment(self.source_statistics, self.source_statistics, source.label)
+        return balanced_cross_entropy(logits, source.label, [aligned], self.tau)
+
+    def mixed_loss(self, output: Tensor | Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
+        """Update the target's statistics from trusted target pixels, then the balanced loss of all pixels."""
+        logits = logits_of(output)
+        source_label = torch.where(mixed.from_source, mixed.label, IGNORE)
+        target_label = torch.where(mixed.from_source, IGNORE, mixed.label)
+        trusted = torch.where(mixed.weight > 0, target_label, IGNORE)
+        self.target_statistics.update(logits.detach(), trusted, pseudo)
+        parts = [(self.source_statistics, source_label), (self.target_statistics, target_label)]
+        aligned = alignments(parts, self.source_statistics)
+        if not self.correct_target:
+            aligned.active[self.target_statistics.classes :] = False
+        from_target = (~mixed.from_source).long()
+        return balanced_cross_entropy(logits, mixed.label, [aligned], self.tau, from_target, mixed.weight)
+
+    def state(self) -> dict[str, LogitStatistics]:
+        """What must survive a restart, by name."""
+        return {"source_statistics": self.source_statistics, "target_statistics": self.target_statistics}
+
+    def numbers(self) -> dict[str, Tensor]:
+        """Bias of every class in both domains, estimated without labels: (C,) each."""
+        return {"bias_source": self.source_statistics.bias(), "bias_target": self.target_statistics.bias()}

@@ -1,0 +1,54 @@
+"""Which compiled kernels serve a device."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+import torch
+
+NEEDS = {"cpu": "numba", "cuda": "triton"}
+"""Device -> the library that compiles `blda/balance/kernels/DEVICE.py`."""
+
+
+@cache
+def mixtures(device: str) -> ModuleType | None:
+    """The module with `fit` and `align` of mixtures; None where plain torch does the work."""
+    return import_module(f"blda.balance.kernels.{device}_mixtures") if kernels(device) else None
+
+
+@cache
+def kernels(device: str) -> ModuleType | None:
+    """The module for a device type, with `count` and `loss_and_gradient`; None where plain torch does the work."""
+    needs = NEEDS.get(device)
+    if not needs or not _works(needs):
+        return None
+    module = import_module(f"blda.balance.kernels.{device}")
+    return module if device != "cuda" or _compiles(module) else None
+
+
+@cache
+def _works(library: str) -> bool:
+    """Whether a library is there and can be imported: numba refuses releases of numpy that are newer than it."""
+    if find_spec(library) is None:
+        return False
+    try:
+        import_module(library)
+    except ImportError as error:
+        warnings.warn(f"{library} cannot be used, plain torch does its work: {error}", stacklevel=3)
+        return False
+    return True
+
+
+def _compiles(module: ModuleType) -> bool:
+    """Whether Triton's kernels run on this GPU: that takes a GPU that Triton knows, and a C compiler on the machine."""
+    try:
+        row = torch.zeros(1, 1, dtype=torch.int64, device="cuda")
+        module.count(torch.zeros(1, 1, 1, device="cuda"), row, row)
+    except Exception as error:  # Triton's errors are of many types
+        warnings.warn(f"triton cannot be used, plain torch does its work: {error}", stacklevel=4)
+        return False
+    return True

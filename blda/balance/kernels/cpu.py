@@ -1,0 +1,191 @@
+"""Counting and balanced cross-entropy on the CPU: compiled by numba, one pass over the logits each.
+
+Threads count whole channels, whose histograms nobody else adds to, and take the loss of whole tiles of pixels, whose
+logits stay in the cache. What a tile adds up is added over the tiles in their order, so results do not depend on the
+number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from blda.balance.kernels.elementary import exp
+from blda.balance.kernels.threads import over_threads
+from blda.balance.logit_grid import BINS, LIMIT, MIDDLE, ONE, SCALE, UNITS
+
+TILE = 1024
+"""Pixels: 19 classes of them take 76 KB."""
+
+TILES = 16
+"""Tiles that a thread takes at a time."""
+
+_compiled = njit(nogil=True, cache=True, error_model="numpy")
+# Reordering and contraction only: a NaN must stay one.
+_compiled_loose = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+
+
+def count(logits: Tensor, row: Tensor, units: Tensor) -> Tensor:
+    """Histograms (C, C, BINS) float64 of logits (B, C, N) of any float type by row (B, N) int64, -1 for none.
+
+    units: (B, N) int64, what a pixel counts, in parts of 1 / UNITS. The sums are exact: doubles hold such parts.
+    """
+    logits = logits.float().contiguous()
+    num_classes = logits.shape[1]
+    counts = np.zeros((num_classes + 1) * num_classes * BINS)
+    if _counted(logits, row, units, counts):
+        counts[:] = 0
+        _counted(logits, torch.where(logits.isnan().any(1), -1, row), units, counts)
+    return torch.from_numpy(counts).view(num_classes + 1, num_classes, BINS)[:num_classes]
+
+
+def _counted(logits: Tensor, row: Tensor, units: Tensor, counts: np.ndarray) -> bool:
+    """Adds to counts, flat, of C + 1 rows; was any logit not a number, though its pixel has a row?"""
+    num_classes = logits.shape[1]
+    offset, share = np.empty(row.shape, np.uint32), np.empty(row.shape, np.float32)
+    _offsets(row.numpy(), units.numpy(), num_classes, offset, share)
+    spoilt = np.zeros(num_classes, np.bool_)
+    arrays = logits.numpy(), offset, share, counts, spoilt
+    over_threads(lambda part: _count(*arrays, part.start, part.stop), num_classes)
+    return bool(spoilt.any())
+
+
+def loss_and_gradient(
+    logits: Tensor, row: Tensor, weight: Tensor, table: Tensor, active: Tensor, tau: float
+) -> tuple[Tensor, Tensor]:
+    """Sum of weight * CE(z - tau * Delta, row % C), float64, and its gradient by the logits, as if Delta were fixed.
+
+    logits: (B, C, N) of any float type; the gradient is float32. row: (B, N) int64 into the table, -1 for pixels that
+    cost nothing. weight: (B, N) float32. table: (R, C, BINS) float32, aligned logits at the nodes. active: (R,) bool,
+    False where Delta is 0.
+    """
+    logits = logits.float().contiguous()
+    batch, _, pixels = logits.shape
+    tiles = batch * math.ceil(pixels / TILE)
+    # NumPy asks Linux for huge pages, and torch does not: that takes a quarter off the time of a large batch.
+    gradient, losses = np.empty(logits.shape, np.float32), np.zeros(tiles)
+    arguments = (tensor.numpy() for tensor in (logits, row, weight, table.flatten(), active))
+    arrays = (*arguments, np.float32(tau), gradient, losses)
+    over_threads(lambda part: _loss(*arrays, part.start, part.stop), tiles, TILES)
+    return torch.from_numpy(losses).sum(), torch.from_numpy(gradient)
+
+
+@_compiled
+def _places(logits, places):
+    """`grid.position` of logits; of one that is no number, anything on the axis."""
+    for i in range(len(logits)):
+        size = abs(logits[i])
+        # Written so that a NaN is beyond the limit: it must not lead out of the table.
+        size = np.float32((size if size < np.float32(LIMIT) else np.float32(LIMIT)) + np.float32(1))
+        distance = np.float32(np.float32(size).view(np.int32) - np.int32(ONE)) * np.float32(SCALE)
+        places[i] = np.float32(MIDDLE) + (distance if logits[i] >= 0 else -distance)
+
+
+@_compiled
+def _offsets(row, units, num_classes, offset, share):
+    """Where the pixels' rows of cells begin, that of row C for those without, and what the pixels count."""
+    for image in range(len(row)):
+        for i in range(row.shape[1]):
+            offset[image, i] = (row[image, i] if row[image, i] >= 0 else num_classes) * num_classes * BINS
+            share[image, i] = np.float32(units[image, i]) * np.float32(1 / UNITS)
+
+
+@_compiled
+def _count(logits, offset, share, counts, spoilt, first, last):
+    """Into counts, flat, of C + 1 rows: what is not counted goes to the last one, without a branch."""
+    num_classes, pixels = logits.shape[1], logits.shape[2]
+    places, spare = np.empty(TILE, np.float32), np.uint32(num_classes * num_classes * BINS)
+    cells = np.empty(TILE, np.uint32)
+    for channel in range(first, last):
+        begin = np.uint32(channel * BINS)
+        for image in range(len(logits)):
+            for start in range(0, pixels, TILE):
+                here = slice(start, min(start + TILE, pixels))
+                values, rows, shares = logits[image, channel, here], offset[image, here], share[image, here]
+                _places(values, places)
+                wrong = False
+                for i in range(len(values)):
+                    wrong |= (values[i] != values[i]) & (rows[i] != spare)
+                    cells[i] = rows[i] + begin + np.uint32(places[i] + np.float32(0.5))
+                for i in range(len(values)):
+                    counts[cells[i]] += shares[i]
+                spoilt[channel] |= wrong
+
+
+@_compiled_loose
+def _loss(logits, row, weight, table, active, tau, gradient, losses, first, last):
+    num_classes, pixels = logits.shape[1], logits.shape[2]
+    tiles = (pixels + TILE - 1) // TILE
+    moved = np.empty((num_classes, TILE), np.float32)
+    label, cost, top = np.empty(TILE, np.int32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    offset, strength = np.empty(TILE, np.uint32), np.empty(TILE, np.float32)
+    for tile in range(first, last):
+        image, start = tile // tiles, tile % tiles * TILE
+        here = slice(start, min(start + TILE, pixels))
+        size = here.stop - start
+        rows, weights = row[image, here], weight[image, here]
+        for i in range(size):
+            counted, own = rows[i] >= 0, np.int32(max(rows[i], 0))
+            offset[i] = np.uint32(own) * np.uint32(num_classes * BINS)
+            strength[i] = tau if counted and active[own] else 0
+            cost[i] = weights[i] if counted else 0
+            label[i] = own if counted else -1
+        # Remainders by subtraction: there are few domains, and integers are slow to divide.
+        for _ in range(len(active) // num_classes - 1):
+            for i in range(size):
+                label[i] -= np.int32(num_classes) if label[i] >= num_classes else np.int32(0)
+        top[:] = -np.inf
+        for channel in range(num_classes):
+            _correct(logits[image, channel, here], table, channel * BINS, offset, strength, moved[channel], top)
+        losses[tile] = _softmax_loss(moved, size, label, cost, top)
+        for channel in range(num_classes):
+            slope, own = gradient[image, channel, here], moved[channel]
+            for i in range(size):
+                slope[i] = own[i] * cost[i] if label[i] >= 0 else np.float32(0)
+        for i in range(size):
+            if label[i] >= 0:
+                gradient[image, label[i], start + i] -= weights[i]
+
+
+@_compiled_loose
+def _correct(logits, table, begin, offset, strength, moved, top):
+    """z - strength * Delta of one channel, whose cells begin there in a row of the table; and the largest so far."""
+    places, left = np.empty(TILE, np.float32), np.empty(TILE, np.uint32)
+    low, high = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    _places(logits, places)
+    for i in range(len(logits)):
+        node = min(np.int32(places[i]), np.int32(BINS - 2))
+        places[i] -= np.float32(node)
+        left[i] = offset[i] + np.uint32(begin) + np.uint32(node)
+    # Alone: the loops around it use vector instructions.
+    for i in range(len(logits)):
+        low[i], high[i] = table[left[i]], table[left[i] + np.uint64(1)]
+    for i in range(len(logits)):
+        delta = low[i] + places[i] * (high[i] - low[i]) - logits[i]
+        moved[i] = logits[i] - strength[i] * delta
+        top[i] = max(top[i], moved[i])
+
+
+@_compiled_loose
+def _softmax_loss(logits, size, label, cost, top):
+    """Summed cost * cross-entropy of the first `size` logits (C, TILE), whose largest are known.
+
+    The logits become e^(logit - largest), and cost is divided by the sum of these.
+    """
+    total, own = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    for i in range(size):
+        own[i] = logits[max(label[i], 0), i] - top[i]
+    for channel in range(len(logits)):
+        for i in range(size):
+            logits[channel, i] = exp(logits[channel, i] - top[i])
+            total[i] += logits[channel, i]
+    loss = 0.0
+    for i in range(size):
+        if label[i] >= 0:
+            loss += np.float64(cost[i] * (np.log(total[i]) - own[i]))
+        cost[i] /= total[i]
+    return loss

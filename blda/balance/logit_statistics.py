@@ -1,0 +1,190 @@
+"""Per-class distributions of logits, estimated while training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from blda.balance import logit_grid, pixels
+from blda.balance.gaussian_mixture import Mixture, cdf, em_step
+from blda.balance.kernels.choice import kernels, mixtures
+from blda.balance.soft_counting import sampled_labels
+from blda.data.batches import PseudoLabels
+from blda.data.sample import IGNORE
+
+EM_ITERATIONS = 3
+ANCHORS = 2  # row 0: all positive logits, row 1: all negative ones
+
+MOST_ELEMENTS = 2**24
+"""Largest temporary of a fit; more cells than that are fitted in turn."""
+
+
+class LogitStatistics(nn.Module):
+    """C x C mixtures of K Gaussians and the two anchors of one domain (METHOD 3).
+
+    Cell (c, l) describes logit channel l over the pixels labelled c. Everything is a buffer: it is saved, restored
+    and moved with the module. All processes hold the same values, for evidence is summed over them.
+
+    num_classes: C. components: K. momentum: largest share of the past. warmup: updates until it is reached.
+    min_pixels: fewer pixels of a class leave its row as it is. seed: of the random initial means. soft_counting: count
+    a pseudo-labelled pixel for a class drawn from the teacher's belief, not for its likeliest class: the logits that
+    are counted chose that one, so that under it positive logits look larger, and negative ones smaller, than they are.
+    """
+
+    weights: Tensor
+    means: Tensor
+    variances: Tensor
+    anchor_weights: Tensor
+    anchor_means: Tensor
+    anchor_variances: Tensor
+    estimated: Tensor
+    absent: Tensor
+    updates: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        components: int = 5,
+        momentum: float = 0.99,
+        warmup: int = 1500,
+        min_pixels: int = 100,
+        seed: int = 0,
+        soft_counting: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_classes, self.momentum, self.warmup, self.min_pixels = num_classes, momentum, warmup, min_pixels
+        self.soft_counting = soft_counting
+        generator = torch.Generator().manual_seed(seed)
+        for prefix, shape in (("", (num_classes, num_classes, components)), ("anchor_", (ANCHORS, components))):
+            self.register_buffer(f"{prefix}weights", torch.full(shape, 1 / components))
+            self.register_buffer(f"{prefix}means", torch.randn(shape, generator=generator))
+            self.register_buffer(f"{prefix}variances", torch.ones(shape))
+        # One entry a row, then one each for the anchors: has it been estimated, and steps since it was last fed.
+        self.register_buffer("estimated", torch.zeros(num_classes + ANCHORS, dtype=torch.bool))
+        self.register_buffer("absent", torch.ones(num_classes + ANCHORS, dtype=torch.int64))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def mixture(self) -> Mixture:
+        """The class mixtures (C, C, K)."""
+        return Mixture(self.weights, self.means, self.variances)
+
+    @property
+    def anchors(self) -> Mixture:
+        """The anchors (2, K): row 0 of positive, row 1 of negative logits."""
+        return Mixture(self.anchor_weights, self.anchor_means, self.anchor_variances)
+
+    @torch.no_grad()
+    def histogram(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Histograms of the logits per cell: counts (C, C, BINS) float64, additive over images, frames and processes.
+
+        logits: (B, C, *S) of any float type, for images (B, C, H, W), for an image classifier (B, C); labels: (B, *S),
+        IGNORE counts nothing; weight: (B, *S) >= 0 or None for 1. Pixels with a logit that is not a number count
+        nothing. ValueError for other shapes and for labels that are no class.
+        """
+        pixels.check(logits, labels, self.num_classes)
+        row = torch.where(pixels.known(labels, self.num_classes), labels, -1)
+        weight = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight
+        units = (weight * logit_grid.UNITS).round().long()
+        compiled = kernels(logits.device.type)
+        if compiled is None:
+            return _count(logits, row, units)
+        return compiled.count(pixels.flat_logits(logits), pixels.flat_map(row), pixels.flat_map(units))
+
+    @torch.no_grad()
+    def update(self, logits: Tensor, labels: Tensor, pseudo: PseudoLabels | None = None) -> None:
+        """Gather the evidence of this step over all processes, fit the mixtures to it, and average with the past.
+
+        logits: (B, C, *S); labels: (B, *S), IGNORE where a pixel is of the other domain or has no label.
+        pseudo: what the labels came from, if the teacher made them.
+        """
+        counts = self._gather(logits, self._counted(labels, pseudo), pseudo)
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(counts)
+        self.fit(counts)
+
+    @torch.no_grad()
+    def bias(self) -> Tensor:
+        """Bias(l) = 1/C sum_c P(argmax = l | y = c) - 1/C, without labels: (C,) (METHOD 1, paper 3.3.2).
+
+        The C logits of a row are taken as independent, so P(argmax = l | c) integrates the density of cell (c, l) times
+        the distribution functions of the row's other cells. Classes never estimated do not enter the mean;
+        zero while there is none.
+        """
+        cdf_values = cdf(self.mixture, logit_grid.nodes(self.means.device)).clamp_min(1e-12)
+        middle = (cdf_values[..., 1:] + cdf_values[..., :-1]) / 2
+        others = (middle.log().sum(1, keepdim=True) - middle.log()).exp()
+        winner = (others * cdf_values.diff(dim=-1)).sum(-1)
+        rows = self.estimated[: self.num_classes, None]
+        winner = torch.where(rows, winner / winner.sum(1, keepdim=True).clamp_min(1e-12), 0.0)
+        return torch.where(rows.any(), winner.sum(0) / rows.sum().clamp_min(1) - 1 / self.num_classes, 0.0)
+
+    def _gather(self, logits: Tensor, labels: Tensor, pseudo: PseudoLabels | None) -> Tensor:
+        return self.histogram(logits, labels)
+
+    def _counted(self, labels: Tensor, pseudo: PseudoLabels | None) -> Tensor:
+        """The labels that pixels count under: those given, or of pseudo-labels drawn from the belief."""
+        if not self.soft_counting or pseudo is None:
+            return labels
+        if pseudo.probabilities is None:
+            raise ValueError("by_belief counts by the belief of pseudo-labels, and these have none; make them believed")
+        return torch.where(labels == IGNORE, IGNORE, sampled_labels(pseudo.probabilities, self.updates))
+
+    @torch.no_grad()
+    def fit(self, counts: Tensor, iterations: int = EM_ITERATIONS) -> None:
+        """Fit the mixtures to evidence (C, C, BINS), from where they are, and average with the past (METHOD 3)."""
+        positive = torch.diagonal(counts).sum(-1)
+        anchors = torch.stack((positive, counts.sum((0, 1)) - positive))
+        fed = torch.cat((counts[:, 0].sum(-1), anchors.sum(-1))) >= self.min_pixels
+        warm = (self.updates / self.warmup).clamp(max=1) if self.warmup else torch.ones((), device=fed.device)
+        past = torch.where(self.estimated, (self.momentum * warm) ** self.absent, 0.0).float()
+        for kept, seen, rows in (
+            (self.mixture, counts, slice(self.num_classes)),
+            (self.anchors, anchors, slice(self.num_classes, None)),
+        ):
+            shape = (-1, *[1] * (kept.means.ndim - 1))
+            fitted = _fitted(kept, seen, fed[rows], iterations)
+            self._average(kept, fitted, past[rows].view(shape), fed[rows].view(shape))
+        self.estimated |= fed
+        self.absent.copy_(torch.where(fed, 1, self.absent + 1))
+        self.updates += 1
+
+    @staticmethod
+    def _average(old: Mixture, new: Mixture, past: Tensor, fed: Tensor) -> None:
+        for kept, fresh in zip(old, new, strict=True):
+            kept.copy_(torch.where(fed, torch.lerp(fresh, kept, past), kept))
+
+
+def _fitted(mixture: Mixture, counts: Tensor, fed: Tensor, iterations: int) -> Mixture:
+    """The mixtures after EM on the counts (rows, ..., BINS); a CPU leaves out rows that are not fed, (rows,) bool."""
+    compiled = mixtures(counts.device.type)
+    if compiled is not None:
+        return compiled.fit(mixture, counts, iterations, fed)
+    fitted = Mixture(*(field.clone() for field in mixture))
+    values, rows = logit_grid.nodes(counts.device), torch.arange(len(counts), device=counts.device)
+    if counts.device.type == "cpu":
+        # What has no evidence changes nothing but the time; on a GPU, to look for it would wait for the device.
+        occupied = counts.flatten(0, -2).any(0)
+        values, counts, rows = values[occupied], counts[..., occupied], rows[fed]
+    row_size = max(1, counts[0].numel() * mixture.means.shape[-1])
+    for some in rows.split(max(1, MOST_ELEMENTS // row_size)):
+        part = Mixture(*(field[some] for field in mixture))
+        for _ in range(iterations):
+            part = em_step(part, values, counts[some])
+        for field, new in zip(fitted, part, strict=True):
+            field[some] = new
+    return fitted
+
+
+def _count(logits: Tensor, row: Tensor, units: Tensor) -> Tensor:
+    """Counts (C, C, BINS) float64 in plain torch; as the compiled `count`, of any shapes (B, C, *S) and (B, *S)."""
+    num_classes = logits.shape[1]
+    # Uncounted pixels go to a spare row: a mask would make the size depend on the data and wait for the device.
+    row = torch.where((row < 0) | logits.isnan().any(1), num_classes, row)
+    row, column = pixels.spread(row, logits)
+    cell = (row * num_classes + column) * logit_grid.BINS + logit_grid.position(logits).add_(0.5).long()
+    # Not bincount, which makes the host wait for the largest index.
+    counts = torch.zeros((num_classes + 1) * num_classes * logit_grid.BINS, dtype=torch.int64, device=logits.device)
+    counts.index_add_(0, cell.flatten(), units[:, None].expand(cell.shape).flatten())
+    return counts.view(num_classes + 1, num_classes, logit_grid.BINS)[:num_classes].double() / logit_grid.UNITS

@@ -1,0 +1,68 @@
+"""The network of a run from its config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from blda.config.components import Constructors, construct
+from blda.config.schema import Hrda, Model
+from blda.models.encoders.mit import MiT
+from blda.models.encoders.resnet import ResNetEncoder
+from blda.models.encoders.small import SmallEncoder
+from blda.models.encoders.timm_encoder import TimmEncoder
+from blda.models.encoders.vit_pyramid import ViTPyramid
+from blda.models.heads.daformer import DAFormerHead
+from blda.models.heads.deeplab import DeepLabV2Head
+from blda.models.heads.segformer import SegFormerHead
+from blda.models.hrda import HRDA, cell_of
+
+ENCODERS: Constructors = {
+    "small": SmallEncoder,
+    "mit": MiT,
+    "resnet": ResNetEncoder,
+    "timm": TimmEncoder,
+    "vit_pyramid": ViTPyramid,
+}
+HEADS: Constructors = {"daformer": DAFormerHead, "deeplab_v2": DeepLabV2Head, "segformer": SegFormerHead}
+
+
+def network(
+    model: Model,
+    num_classes: int,
+    pretrained: bool,
+    heads: Constructors,
+    kind: Callable[..., nn.Module],
+    crop: tuple[int, int] | None = None,
+) -> nn.Module:
+    """Encoder and head as the config says, in a `kind` such as `Segmenter`; initial weights by the global generator.
+
+    pretrained: False leaves the encoder's own weights out, for a network that a checkpoint fills. crop: (height, width)
+    of what it is trained on, from which HRDA takes the size of its windows.
+    """
+    part = model.encoder
+    if not pretrained:
+        part = {key: value for key, value in part.items() if key not in ("weights", "pretrained")}
+    encoder = construct("model.encoder", part, ENCODERS)
+    head = construct("model.head", model.head, heads, channels=encoder.channels, num_classes=num_classes)
+    if model.hrda is None:
+        return kind(encoder, head, encoder.mean, encoder.std)
+    part, window = model.hrda.attention, detail_of(model.hrda, crop)
+    attention = construct("model.hrda.attention", part, heads, channels=encoder.channels, num_classes=num_classes)
+    hrda = model.hrda
+    normalised = encoder.mean, encoder.std
+    return HRDA(encoder, head, attention, window, *normalised, hrda.scale, hrda.windows, hrda.stride)
+
+
+def detail_of(hrda: Hrda, crop: tuple[int, int] | None) -> tuple[int, int]:
+    """(height, width) of HRDA's windows: as given, or half of the crop in whole cells. ValueError if none fits."""
+    cell = cell_of(hrda.scale, hrda.stride)
+    if hrda.detail is None:
+        if crop is None:
+            raise ValueError("model.hrda.detail is missing; give it, or source.crop, of which it is half")
+        height, width = (max(side // 2 // cell, 1) * cell for side in crop)
+        return height, width
+    if crop is not None and any(side > most for side, most in zip(hrda.detail, crop, strict=True)):
+        raise ValueError(f"model.hrda.detail {list(hrda.detail)} exceeds source.crop {list(crop)}; make it smaller")
+    return hrda.detail

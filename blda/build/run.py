@@ -1,0 +1,115 @@
+"""A run from start or resume to its closing table; what the training tools share."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import math
+from pathlib import Path
+
+from blda import atomic
+from blda.build.image_run import Build
+from blda.config import loading
+from blda.config.schema import Config
+from blda.engine import runtime, score_table
+from blda.engine.metrics import headline
+
+RESULT, CONFIG = "result.json", "config.yaml"
+MAY_CHANGE = ("compare", "data", "evaluation", "log", "method", "optimizer", "run", "training")
+"""Keys that may differ when a run is continued; all others would make it another experiment."""
+LEAVE_RESULT = ("compare", "data", "log", "method", "run")
+"""Keys that may differ when a finished run's result is taken as it is."""
+
+
+def train(build: type[Build], config: Config, resume: bool) -> str:
+    """Train every compared method and the run's own, each in its folder; returns the table of classes.
+
+    resume: continue the newest checkpoint of each method, start those that have none, and take the results of those
+    that are finished with this very config. Without it a folder that holds a run is a ValueError, so nothing is
+    written over; so is a continued run whose config differs in what defines the experiment.
+    """
+    folder = Path(config.run)
+    methods = tuple(dict.fromkeys((*config.compare, config.method)))
+    for method in methods:
+        _check_folder(folder / method, config, resume)
+    accelerator = runtime.start(config.training.precision)
+    parts = build(config, accelerator)
+    parts.prepare(methods)
+    columns = {}
+    for method in methods:
+        scores = _result(folder / method, config)
+        if scores is None:
+            scores = _train_one(parts, method, folder / method)
+        if not scores:  # stopped by a signal
+            break
+        columns[method] = scores
+    accelerator.end_training()
+    return _report(columns, parts)
+
+
+def _train_one(parts: Build, method: str, folder: Path) -> dict[str, float]:
+    trainer = parts.trainer(method, folder)
+    if any(folder.glob("step_*.pt")):
+        trainer.resume()
+    trainer.log.resume(trainer.step)
+    if parts.accelerator.is_main_process:
+        (folder / RESULT).unlink(missing_ok=True)
+        loading.save(dataclasses.replace(parts.config, method=method, compare=()), folder / CONFIG)
+    parts.accelerator.wait_for_everyone()
+    scores = trainer.fit()
+    trainer.log.close()
+    if scores and parts.accelerator.is_main_process:
+        atomic.write_numbers(folder / RESULT, scores, protocol=parts.protocols[0].name)
+    # The next method starts with a clean Accelerator and an empty device; patched forwards are reference cycles.
+    del trainer
+    parts.accelerator.free_memory()
+    gc.collect()
+    return scores
+
+
+def _check_folder(folder: Path, config: Config, resume: bool) -> None:
+    """ValueError unless the folder is free, or holds a run that this config continues."""
+    if not resume:
+        if any(folder.glob("step_*.pt")) or any((folder / name).exists() for name in (RESULT, "metrics.jsonl")):
+            raise ValueError(f"{folder} holds a run; continue it with --resume, or set run=ANOTHER_FOLDER")
+        return
+    changed = [key for key in _changed(folder, config) if key not in MAY_CHANGE]
+    if changed:
+        raise ValueError(
+            f"{folder} was trained with another {', '.join(changed)} (see its {CONFIG}); "
+            "resume with the same, or set run=ANOTHER_FOLDER"
+        )
+
+
+def _changed(folder: Path, config: Config) -> list[str]:
+    """Top keys in which the config differs from the one saved in the folder."""
+    path = folder / CONFIG
+    saved = loading.load(path, type(config)) if path.exists() else config
+    return [f.name for f in dataclasses.fields(config) if getattr(saved, f.name) != getattr(config, f.name)]
+
+
+def _result(folder: Path, config: Config) -> dict[str, float] | None:
+    """The scores of a method that is finished with this config."""
+    path = folder / RESULT
+    if not path.exists() or not set(_changed(folder, config)) <= set(LEAVE_RESULT):
+        return None
+    numbers = json.loads(path.read_text(encoding="utf-8"))
+    return {name: math.nan if value is None else value for name, value in numbers.items() if name != "protocol"}
+
+
+def _report(columns: dict[str, dict[str, float]], parts: Build) -> str:
+    if not columns or not parts.accelerator.is_main_process:
+        return ""
+    protocol = parts.protocols[0]
+    lines = [
+        f"protocol {protocol.name}, percent, last checkpoint of each run",
+        score_table.of_classes(columns, protocol.classes),
+    ]
+    for method, scores in columns.items():
+        judged = headline(scores)
+        best, step = scores[f"best_on_validation/{judged}"], scores["best_on_validation/step"]
+        lines.append(
+            f"{method}: best {protocol.name} {judged} on validation {best:.2f} at step {step:.0f}, not the result"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,52 @@
+"""Balanced scores of a trained network's logits (METHOD 2, post-hoc)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from blda.balance import logit_grid
+from blda.balance.alignment import Alignment
+
+PIXELS = 2**18
+"""Pixels corrected at a time, so that memory does not grow with the image."""
+
+
+@torch.no_grad()
+def scores(logits: Tensor, alignment: Alignment, tau: float) -> Tensor:
+    """Score of every class; the largest is the calibrated prediction (METHOD 2, post-hoc).
+
+        score_c = log softmax_l( z_l + tau * Delta_cl(z_l) )[c]
+
+    Candidate c corrects the whole logit vector with its own row. Scores of different candidates do not sum to one.
+
+    logits: (B, C, H, W) or (B, C), any float type. Returns float32 of the same shape; exactly log softmax for tau 0 and
+    for rows that were never estimated. An infinite logit is not corrected: what is ruled out stays so.
+    """
+    plain = logits.float().log_softmax(1)
+    if tau == 0:
+        return plain
+    vectors = logits.float().movedim(1, -1)
+    corrected = torch.cat([_candidates(part, alignment.lookup, tau) for part in vectors.flatten(0, -2).split(PIXELS)])
+    corrected = corrected.view(vectors.shape).movedim(-1, 1)
+    return torch.where(alignment.active.view(-1, *[1] * (logits.dim() - 2)), corrected, plain)
+
+
+def _candidates(logits: Tensor, lookup: Tensor, tau: float) -> Tensor:
+    """As `scores`, of logits (N, C), every row taken as estimated.
+
+    One channel at a time, for all candidates at once: their corrections of a logit lie side by side when the channel's
+    table is turned round, so C x C look-ups a pixel read C places.
+    """
+    place = logit_grid.position(logits)
+    left = place.long().clamp_max_(logit_grid.BINS - 2)
+    place.sub_(left)
+    own, total = torch.empty_like(logits), None
+    for channel in range(logits.shape[1]):
+        rows = lookup[:, channel].t().contiguous()
+        here, logit = left[:, channel], logits[:, channel, None]
+        aligned = rows[here].lerp_(rows[here + 1], place[:, channel, None])
+        aligned = torch.where(logit.isfinite(), torch.lerp(logit.expand_as(aligned), aligned, tau), logit)
+        own[:, channel] = aligned[:, channel]
+        total = aligned if total is None else torch.logaddexp(total, aligned)
+    return own.sub_(total)

@@ -1,0 +1,38 @@
+"""Config of an image classifier's run: what it adds to a segmentation run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from blda.config.schema import Config, Mask
+
+
+@dataclass(frozen=True)
+class Classification:
+    """scale: least and largest share of the image that a training window shows, null for windows of the crop's own
+    size. centre: (height, width) that evaluation cuts from the middle, null for all. mask: of the target's images,
+    null for none. memory: of the statistics, see blda/balance/pooled_statistics.py."""
+
+    scale: tuple[float, float] | None = None
+    centre: tuple[int, int] | None = None
+    mask: Mask | None = None
+    memory: float = 0.95
+
+
+@dataclass(frozen=True)
+class ClassifyConfig(Config):
+    """The key `classification` makes a run one of whole images; `blda.min_pixels` and `source.rare` count images."""
+
+    classification: Classification = Classification()
+
+    def __post_init__(self) -> None:
+        if self.blda.by_belief:
+            raise ValueError(
+                "blda.by_belief draws labels over the pixels of an image; a classifier has none, leave it out"
+            )
+        if self.source.photometric:
+            raise ValueError("source.photometric is of segmentation's baselines; a classifier has none, leave it out")
+        if self.model.hrda is not None:
+            raise ValueError("model.hrda: a classifier has one label an image, nothing to fuse by pixel; leave it out")
+        if self.feature_distance is not None:
+            raise ValueError("feature_distance is of the pixels of things; a classifier has none, leave it out")

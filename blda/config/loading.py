@@ -1,0 +1,177 @@
+"""Config files: YAML, its bases and overrides become a frozen dataclass, or an error that names the key."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from blda import atomic, text
+from blda.spelling import nearest
+
+T = TypeVar("T")
+SUFFIXES = (".yaml", ".yml", ".json")
+MORE = "+"
+"""At the end of a key: its text follows the one that the key has below."""
+
+
+def load(path: str | Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
+    """Read a YAML file and its `base` files, apply overrides, and check every key and type.
+
+    overrides: `key.sub=value`, or further files, whose names have no "=". Later values win: base files in order, the
+    file itself, the overrides in order. A kind with a method `resolved` gives what it is in the end. Raises ValueError
+    naming the key and the nearest known one, FileNotFoundError naming the file.
+    """
+    tree = _read(Path(path))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if equals:
+            # YAML allows no text but Unicode; a path may hold any bytes.
+            _assign(tree, key.split("."), _parse(value, override) if text.is_utf8(value) else value)
+        elif Path(override).is_file() and Path(override).suffix in SUFFIXES:
+            _merge(tree, _read(Path(override)))
+        else:
+            raise ValueError(
+                f"'{override}' is neither key=value nor a config file ({SUFFIXES[0]}); see the folder configs/"
+            )
+    config = _convert(tree, kind, str(path))
+    return config.resolved() if hasattr(config, "resolved") else config
+
+
+def save(config: Any, path: Path) -> None:
+    """Write the resolved config; `load` reads it back to an equal one."""
+    atomic.write(path, yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False))
+
+
+def has_key(path: Path, key: str) -> bool:
+    """Whether a config file or one of its bases sets this key at its top."""
+    return key in _read(path)
+
+
+def _parse(content: str, where: str) -> Any:
+    try:
+        return yaml.load(content, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 numbers: 6e-5 is a number, not a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no config at {path}; see the folder configs/")
+    tree = _parse(text.read_text(path), str(path)) or {}
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} must hold keys and values, not {type(tree).__name__}")
+    merged: dict[str, Any] = {}
+    bases = tree.pop("base", [])
+    for base in [bases] if isinstance(bases, str) else bases:
+        _merge(merged, _read(path.parent / base))
+    return _merge(merged, tree)
+
+
+def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in above.items():
+        name = key.removesuffix(MORE) if isinstance(key, str) else key
+        if name == key:
+            below[key] = _merged(below.get(key), value)
+        else:
+            # What it follows may come later: a variant names no run, but continues the name of any.
+            name = name if name in below else key
+            below[name] = f"{below.get(name, '')}{value}"
+    return below
+
+
+def _merged(old: Any, value: Any) -> Any:
+    both = isinstance(value, dict) and isinstance(old, dict)
+    # Another named part replaces the old one whole: its keywords mean nothing to the new constructor.
+    same = both and value.get("name", old.get("name")) == old.get("name")
+    return _merge(dict(old), value) if same else value
+
+
+def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        child = tree.get(key)
+        tree[key] = dict(child) if isinstance(child, dict) else {}
+        tree = tree[key]
+    # A part given whole, with its name, is meant whole; single keywords are set by a.b.keyword=value.
+    if isinstance(value, dict) and "name" in value:
+        tree[keys[-1]] = value
+    else:
+        _merge(tree, {keys[-1]: value})
+
+
+def _convert(value: Any, kind: Any, where: str) -> Any:
+    """Value of a YAML tree as `kind`, or a ValueError that says where it is not."""
+    origin = typing.get_origin(kind)
+    if kind is Any:
+        return tuple(value) if isinstance(value, list) else value
+    if origin in (typing.Union, types.UnionType):
+        options = typing.get_args(kind)
+        if value is None and type(None) in options:
+            return None
+        return _convert(value, next(o for o in options if o is not type(None)), where)
+    if dataclasses.is_dataclass(kind):
+        return _convert_dataclass(value, kind, where)
+    if origin is tuple:
+        return _convert_tuple(value, typing.get_args(kind), where)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} must be a mapping, not {value!r}")
+        return value
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{where} must be {kind.__name__}, not {value!r}")
+    return value
+
+
+def _convert_dataclass(value: Any, kind: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} must be a mapping, not {value!r}")
+    hints = typing.get_type_hints(kind)
+    for key in value:
+        if key not in hints:
+            raise ValueError(f"{where}: unknown key '{key}'; {nearest(key, list(hints))}")
+    required = {f.name for f in dataclasses.fields(kind) if _has_no_default(f)}
+    if missing := sorted(required - value.keys()):
+        raise ValueError(f"{where}: missing {', '.join(missing)}")
+    return kind(**{key: _convert(item, hints[key], f"{where}: {key}") for key, item in value.items()})
+
+
+def _has_no_default(item: dataclasses.Field) -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+
+
+def _convert_tuple(value: Any, items: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{where} must be a list, not {value!r}")
+    if len(items) == 2 and items[1] is Ellipsis:
+        return tuple(_convert(item, items[0], where) for item in value)
+    if len(value) != len(items):
+        raise ValueError(f"{where} must have {len(items)} values, not {list(value)}")
+    return tuple(_convert(item, kind, where) for item, kind in zip(value, items, strict=True))
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists and paths as texts, for YAML."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,144 @@
+"""What the header of an image file says, looked at before its pixels are decoded."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+LARGEST = 2**28
+"""Pixels of an image or label at most, 16384 x 16384: of a small file, a header can ask for all memory there is."""
+
+_ORIENTATION = 0x112
+_STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
+_LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "JPEG2000": "JPEG 2000", "AVIF": "AVIF", "HEIF": "HEIF"}
+CUT_OFF = "the file is empty or cut off"
+
+
+@dataclass(frozen=True)
+class Header:
+    """kind: Pillow's name of the format. size: (height, width) as stored. orientation: EXIF's, 1 for upright.
+
+    lossy: name of a compression that changes pixels, None without. size (0, 0): unknown, a format of OpenCV alone.
+    """
+
+    kind: str
+    size: tuple[int, int]
+    orientation: int = 1
+    lossy: str | None = None
+
+
+def read_header(data: np.ndarray) -> Header:
+    """The header of a whole file's bytes (N,) uint8.
+
+    ValueError when the file is empty or ends before the image does, or the image has more than `LARGEST` pixels.
+    Other data behind the image's end are allowed, as every decoder does.
+    """
+    view = memoryview(data)
+    if view[:2] == b"\xff\xd8":
+        header = _jpeg(view)
+    elif view[:8] == b"\x89PNG\r\n\x1a\n":
+        header = _png(view)
+    elif len(view) == 0:
+        raise ValueError(CUT_OFF)
+    else:
+        header = _other(view)
+    height, width = header.size
+    if height * width > LARGEST:
+        raise ValueError(f"it has {height} x {width} pixels, more than {LARGEST}; cut it into tiles")
+    return header
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels (H, W, ...) as a viewer shows them, whatever the camera's position (EXIF 2.3, tag 0x112)."""
+    if orientation == 1:
+        return pixels
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    rows, columns = slice(None), slice(None)
+    if orientation in (3, 4, 7, 8):
+        rows = slice(None, None, -1)
+    if orientation in (2, 3, 6, 7):
+        columns = slice(None, None, -1)
+    return np.ascontiguousarray(pixels[rows, columns])
+
+
+def _jpeg(view: memoryview) -> Header:
+    size, orientation, at = (0, 0), 1, 2
+    while at + 4 <= len(view):
+        if view[at] != 0xFF or view[at + 1] == 0xFF:  # fill bytes, or bytes that decoders skip
+            at += 1
+            continue
+        marker = view[at + 1]
+        if marker in _WITHOUT_LENGTH:
+            at += 2
+            continue
+        if marker == 0xD9:
+            break
+        body = view[at + 4 : at + 2 + int.from_bytes(view[at + 2 : at + 4], "big")]
+        if marker in _STARTS_OF_FRAME:
+            size = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
+        elif marker == 0xE1 and body[:6] == b"Exif\0\0" and orientation == 1:
+            orientation = _exif_orientation(body[6:])
+        elif marker == 0xDA:
+            _require_end(view, at)
+            return Header("JPEG", size, orientation, "JPEG")
+        at += 2 + max(int.from_bytes(view[at + 2 : at + 4], "big"), 2)
+    raise ValueError(CUT_OFF)
+
+
+def _require_end(view: memoryview, scan: int) -> None:
+    """In coded pixels FF is followed by 00 or a restart, so the first FF D9 behind the scan's start ends the image."""
+    if view[-2:] != b"\xff\xd9" and bytes(view[scan:]).find(b"\xff\xd9") < 0:
+        raise ValueError(CUT_OFF)
+
+
+def _png(view: memoryview) -> Header:
+    size, orientation, at = (0, 0), 1, 8
+    while at + 12 <= len(view):
+        length, kind = int.from_bytes(view[at : at + 4], "big"), view[at + 4 : at + 8]
+        body = view[at + 8 : at + 8 + length]
+        if kind == b"IHDR":
+            size = int.from_bytes(body[4:8], "big"), int.from_bytes(body[:4], "big")
+        elif kind == b"eXIf":
+            orientation = _exif_orientation(body)
+        elif kind == b"IEND":
+            return Header("PNG", size, orientation)
+        at += 12 + length
+    raise ValueError(CUT_OFF)
+
+
+def _exif_orientation(tiff: memoryview) -> int:
+    """Orientation in the first directory of EXIF data, which are laid out as a TIFF file; 1 where it says nothing."""
+    order = "little" if tiff[:2] == b"II" else "big"
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(tiff[at : at + size], order)
+
+    start = number(4, 4)
+    for entry in range(start + 2, start + 2 + 12 * min(number(start, 2), 512), 12):
+        if number(entry, 2) == _ORIENTATION:
+            result = number(entry + 8, 2)
+            return result if 1 <= result <= 8 else 1
+    return 1
+
+
+def _other(view: memoryview) -> Header:
+    """By Pillow, which reads no pixels until it is asked."""
+    try:
+        with Image.open(io.BytesIO(view)) as image:
+            kind, (width, height), mode = image.format or "", image.size, image.mode
+            orientation = image.getexif().get(_ORIENTATION, 1)
+            lossy = _LOSSY.get(kind) or ("JPEG" if "jpeg" in str(image.info.get("compression")) else None)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{error}; cut it into tiles") from error
+    except Exception:  # not Pillow's, or damaged: the decoder says what is wrong with it
+        return Header("", (0, 0))
+    if mode == "F":
+        raise ValueError("it holds floating-point numbers of unknown range; save it with 8 bits a channel")
+    if kind == "WEBP" and b"VP8L" not in bytes(view[:4096]):
+        lossy = "WebP"
+    return Header(kind, (height, width), orientation if orientation in range(1, 9) else 1, lossy)

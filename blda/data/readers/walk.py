@@ -1,0 +1,143 @@
+"""The one walk over folders: for images, labels, videos, frames to predict and saved logits."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from blda.data.readers.remarks import remark
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".jp2")
+"""Of images in common formats."""
+_NO_DATA = {
+    "system volume information",
+    *[
+        "@eadir",
+        "@recycle",
+        "#recycle",
+        "#snapshot",
+        "__macosx",
+        "$recycle.bin",
+        "lost+found",
+        "thumbs",
+        "thumbnails",
+        "__pycache__",
+    ],
+}
+"""Folders, in small letters, that storage devices, systems and viewers add to everyone's data."""
+
+
+def is_left_out(name: str) -> bool:
+    """Whether a file or folder of this name is never data: hidden, a thumbnail folder, a waste bin."""
+    return name.startswith(".") or name.casefold() in _NO_DATA
+
+
+def files_below(folder: str | os.PathLike[str], fix: str, deep: bool = True) -> list[str]:
+    """All files below a folder: relative, forward slashes, in no order.
+
+    Hidden files and what `is_left_out` names stay out. Links are followed, but each folder is listed once, under its
+    own name before those of links. deep: subfolders too. Raises ValueError naming a subfolder that cannot be listed,
+    FileNotFoundError for a broken link to a folder, both with the fix.
+    """
+    result: list[str] = []
+    seen: dict[tuple[int, int], str] = {_identity(os.fspath(folder)): os.fspath(folder)}
+    real, links = [""], []
+    while real or links:
+        prefix, linked = (real.pop(), False) if real else (links.pop(0), True)
+        path = os.path.join(folder, prefix[:-1]) if prefix else os.fspath(folder)
+        if prefix and not _is_new(path, linked, seen):
+            continue
+        for entry in _listed(path):
+            if is_left_out(entry.name):
+                continue
+            if entry.is_dir():
+                (links if entry.is_symlink() else real).append(f"{prefix}{entry.name}/") if deep else None
+            elif "." not in entry.name and entry.is_symlink() and not os.path.exists(entry.path):
+                # Left out, the frames of a folder that is gone would be, silently.
+                raise FileNotFoundError(
+                    f"no folder {entry.path} (a link to {os.readlink(entry.path)}, which is not there); {fix}"
+                )
+            else:
+                result.append(prefix + entry.name)
+    return result
+
+
+def ends_in(name: str, suffix: str) -> bool:
+    """Whether a file name ends in a suffix; after its last dot, small and capital letters are the same."""
+    stem, dot, kind = suffix.rpartition(".")
+    ending = name[len(name) - len(suffix) :]
+    return ending[: len(stem)] == stem and ending[len(stem) :].lower() == f"{dot}{kind}".lower()
+
+
+def with_suffixes(files: Iterable[str], suffixes: Collection[str]) -> list[str]:
+    """The files that end in one of the suffixes."""
+    return [file for file in files if any(ends_in(file, suffix) for suffix in suffixes)]
+
+
+def matches(file: str, pattern: str) -> bool:
+    """Whether a relative path is one of a pattern such as 'day/*.mp4' or '**/*.mp4'; ** stands for any folders."""
+    return _parts_match(file.split("/"), pattern.split("/"))
+
+
+def _parts_match(parts: list[str], patterns: list[str]) -> bool:
+    if not patterns:
+        return not parts
+    if patterns[0] == "**":
+        return any(_parts_match(parts[skip:], patterns[1:]) for skip in range(len(parts) + 1))
+    if not parts:
+        return False
+    one, other = (_small_suffix(text) if len(parts) == 1 else text for text in (parts[0], patterns[0]))
+    return fnmatchcase(one, other) and _parts_match(parts[1:], patterns[1:])
+
+
+def _small_suffix(name: str) -> str:
+    stem, dot, kind = name.rpartition(".")
+    return f"{stem}{dot}{kind.lower()}"
+
+
+def other_images(files: Iterable[str], suffix: str) -> Counter[str]:
+    """Suffix -> images that end in another than the wanted one and have no twin that ends in it."""
+    taken, others = set(), []
+    for file in files:
+        stem, dot, kind = file.rpartition(".")
+        if ends_in(file, suffix):
+            taken.add(file[: -len(suffix)])
+        elif (
+            f"{dot}{kind}".lower() in IMAGE_SUFFIXES and f"{dot}{kind}".lower() != PurePosixPath(suffix).suffix.lower()
+        ):
+            others.append((stem, f"{dot}{kind}"))
+    return Counter(kind for stem, kind in others if stem not in taken)
+
+
+def as_stored(path: Path) -> Path:
+    """The path, or that of the file beside it whose suffix differs in small and capital letters alone."""
+    if path.is_file() or not path.suffix:
+        return path
+    kinds = (path.suffix.lower(), path.suffix.upper(), path.suffix.capitalize())
+    return next((result for kind in kinds if (result := path.with_suffix(kind)).is_file()), path)
+
+
+def _is_new(path: str, linked: bool, seen: dict[tuple[int, int], str]) -> bool:
+    identity = _identity(path)
+    first = seen.setdefault(identity, path)
+    if first == path:
+        return True
+    if linked:
+        remark(f"folder {path} is a link to {first}, whose files count once")
+    return False
+
+
+def _identity(path: str) -> tuple[int, int]:
+    state = os.stat(path)
+    return state.st_dev, state.st_ino
+
+
+def _listed(path: str) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return iter(list(entries))
+    except OSError as error:
+        raise ValueError(f"cannot list {path} ({error.strerror}); check the disk and the permissions") from error

@@ -1,0 +1,118 @@
+"""Plain ViTs, such as DINOv2 and DINOv3, with a simple feature pyramid (ViTDet, Li et al., ECCV 2022, section 3)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from timm.layers import LayerNorm2d
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blda.models.encoders.timm_encoder import create
+from blda.models.weights.reading import check_and_load, read_weights
+
+LEVELS = 4
+
+
+class SimplePyramid(nn.Module):
+    """Four levels from a ViT's maps, each (B, inputs, h, w): 4, 2, 1 and 1/2 times their size, of `width` channels.
+
+    Without lateral or top-down connections. One map serves all levels; four maps serve one each, fine to coarse.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        half, quarter = inputs // 2, inputs // 4
+        self.levels = nn.ModuleList(
+            (
+                nn.Sequential(
+                    nn.ConvTranspose2d(inputs, half, 2, 2),
+                    LayerNorm2d(half),
+                    nn.GELU(),
+                    nn.ConvTranspose2d(half, quarter, 2, 2),
+                    *_projection(quarter, width),
+                ),
+                nn.Sequential(nn.ConvTranspose2d(inputs, half, 2, 2), *_projection(half, width)),
+                nn.Sequential(*_projection(inputs, width)),
+                nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), *_projection(inputs, width)),
+            )
+        )
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        each = maps if len(maps) > 1 else LEVELS * list(maps)
+        return [level(x) for level, x in zip(self.levels, each, strict=True)]
+
+
+def _projection(inputs: int, width: int) -> tuple[nn.Module, ...]:
+    return (
+        nn.Conv2d(inputs, width, 1, bias=False),
+        LayerNorm2d(width),
+        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        LayerNorm2d(width),
+    )
+
+
+class ViTPyramid(nn.Module):
+    """A plain ViT of timm and a `SimplePyramid` on its normalised tokens.
+
+    model: its name in timm, for example 'vit_small_patch14_dinov2.lvd142m' or 'vit_small_patch16_dinov3.lvd1689m'.
+    width: channels of every level. blocks: numbers of the four blocks, from 0, that feed the levels, fine to coarse,
+    the last block among them; None feeds all from the last. pretrained: download timm's weights. weights: instead of
+    that, a path or 'package:NAME' (see weights.locate), in timm's or Meta's names.
+
+    image (B, 3, H, W), normalised -> list of (B, width, h_i, w_i). Any H and W: an image that is no whole number of
+    patches is resized up to the next, so features stay aligned with it; positions follow the number of patches. Levels
+    are 4, 2, 1 and 1/2 times the grid of patches: of patches of 16 pixels, strides 4, 8, 16 and 32.
+
+    Raises ValueError for another kind of network or its weights, FileNotFoundError for absent weights.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        width: int = 256,
+        blocks: Sequence[int] | None = None,
+        pretrained: bool = False,
+        weights: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = create(
+            model, pretrained and weights is None, "is no plain ViT", num_classes=0, dynamic_img_size=True
+        )
+        strides = {level["reduction"] for level in getattr(self.net, "feature_info", ())}
+        if len(strides) != 1 or not hasattr(self.net, "forward_intermediates"):
+            raise ValueError(f"timm's '{model}' is no plain ViT; use model.encoder={{name: timm, model: {model}}}")
+        depth = len(self.net.blocks)
+        self.blocks = list(blocks or (depth - 1,))
+        if blocks is not None and not _feeds(self.blocks, depth):
+            raise ValueError(
+                f"model.encoder.blocks is {self.blocks}; '{model}' needs {LEVELS} ascending numbers that end with its "
+                f"last block, {depth - 1}"
+            )
+        self.patch = strides.pop()
+        self.channels = (width,) * LEVELS
+        self.pyramid = SimplePyramid(self.net.embed_dim, width)
+        self.mean, self.std = (tuple(self.net.pretrained_cfg[key]) for key in ("mean", "std"))
+        if weights is not None:
+            check_and_load(self.net, _timm_names(read_weights(weights), self.net), weights, network=model)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        size = [-(-side // self.patch) * self.patch for side in image.shape[-2:]]
+        if size != list(image.shape[-2:]):
+            image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
+        maps = self.net.forward_intermediates(image, indices=self.blocks, norm=True, intermediates_only=True)
+        return self.pyramid(maps)
+
+
+def _feeds(blocks: list[int], depth: int) -> bool:
+    return len(blocks) == LEVELS and blocks == sorted(set(blocks)) and blocks[0] >= 0 and blocks[-1] == depth - 1
+
+
+def _timm_names(state: Mapping[str, Tensor], net: nn.Module) -> Mapping[str, Tensor]:
+    """Names of whoever published the weights -> timm's, by timm's own conversion."""
+    try:
+        return sys.modules[type(net).__module__].checkpoint_filter_fn(dict(state), net)
+    except Exception:  # of a file that is none of the networks it knows; the comparison of names says so better
+        return state

@@ -1,0 +1,4 @@
+"""Heads: feature maps of an encoder to logits (B, C, h, w).
+
+It may import the layers of `models`.
+"""

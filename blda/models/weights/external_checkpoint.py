@@ -1,0 +1,121 @@
+"""Published checkpoints of whole networks: DAFormer, HRDA, MIC, BLDA and SegFormer, in other libraries' names.
+
+mmsegmentation 0.x names a network `backbone.` and `decode_head.`; training by self-training wraps it as `model.`, the
+student, beside `ema_model.`, the teacher, and `imnet_model.`, which only measures feature distances.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from blda.models.weights.parameter_names import own_names
+from blda.models.weights.reading import load_exactly, locate, named_tensors, read_file
+
+NETWORKS = ("model", "ema_model", "imnet_model")
+
+ENCODER = r"^(backbone|segformer\.encoder)\."
+HEAD_RULES = (
+    (r"^decode_head\.scale_attention\.", "attention."),  # HRDA
+    (r"^decode_head\.head\.", "head."),
+    (r"^decode_head\.", "head."),
+    (r"\.(?:embed_layers|linear_c)\.(\d)\.proj\.", r".embed.\1."),
+    (r"\.fuse_layer\.aspp_modules\.", ".fuse.branches."),
+    (r"\.aspp_modules\.(\d)\.conv\.", r".classifiers.\1."),  # DeepLab-v2
+    (r"\.(?:fuse_layer|linear_fuse)\.", ".fuse."),
+    (r"\.fuse\.weight$", ".fuse.0.weight"),  # transformers
+    (r"\.batch_norm\.", ".fuse.1."),
+    (r"\.depthwise_conv\.", ".0."),
+    (r"\.pointwise_conv\.", ".1."),
+    (r"\.conv\.", ".0."),
+    (r"\.bn\.", ".1."),
+    (r"\.(?:conv_seg|linear_pred)\.", ".classifier."),
+)
+
+
+@dataclass(frozen=True)
+class ExternalCheckpoint:
+    """A file's networks.
+
+    tensors: by name, as stored. classes: their names as far as the file tells. step: of training, likewise.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    classes: tuple[str, ...] | None
+    step: int | None
+
+    @classmethod
+    def read(cls, weights: str | Path) -> ExternalCheckpoint:
+        """Raises FileNotFoundError, or ValueError naming the file for anything that is no checkpoint."""
+        path = locate(weights)
+        content = read_file(path)
+        tensors = {key.removeprefix("module."): tensor for key, tensor in named_tensors(content, path).items()}
+        meta = content.get("meta")
+        meta = meta if isinstance(meta, Mapping) else {}
+        names, step = meta.get("CLASSES"), meta.get("iter")
+        # Cityscapes says 'traffic light' where the runs here say 'light'.
+        classes = tuple(str(name).removeprefix("traffic ") for name in names) if names else None
+        return cls(path, tensors, classes, None if step is None else int(step))
+
+    def network(self, which: str = "model") -> dict[str, Tensor]:
+        """The tensors of one of NETWORKS; a file that was saved without a teacher is its own 'model'."""
+        held = [name for name in NETWORKS if any(key.startswith(f"{name}.") for key in self.tensors)] or ["model"]
+        if which not in held:
+            raise ValueError(f"'{self.path}' holds no '{which}'; take {' or '.join(held)} with --network")
+        chosen = {k.removeprefix(f"{which}."): t for k, t in self.tensors.items() if k.startswith(f"{which}.")}
+        others = tuple(f"{name}." for name in NETWORKS)
+        strangers = {k: t for k, t in self.tensors.items() if not k.startswith(others)}
+        return {**chosen, **strangers}
+
+    def fill(self, network: nn.Module, which: str, classes: tuple[str, ...], without: tuple[str, ...] = ()) -> None:
+        """Load one of the file's networks into a `Segmenter` for these classes; its normalisation stays.
+
+        without: beginnings of stored names to leave out. Raises ValueError for other classes, and one that lists every
+        missing and unexpected name and every shape that differs.
+        """
+        self._compare(classes)
+        stored = {k: t for k, t in self.network(which).items() if not (without and k.startswith(without))}
+        state = segmenter_names(stored)
+        count = len(state.get("head.classifier.weight", state.get("head.classifiers.0.weight", classes)))
+        if count != len(classes):
+            raise ValueError(
+                f"'{self.path}' tells {count} classes apart, the config {len(classes)}; set classes to the file's, in "
+                "their order"
+            )
+        own = network.state_dict()
+        load_exactly(network, {"mean": own["mean"], "std": own["std"], **state}, self.path)
+
+    def _compare(self, classes: tuple[str, ...]) -> None:
+        if self.classes is not None and self.classes != classes:
+            raise ValueError(f"'{self.path}' was trained for other classes; set classes=[{', '.join(self.classes)}]")
+
+
+def segmenter_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """mmsegmentation's, the SegFormer authors' and transformers' names of a whole network -> those of `Segmenter`."""
+    encoder = {re.sub(ENCODER, "", key): tensor for key, tensor in state.items() if re.match(ENCODER, key)}
+    renamed = {f"encoder.{key}": tensor for key, tensor in own_names(encoder).items()}
+    authors = "decode_head.linear_c1.proj.weight" in state
+    coarse_first = authors or "decode_head.linear_fuse.weight" in state
+    for key, tensor in state.items():
+        if re.match(ENCODER, key) or _unused(key, state):
+            continue
+        name = re.sub(r"\.linear_c(\d)\.", lambda found: f".linear_c.{int(found[1]) - 1}.", key) if authors else key
+        for pattern, replacement in HEAD_RULES:
+            name = re.sub(pattern, replacement, name)
+        if ".embed." in name and tensor.ndim == 2:
+            tensor = tensor[..., None, None]  # a linear layer on every pixel
+        if coarse_first and name == "head.fuse.0.weight":
+            tensor = torch.cat(tensor.chunk(4, dim=1)[::-1], dim=1)
+        renamed[name] = tensor
+    return renamed
+
+
+def _unused(key: str, state: Mapping[str, Tensor]) -> bool:
+    """mmsegmentation gives its SegFormer head a second classifier, which computes nothing."""
+    return key.startswith("decode_head.conv_seg.") and "decode_head.linear_pred.weight" in state

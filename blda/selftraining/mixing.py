@@ -1,0 +1,90 @@
+"""Mixed images of two domains: ClassMix pastes half of a source image's classes; whole images are not mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.nn import functional as F
+
+from blda.data import seeding
+from blda.data.batches import Mixed, PseudoLabels
+from blda.data.sample import IGNORE, Sample
+
+
+def chosen_classes(label: Tensor, num_classes: int, draw: tuple[int, ...], seed: int) -> Tensor:
+    """Half of the classes present in each label map, rounded up: (B, classes) bool.
+
+    label: (B, H, W). The choice for row b is a function of (seed, draw[b]) and of the classes present.
+    """
+    one_each = torch.where(label == IGNORE, num_classes, label).flatten(1)
+    present = torch.zeros(len(label), num_classes + 1, dtype=torch.bool, device=label.device)
+    present = present.scatter_(1, one_each, True)[:, :num_classes]
+    score = seeding.uniform(seed, "classmix", draw, num_classes).to(label.device, non_blocking=True)
+    rank = torch.where(present, score, 2.0).argsort(1).argsort(1)
+    return present & (rank < (present.sum(1, keepdim=True) + 1) // 2)
+
+
+def chosen_classes_of_batch(label: Tensor, num_classes: int, draw: tuple[int, ...], seed: int) -> Tensor:
+    """Half of the labels that the whole batch shows, IGNORE among them, rounded up: (B, classes + 1) bool.
+
+    The published choice (lhoyer/MIC: dacs_transforms.py): each image has its own half of the same set, so it may lack
+    some of its half, and ignored pixels are pasted where the last column, IGNORE, is chosen. Several processes join
+    their batches. label: (B, H, W). Row b is a function of (seed, draw[b]) and of the labels present.
+    """
+    present = torch.zeros(num_classes + 1, dtype=torch.int32, device=label.device)
+    present = present.scatter_(0, torch.where(label == IGNORE, num_classes, label).flatten(), 1)
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(present, dist.ReduceOp.MAX)
+    score = seeding.uniform(seed, "classmix", draw, num_classes + 1).to(label.device, non_blocking=True)
+    rank = torch.where(present > 0, score, 2.0).argsort(1).argsort(1)
+    return (present > 0) & (rank < (present.sum() + 1) // 2)
+
+
+Choice = Callable[[Tensor, int, tuple[int, ...], int], Tensor]
+"""(label, classes, draws, seed) -> labels to paste, (B, classes) bool, or (B, classes + 1) with IGNORE in the end."""
+
+
+def mix(
+    source: Sample,
+    target: Sample,
+    pseudo: PseudoLabels,
+    num_classes: int,
+    seed: int,
+    choose: Choice = chosen_classes,
+) -> Mixed:
+    """Paste the chosen classes of each source image onto the target image of the same row (METHOD 6).
+
+    The choice is a function of (seed, the target's draw). Source pixels weigh 1.
+    """
+    chosen = choose(source.label, num_classes, target.draw, seed)
+    lookup = F.pad(chosen, (0, num_classes + 1 - chosen.shape[1]))
+    index = torch.where(source.label == IGNORE, num_classes, source.label)
+    from_source = lookup.gather(1, index.flatten(1)).view_as(index)
+    return Mixed(
+        torch.where(from_source[:, None], source.image, target.image),
+        torch.where(from_source, source.label, pseudo.label),
+        torch.where(from_source, 1.0, pseudo.weight),
+        from_source,
+    )
+
+
+class ClassMix:
+    """`mix` for a number of classes and a seed. choose: which classes are pasted."""
+
+    def __init__(self, num_classes: int, seed: int, choose: Choice = chosen_classes) -> None:
+        self.num_classes, self.seed, self.choose = num_classes, seed, choose
+
+    def __call__(self, source: Sample, target: Sample, pseudo: PseudoLabels) -> Mixed:
+        """Samples and pseudo-labels of the same batch -> mixed images."""
+        return mix(source, target, pseudo, self.num_classes, self.seed, self.choose)
+
+
+class WholeImages:
+    """The target images as they are, for classifiers: nothing of one image can be pasted into another."""
+
+    def __call__(self, source: Sample, target: Sample, pseudo: PseudoLabels) -> Mixed:
+        """Samples and pseudo-labels (B,) of the same batch -> the target's images with these labels."""
+        return Mixed(target.image, pseudo.label, pseudo.weight, torch.zeros_like(pseudo.label, dtype=torch.bool))

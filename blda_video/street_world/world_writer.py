@@ -1,0 +1,188 @@
+"""Street worlds on disk, in the layouts of data sets, made once and whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+from tqdm import tqdm
+
+from blda.config.components import construct
+from blda_video.config import WorldSpec
+from blda_video.street_world.layouts.layout import Layout, Place
+from blda_video.street_world.layouts.layout_names import LAYOUTS
+from blda_video.street_world.simulator.domains import LOOKS
+from blda_video.street_world.simulator.world import World
+
+FORMAT = 1
+"""Raised whenever the same specification starts to give other files."""
+
+
+def layout_of(spec: WorldSpec) -> Layout:
+    """Make the layout that a world is written in, with its options; ValueError for an unknown name or option."""
+    if spec.layout not in LAYOUTS:
+        raise ValueError(f"no layout '{spec.layout}' for a street world; choose one of {', '.join(LAYOUTS)}")
+    return construct("options", {"name": spec.layout, **spec.options}, LAYOUTS)
+
+
+def label_frames(spec: WorldSpec) -> tuple[int, ...]:
+    """Frame numbers that get a label file: those of the specification, else those that the layout labels."""
+    return layout_of(spec).labelled(spec.frames) if spec.labelled is None else tuple(sorted(set(spec.labelled)))
+
+
+def check(spec: WorldSpec) -> None:
+    """Raise ValueError for a world that cannot be made in its layout."""
+    layout = layout_of(spec)
+    if spec.look not in LOOKS:
+        raise ValueError(f"no look '{spec.look}' in the street world; choose one of {', '.join(LOOKS)}")
+    most, frames = layout.usual.most, layout.usual.most_frames
+    if spec.sequences > most or spec.frames > frames:
+        raise ValueError(
+            f"sequences {spec.sequences}, frames {spec.frames} of a street world; use "
+            f"1 .. {most} sequences of 1 .. {frames} frames in the layout {spec.layout}"
+        )
+    if spec.flow and not layout.name(Place(spec.split, 0, 0, spec.frames)).startswith(f"{spec.split}/"):
+        raise ValueError(f"exact flow is not stored beside the layout {spec.layout}; use viper or cityscapes_seq")
+    if not set(label_frames(spec)) <= set(range(spec.frames)):
+        raise ValueError(f"labelled {spec.labelled} of {spec.frames} frames; choose from 0 .. {spec.frames - 1}")
+
+
+def settings(spec: WorldSpec) -> dict[str, Any]:
+    """Return the content of the manifest."""
+    values = asdict(spec)
+    del values["root"]
+    if not spec.options:
+        del values["options"]
+    return {"format": FORMAT, **values, "size": list(spec.size), "labelled": list(label_frames(spec))}
+
+
+def ensure(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
+    """Make the world unless it is there already.
+
+    Raises ValueError in one line when other settings made what is there, or when it is not a finished world.
+    """
+    check(spec)
+    if not spec.manifest.is_file():
+        make(spec, progress, workers)
+        return
+    try:
+        made = json.loads(spec.manifest.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"corrupt manifest {spec.manifest} ({error}); delete {spec.root} and make it again") from error
+    asked = settings(spec)
+    changed = [key for key in asked if not isinstance(made, dict) or made.get(key) != asked[key]]
+    if changed:
+        result = made if isinstance(made, dict) else {}
+        list_of = ", ".join(f"{key}: {_text(result.get(key))}, asked {_text(asked[key])}" for key in changed)
+        raise ValueError(f"{spec.manifest} was made with other settings ({list_of}); delete it or choose another root")
+
+
+def make(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
+    """Write the world of `spec` with `workers` processes; a broken-off run leaves nothing below the root.
+
+    Raises ValueError when something is already where the split belongs.
+    """
+    check(spec)
+    for piece in _pieces(spec):
+        if (spec.root / piece).exists() or spec.manifest.exists():
+            raise ValueError(
+                f"{spec.root / piece} exists already and is no finished street world; choose another root or split"
+            )
+    _check_store(spec)
+    spec.root.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{spec.root.name}-", dir=spec.root.parent))
+    try:
+        write(spec, temporary, progress, workers)
+        _publish(spec, temporary)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write(spec: WorldSpec, root: Path, progress: bool = False, workers: int = 1) -> None:
+    """Write the files of `spec` below `root`, over what is there: no manifest, and in pieces if it is stopped."""
+    jobs = [(spec, index, root) for index in range(spec.sequences)]
+    for _ in tqdm(_run(jobs, workers), f"{spec.look} world", spec.sequences, disable=not progress, unit="seq"):
+        pass
+    for path, text in layout_of(spec).lists(spec.split, spec.sequences, spec.frames).items():
+        (root / path).write_text(text, encoding="utf-8")
+
+
+def _run(jobs: list[tuple], workers: int) -> Iterator[None]:
+    if workers <= 1:
+        yield from (_sequence(job) for job in jobs)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
+        yield from pool.map(_sequence, jobs)
+
+
+def _sequence(job: tuple[WorldSpec, int, Path]) -> None:
+    spec, index, root = job
+    layout = layout_of(spec)
+    world = World(spec.look, sequence_seed(spec, index), spec.size, spec.frames)
+    layout.write(root, spec.split, index, world, label_frames(spec))
+    if spec.flow:
+        names = [layout.name(Place(spec.split, index, t, spec.frames)) for t in range(spec.frames)]
+        _flows(world, names, root / "flow")
+
+
+def _flows(world: World, names: list[str], root: Path) -> None:
+    import torch
+
+    from blda_video.flow.flow_store import FlowStore
+
+    store = FlowStore(root, "exact")
+    store.note((-1, 1))
+    for t in range(len(names) - 1):
+        store.write(names[t], names[t + 1], torch.from_numpy(world.flow(t, 1)[0])[None])
+        store.write(names[t + 1], names[t], torch.from_numpy(world.flow(t + 1, -1)[0])[None])
+
+
+def sequence_seed(spec: WorldSpec, index: int) -> int:
+    """Seed of a sequence's World: differs over indices, seeds and splits, and is consecutive over indices."""
+    return zlib.crc32(f"{spec.split}/{spec.seed}".encode()) * 1000 + index
+
+
+def _pieces(spec: WorldSpec) -> list[Path]:
+    layout = layout_of(spec)
+    lists = layout.lists(spec.split, spec.sequences, spec.frames)
+    flow = [f"flow/{spec.split}"] if spec.flow else []
+    pieces = [*layout.pieces(spec.split), *flow]
+    return [Path(piece) for piece in (*pieces, *(path for path in lists if path.split("/")[0] not in pieces))]
+
+
+def _check_store(spec: WorldSpec) -> None:
+    """The splits below one root share one flow store, which holds one size."""
+    path = spec.root / "flow" / "manifest.json"
+    if spec.flow and path.is_file() and json.loads(path.read_text())["size"] != list(spec.size):
+        raise ValueError(f"flow store {path} has another size than {_text(list(spec.size))}; choose another root")
+
+
+def _publish(spec: WorldSpec, temporary: Path) -> None:
+    """Move the finished pieces to their places, the manifest last."""
+    manifest = temporary / spec.manifest.name
+    manifest.write_text(json.dumps(settings(spec), indent=1) + "\n", encoding="utf-8")
+    for piece in _pieces(spec):
+        if not (temporary / piece).exists():  # a flow store of single frames, labels that the owners withhold
+            continue
+        (spec.root / piece).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(temporary / piece, spec.root / piece)
+    store = temporary / "flow" / "manifest.json"
+    if store.is_file():
+        os.replace(store, spec.root / "flow" / "manifest.json")
+    os.replace(manifest, spec.manifest)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return "x".join(map(str, value)) if len(value) < 3 else ",".join(map(str, value))
+    return str(value)

@@ -1,0 +1,73 @@
+"""The Triton kernels compile for every GPU in use, without one, and stay small enough to keep it busy."""
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+if find_spec("triton") is None:
+    pytest.skip("triton is not installed", allow_module_level=True)
+
+import ahead_of_time
+
+from blda.balance.gaussian_mixture import Mixture
+from blda.balance.kernels import cuda, cuda_mixtures
+from blda.balance.logit_grid import BINS
+
+CAPABILITIES = [75, 80, 86, 89, 90, 100, 120]
+
+MOST_REGISTERS = {"_count": 64, "_loss": 96, "_fit": 128, "_tabulate": 64, "_align": 64}
+"""Of a thread: at 96, 640 threads share a multiprocessor, enough to wait for gathers side by side."""
+
+
+def _pixels(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """The launches of a step that go over pixels, by tensors that need not hold anything."""
+    logits, (batch, classes, pixels) = torch.zeros(shape, dtype=dtype), shape
+    row, units, weight = (torch.zeros(batch, pixels, dtype=kind) for kind in (torch.int64, torch.int64, torch.float32))
+    table, active = torch.empty(2 * classes, classes, BINS), torch.zeros(2 * classes, dtype=torch.bool)
+    cuda.count(logits, row, units)
+    cuda.loss_and_gradient(logits, row, weight, table, active, 0.1)
+
+
+def _cells(classes: int, components: int) -> None:
+    """The launches of a step that go over cells."""
+    cells, anchors = (
+        Mixture(*(torch.ones(*shape, components) for _ in range(3))) for shape in ((classes, classes), (2,))
+    )
+    cuda_mixtures.fit(cells, torch.empty(classes, classes, BINS, dtype=torch.float64), 3)
+    table = torch.zeros(classes, classes, BINS)
+    cuda_mixtures.align(cells, anchors, 0.01, table, torch.zeros(classes, dtype=torch.bool))
+
+
+def _check(launches: list[ahead_of_time.Launch], capability: int) -> None:
+    if not ahead_of_time.knows(capability):
+        pytest.skip(f"the assembler of this triton does not know sm_{capability}")
+    for launch in launches:
+        took = ahead_of_time.resources(ahead_of_time.compiled(launch, capability), capability)
+        name = launch.kernel.__name__
+        assert took.spilled == 0, name
+        assert took.registers <= MOST_REGISTERS[name], name
+
+
+@pytest.mark.parametrize("classes", [2, 19, 150])
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_kernels_compile_for_every_gpu_without_spilling(classes, capability, monkeypatch):
+    work = ahead_of_time.launches(cuda, lambda: _pixels((2, classes, 1024), torch.float32), monkeypatch)
+    work += ahead_of_time.launches(cuda_mixtures, lambda: _cells(classes, components=5), monkeypatch)
+    assert [launch.kernel.__name__ for launch in work] == list(MOST_REGISTERS)
+    _check(work, capability)
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((2, 19, 1023), torch.float32), ((2, 19, 1024), torch.bfloat16), ((1, 1, 1), torch.float16)],
+    ids=str,
+)
+def test_odd_sizes_and_half_precision_do_as_well(shape, dtype, capability, monkeypatch):
+    _check(ahead_of_time.launches(cuda, lambda: _pixels(shape, dtype), monkeypatch), capability)
+
+
+@pytest.mark.parametrize("components", [1, 8])
+def test_other_numbers_of_components_do_as_well(components, monkeypatch):
+    _check(ahead_of_time.launches(cuda_mixtures, lambda: _cells(19, components), monkeypatch), 90)

@@ -1,0 +1,241 @@
+"""Post-hoc scores, the calibration file, and what both do to a network that under-predicts a class."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+import reference
+from blda.balance import logit_grid
+from blda.balance.alignment import Alignment, alignment
+from blda.balance.logit_statistics import LogitStatistics
+from blda.calibration.calibration_file import FORMAT, Calibration
+from blda.calibration.fit import estimated, sampled_bias
+from blda.calibration.scores import scores
+from blda.calibration.tau_sweep import TauSweep
+from blda.data.protocols import protocol_of
+from blda.data.sample import IGNORE, Sample
+from blda.engine.inference import Predictor
+from blda.engine.metrics import MeanIoU
+
+
+def _statistics(classes: int, seed: int = 0) -> LogitStatistics:
+    statistics = LogitStatistics(classes, seed=seed)
+    g = torch.Generator().manual_seed(seed)
+    for prefix in ("", "anchor_"):
+        weights = getattr(statistics, f"{prefix}weights")
+        weights.copy_(torch.rand(weights.shape, generator=g) + 0.1)
+        weights /= weights.sum(-1, keepdim=True)
+        getattr(statistics, f"{prefix}means").mul_(2)
+        getattr(statistics, f"{prefix}variances").uniform_(0.2, 1.2, generator=g)
+    statistics.estimated.fill_(True)
+    return statistics
+
+
+def _alignment(classes: int, seed: int = 0) -> Alignment:
+    return alignment(_statistics(classes, seed), _statistics(classes, seed + 1))
+
+
+def _logits(*shape: int, scale: float = 4) -> torch.Tensor:
+    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(3))
+
+
+def _direct(logits: torch.Tensor, target: LogitStatistics, source: LogitStatistics, tau: float) -> torch.Tensor:
+    """METHOD 2, post-hoc, candidate by candidate in float64."""
+    columns = []
+    for candidate in range(logits.shape[1]):
+        label = torch.full_like(logits[:, 0], candidate, dtype=torch.int64)
+        delta = reference.correction(logits, label, target.mixture, source.anchors)
+        columns.append((logits.double() + tau * delta).log_softmax(1)[:, candidate])
+    return torch.stack(columns, 1)
+
+
+@pytest.mark.parametrize("tau", [0.1, 1.0])
+@pytest.mark.parametrize("classes", [1, 2, 5, 12])
+def test_scores_equal_the_direct_evaluation(classes, tau):
+    target, source = _statistics(classes), _statistics(classes, 1)
+    logits = _logits(2, classes, 9, 14)
+    found, direct = scores(logits, alignment(target, source), tau), _direct(logits, target, source, tau)
+    error = (found - direct).abs()
+    assert error.flatten().quantile(0.99) < 0.02
+    assert error.max() < 0.05 * tau  # a cell that is wrong is off by at least twice as much somewhere
+    first, second = (
+        direct.topk(min(2, classes), 1).values.unbind(1) if classes > 1 else (direct[:, 0] + 1, direct[:, 0])
+    )
+    clear = first - second > 0.05
+    assert torch.equal(found.argmax(1)[clear], direct.argmax(1)[clear])
+
+
+def test_tau_zero_is_log_softmax_and_changes_no_prediction():
+    logits = _logits(2, 5, 8, 8)
+    found = scores(logits, _alignment(5), 0.0)
+    assert torch.equal(found, logits.log_softmax(1))
+    assert torch.equal(found.argmax(1), logits.argmax(1))
+
+
+def test_rows_never_estimated_keep_their_probability():
+    table, active = _alignment(4)
+    active = active.clone()
+    active[2] = False
+    logits = _logits(1, 4, 8, 8)
+    found = scores(logits, Alignment(table, active), 0.5)
+    assert torch.equal(found[:, 2], logits.log_softmax(1)[:, 2])
+    assert not torch.allclose(found[:, 1], logits.log_softmax(1)[:, 1])
+    nothing = Alignment(table, torch.zeros_like(active))
+    assert torch.equal(scores(logits, nothing, 0.5), logits.log_softmax(1))
+
+
+def test_vectors_are_pixels_and_pixels_do_not_know_each_other(monkeypatch):
+    maps = _logits(2, 6, 5, 7)
+    shape = _alignment(6)
+    whole = scores(maps, shape, 0.3)
+    vectors = maps.movedim(1, -1).reshape(-1, 6)
+    # An exponential's last bit may depend on where in a block a number lies: vector instructions leave a rest.
+    torch.testing.assert_close(scores(vectors, shape, 0.3), whole.movedim(1, -1).reshape(-1, 6))
+    monkeypatch.setattr("blda.calibration.scores.PIXELS", 11)
+    torch.testing.assert_close(scores(maps, shape, 0.3), whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_float_types_give_the_scores_of_their_values(dtype):
+    logits = _logits(1, 4, 6, 6).to(dtype)
+    found = scores(logits, _alignment(4), 0.5)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, scores(logits.float(), _alignment(4), 0.5))
+
+
+@pytest.mark.parametrize("tau", [0.1, 1.0])
+def test_huge_logits_stay_finite_and_what_is_ruled_out_stays_so(tau):
+    logits = _logits(1, 4, 6, 6)
+    assert scores(1e4 * logits, _alignment(4), tau).isfinite().all()
+    logits[:, 2] = -torch.inf
+    found = scores(logits, _alignment(4), tau)
+    assert (found[:, 2] == -torch.inf).all()
+    assert found[:, [0, 1, 3]].isfinite().all()
+
+
+def test_predictor_returns_calibrated_scores_and_no_gradient():
+    network = nn.Conv2d(3, 4, 1)
+    calibration = Calibration(_alignment(4), 0.4, tuple("abcd"))
+    image = torch.rand(1, 3, 6, 6)
+    found = Predictor(network, calibration=calibration)(image)
+    assert torch.equal(found, calibration(Predictor(network)(image)))
+    assert not found.requires_grad
+
+
+def test_file_round_trip(tmp_path):
+    path = tmp_path / "sub" / "a.pt"
+    saved = Calibration(_alignment(3), 0.25, ("road", "sky", "car"), {"network": "x.pt"})
+    saved.save(path)
+    loaded = Calibration.load(path, ["road", "sky", "car"])
+    assert (loaded.tau, loaded.classes, loaded.origin) == (saved.tau, saved.classes, saved.origin)
+    logits = _logits(1, 3, 4, 4)
+    assert torch.equal(loaded(logits), saved(logits))
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_file_of_another_network_or_kind_is_one_line(tmp_path):
+    path = tmp_path / "a.pt"
+    Calibration(_alignment(3), 0.25, ("road", "sky", "car")).save(path)
+    for classes, message in (
+        (("road", "sky"), "a.pt calibrates 3 classes, the network has 2"),
+        (("road", "car", "sky"), "'sky' where the network has 'car'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Calibration.load(path, classes)
+    with pytest.raises(FileNotFoundError, match=r"no calibration at .*b.pt"):
+        Calibration.load(tmp_path / "b.pt", ("road",))
+    broken = tmp_path / "broken.pt"
+    broken.write_bytes(path.read_bytes()[:200])
+    text = tmp_path / "text.pt"
+    text.write_text("no calibration")
+    other = tmp_path / "other.pt"
+    torch.save({"student": {}}, other)
+    code = tmp_path / "code.pt"
+    torch.save({"format": FORMAT, "code": nn.Identity()}, code)
+    axis = tmp_path / "axis.pt"
+    torch.save({**torch.load(path, weights_only=True), "nodes": 2 * logit_grid.nodes()}, axis)
+    partial = tmp_path / "partial.pt"
+    torch.save({"format": FORMAT}, partial)
+    for wrong in (broken, text, other, code, axis, partial):
+        with pytest.raises(ValueError, match=rf"{wrong.name}.*tools/calibrate.py") as said:
+            Calibration.load(wrong, ("road", "sky", "car"))
+        assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize("tau", [-0.1, float("nan"), float("inf")])
+def test_tau_out_of_range_is_an_error(tau):
+    with pytest.raises(ValueError, match="tau is"):
+        Calibration(_alignment(2), tau, ("a", "b"))
+
+
+def test_class_names_must_fit():
+    with pytest.raises(ValueError, match=r"2 class names .* for 3 classes"):
+        Calibration(_alignment(3), 0.1, ("a", "b"))
+
+
+def _problem(seed: int, weak: float, pixels: int = 40_000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gaussian logits of 5 imbalanced classes; the last one's channel is lower by `weak`, so it is under-predicted."""
+    g = torch.Generator().manual_seed(seed)
+    label = torch.multinomial(torch.tensor([8.0, 4, 2, 1, 1]), pixels, True, generator=g)
+    logits = 2 * torch.randn(pixels, 5, generator=g) + 5 * torch.eye(5)[label]
+    logits[:, 4] -= weak
+    return logits.t()[None, :, :, None].contiguous(), label[None, :, None]
+
+
+def test_an_under_predicted_class_gains_and_so_does_the_mean_accuracy():
+    source = estimated([_problem(1, 0)], 5)
+    logits, label = _problem(2, 2)
+    names = tuple("abcde")
+    for labels in (logits.argmax(1), label):
+        target = estimated([(logits, labels)], 5)
+        calibration = Calibration(alignment(target, source), 1.0, names)
+        sweep = TauSweep(calibration, [0.0, 0.1, 0.5, 1.0], lambda: MeanIoU(names, [protocol_of(names)]))
+        sweep.update(Sample(logits, label, ("x",), (0,)), logits, nn.Identity())
+        found = list(sweep.scores().values())
+        for key in ("mAcc", "acc/e"):
+            gain = [after[key] - before[key] for before, after in itertools.pairwise(found)]
+            assert min(gain) > 0, (key, gain)
+        assert found[-1]["mAcc"] > found[0]["mAcc"] + 1.5
+        assert abs(found[-1]["bias/e"]) < abs(found[0]["bias/e"])
+
+
+def test_pooled_evidence_does_not_depend_on_the_batches():
+    logits, label = _problem(3, 1, 5000)
+    label[:, :700] = IGNORE
+    whole = estimated([(logits, label)], 5)
+    parts = zip(logits.split(1500, 2), label.split(1500, 1), strict=True)
+    split = estimated(list(parts)[::-1], 5)
+    assert all(torch.equal(a, b) for a, b in zip(whole.buffers(), split.buffers(), strict=True))
+
+
+def test_the_fit_is_the_distribution_of_its_logits():
+    logits, label = _problem(4, 1)
+    for scale in (1, 10):
+        statistics = estimated([(scale * logits, label)], 5)
+        mean = (statistics.weights * statistics.means).sum(-1)
+        expected = torch.stack([scale * logits[0, :, label[0, :, 0] == c, 0].mean(1) for c in range(5)])
+        torch.testing.assert_close(mean, expected, atol=0.02 * scale, rtol=0)
+
+
+def test_a_class_without_pixels_is_not_corrected():
+    logits, label = _problem(5, 1, 2000)
+    label[label == 3] = IGNORE
+    target = estimated([(logits, label)], 5)
+    assert alignment(target, target).active.tolist() == [True, True, True, False, True]
+    empty = estimated([], 5)
+    assert not alignment(empty, target).active.any()
+    assert not sampled_bias(empty, Calibration(alignment(empty, target), 1.0, tuple("abcde"))).any()
+
+
+def test_drawn_bias_agrees_with_the_integral_and_shrinks_with_tau():
+    target, source = estimated([_problem(2, 2)], 5), estimated([_problem(1, 0)], 5)
+    plain = Calibration(alignment(target, source), 0.0, tuple("abcde"))
+    torch.testing.assert_close(sampled_bias(target, plain).float(), target.bias(), atol=0.01, rtol=0)
+    full = sampled_bias(target, dataclasses.replace(plain, tau=1.0))
+    assert full.abs().max() < 0.5 * target.bias().abs().max()
+    assert torch.equal(full, sampled_bias(target, dataclasses.replace(plain, tau=1.0)))

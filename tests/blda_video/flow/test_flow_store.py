@@ -1,0 +1,165 @@
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from blda_video.flow import flow_geometry
+from blda_video.flow.flow_store import FlowStore
+
+
+def flow(height=9, width=13, scale=20.0, seed=0):
+    return scale * torch.randn(1, 2, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_flow_comes_back_to_a_128th_of_a_pixel(tmp_path):
+    store = FlowStore(tmp_path / "flow", "dis-medium")
+    assert not store.has("city/a_1", "city/a_2")
+    store.write("city/a_1", "city/a_2", flow())
+    store.write("city/a_2", "city/a_1", flow(seed=1)[0])
+    read = FlowStore(tmp_path / "flow").read("city/a_1", "city/a_2")
+    assert read.shape == (1, 2, 9, 13) and read.dtype == torch.float32
+    assert (read - flow()).abs().max() <= 1 / 128
+    assert (store.read("city/a_2", "city/a_1") - flow(seed=1)).abs().max() <= 1 / 128
+    assert store.has("city/a_1", "city/a_2") and not store.has("city/a_1", "a_2")
+
+
+def test_limits_are_kept_and_what_lies_beyond_is_unknown(tmp_path):
+    store = FlowStore(tmp_path, "truth")
+    bounds = flow()
+    bounds[0, :, 0, 0] = torch.tensor([511.9, -511.9])
+    for column, bad in enumerate((torch.nan, torch.inf, -torch.inf, 512.5, -600.0, 1e30)):
+        bounds[0, column % 2, 1, column] = bad
+    store.write("a", "b", bounds)
+    read = store.read("a", "b")
+    assert (read[0, :, 0, 0] - bounds[0, :, 0, 0]).abs().max() <= 1 / 128
+    assert read[0, :, 1, :6].isnan().all() and read.isnan().sum() == 12
+    assert not flow_geometry.inside(read)[0, 1, :6].any()
+
+
+def test_names_never_share_a_file(tmp_path):
+    store = FlowStore(tmp_path, "truth")
+    names = [("a", "b/c"), ("a/b", "c"), ("a", "c"), ("c", "a"), ("a b", "c%2F"), ("a", "b%2Fc")]
+    assert len({store.path(*pair) for pair in names}) == len(names)
+    for outside in ("/etc/a", "../a", "a/../../b"):
+        with pytest.raises(ValueError, match="relative"):
+            store.path(outside, "b")
+
+
+def test_missing_flow_names_the_file_and_the_command(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"a.b\.npz.*compute_flow"):
+        FlowStore(tmp_path).read("a", "b")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text", "other"])
+def test_a_corrupt_file_is_named(tmp_path, damage):
+    store = FlowStore(tmp_path, "truth")
+    store.write("a", "b", flow(40, 50))
+    path = store.path("a", "b")
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 0xFF
+    path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"hello"}.get(damage, content))
+    if damage == "other":
+        np.savez(path, something=np.zeros(3))
+    with pytest.raises(ValueError, match=r"b\.npz.*compute_flow"):
+        store.read("a", "b")
+
+
+def test_another_estimator_or_format_is_refused(tmp_path):
+    FlowStore(tmp_path, "dis-medium").write("a", "b", flow())
+    FlowStore(tmp_path, "dis-medium")
+    with pytest.raises(ValueError, match="made with 'dis-medium', not 'raft-small'"):
+        FlowStore(tmp_path, "raft-small")
+    manifest = tmp_path / "manifest.json"
+    content = json.loads(manifest.read_text())
+    assert content["estimator"] == "dis-medium" and content["size"] == [9, 13] and content["commit"]
+    manifest.write_text(json.dumps({**content, "format": 7}))
+    with pytest.raises(ValueError, match="format 7"):
+        FlowStore(tmp_path)
+    manifest.write_text("{")
+    with pytest.raises(ValueError, match="corrupt flow manifest"):
+        FlowStore(tmp_path)
+
+
+def test_a_store_opened_before_it_was_filled_notices_the_other_estimator(tmp_path):
+    early = FlowStore(tmp_path, "raft-small")
+    FlowStore(tmp_path, "dis-medium").write("a", "b", flow())
+    with pytest.raises(ValueError, match="made with"):
+        early.read("a", "b")
+    with pytest.raises(ValueError, match="made with"):
+        early.write("a", "c", flow())
+
+
+def test_one_store_holds_one_size_and_needs_a_name_to_write(tmp_path):
+    store = FlowStore(tmp_path, "truth")
+    store.write("a", "b", flow())
+    with pytest.raises(ValueError, match="one frame size"):
+        store.write("b", "a", flow(13, 9))
+    with pytest.raises(ValueError, match="name of an estimator"):
+        FlowStore(tmp_path).write("b", "a", flow())
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    store = FlowStore(tmp_path, "truth")
+    store.write("a", "b", flow())
+    before = store.path("a", "b").read_bytes()
+
+    def broken(file, **arrays):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "savez_compressed", broken)
+    for neighbour in ("b", "c"):
+        with pytest.raises(OSError, match="disk full"):
+            store.write("a", neighbour, flow(seed=1))
+    assert store.path("a", "b").read_bytes() == before
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.npz"]
+
+
+def test_noted_offsets_add_up_and_others_are_refused(tmp_path):
+    store = FlowStore(tmp_path, "truth")
+    store.require((-1, 5))  # nothing is known yet
+    store.note((-1,))
+    store.write("a", "b", flow())
+    later = FlowStore(tmp_path, "truth")
+    later.note((2, -1))
+    FlowStore(tmp_path).require((-1, 2))
+    store.note((-1,))
+    assert json.loads((tmp_path / "manifest.json").read_text())["offsets"] == [-1, 2]
+    with pytest.raises(ValueError, match=r"offsets -1, \+2, not -2; .*compute_flow"):
+        FlowStore(tmp_path).require((-2, -1))
+
+
+def test_manifests_from_before_offsets_were_noted_are_read(tmp_path):
+    FlowStore(tmp_path, "dis-medium").write("a", "b", flow())
+    (tmp_path / "manifest.json").write_text('{"format": 1, "estimator": "dis-medium", "size": [9, 13]}')
+    store = FlowStore(tmp_path, "dis-medium")
+    store.require((-3,))
+    assert store.read("a", "b").shape == (1, 2, 9, 13)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 600.0])
+def test_flow_that_is_mostly_unknown_is_refused(tmp_path, bad):
+    broken = flow()
+    broken[:, :, :6] = bad
+    with pytest.raises(ValueError, match=r"b\.npz by truth: most vectors are not finite or longer than 512 px"):
+        FlowStore(tmp_path, "truth").write("a", "b", broken)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_part_is_what_the_whole_holds_there(tmp_path):
+    store, bounds = FlowStore(tmp_path, "truth"), flow()
+    bounds[0, 1, 4, 5] = torch.nan
+    store.write("a", "b", bounds)
+    part = store.read("a", "b", slice(2, 7), slice(3, 11), size=(9, 13))
+    torch.testing.assert_close(part, store.read("a", "b")[..., 2:7, 3:11], rtol=0, atol=0, equal_nan=True)
+    with pytest.raises(ValueError, match=r"b\.npz is \(9, 13\) but its images are \(10, 13\)"):
+        store.read("a", "b", size=(10, 13))
+
+
+def test_travels_to_workers(tmp_path):
+    store = FlowStore(tmp_path, "truth")
+    store.write("a", "b", flow())
+    assert torch.equal(pickle.loads(pickle.dumps(store)).read("a", "b"), store.read("a", "b"))

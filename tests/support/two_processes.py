@@ -1,0 +1,23 @@
+"""Trains config files one after the other, on as many processes as it is launched with; see `tiny.on_two_processes`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+import tiny
+from blda.config import loading
+from blda.engine import runtime
+from blda.models.encoders import mit
+from kinds import of_run
+
+if __name__ == "__main__":
+    mit.VARIANTS["tiny"] = tiny.MIT
+    rank = runtime.start("no").process_index
+    torch.set_num_threads(1)
+    for file in map(Path, sys.argv[1:]):
+        trainer = tiny.with_sgd(tiny.trainer(loading.load(file, of_run(file)[0]), ""))
+        scores = trainer.fit()
+        torch.save({"states": tiny.states(trainer), "scores": scores}, f"{file}.{rank}.pt")
