@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from blda.data.dataset import read_frame
-from blda.data.files import read_colour_ids, read_ids, read_image, read_red_ids
-from blda.data.frames import Frame
-from blda.data.headers import LARGEST
-from blda.data.label_space import label_table
-from blda.data.remarks import collecting
+from blda.data.segmentation_dataset import read_frame
+from blda.data.readers.decoding import read_colour_ids, read_ids, read_image, read_red_ids
+from blda.data.readers.frames import Frame
+from blda.data.readers.headers import LARGEST
+from blda.data.label_map import label_lookup
+from blda.data.readers.remarks import collecting
 
 SOFT = np.asarray(Image.linear_gradient("L").resize((48, 32)))
 """No two rows alike, and nothing that JPEG would change much."""
@@ -56,7 +56,7 @@ def test_images_are_turned_as_viewers_show_them(suffix: str, orientation: int, t
 
 def test_a_label_is_turned_with_its_image_or_is_upright_already(tmp_path: Path) -> None:
     ids = (np.arange(32 * 48).reshape(32, 48) % 3).astype(np.uint8)
-    table = label_table({0: "a", 1: "b", 2: "c"}, (), ("a", "b", "c"))
+    table = label_lookup({0: "a", 1: "b", 2: "c"}, (), ("a", "b", "c"))
 
     class Reader:
         def read_label(self, path: Path) -> np.ndarray:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blda.data.class_folders import ClassFolders
-from blda.data.folder import FolderReader
-from blda.data.frames import natural_key, scan
-from blda.data.remarks import collecting
-from blda.data.walk import as_stored, files_below, is_left_out, matches
-from blda.saved_logits import SavedLogits
+from blda.data.readers.class_folders import ClassFolders
+from blda.data.readers.image_folder import FolderReader
+from blda.data.readers.frames import natural_key, scan
+from blda.data.readers.remarks import collecting
+from blda.data.readers.walk import as_stored, files_below, is_left_out, matches
+from blda.calibration.saved_logits import SavedLogits
 from layouts import save_grey, save_image
 
 NO_DATA = (".ipynb_checkpoints", ".trash", "@eaDir", "__MACOSX", ".thumbnails", "Thumbnails", "$RECYCLE.BIN", "lost+found")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from blda import configfile
-from blda.config import Data
-from blda.data.class_folders import ClassFolders
-from blda.data.frames import read_split
+from blda.config import loading as configfile
+from blda.config.schema import Data
+from blda.data.readers.class_folders import ClassFolders
+from blda.data.readers.frames import read_split
 from blda.text import read_lines, read_text
 from layouts import save_image
 
