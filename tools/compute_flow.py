@@ -82,7 +82,7 @@ def _share(build: VideoBuild) -> dict[str, Any]:
         "world": accelerator.num_processes,
         "chain": build.config.chain,
         "progress": accelerator.is_main_process,
-        "tolerant": build.config.data.on_error == "skip",
+        "skip_unreadable": build.config.data.on_error == "skip",
     }
 
 
