@@ -40,7 +40,9 @@ classes: [sky, road, car]
 source: {{reader: {reader % (root / "src", root / "src")}, crop: [32, 32]}}
 target: {{reader: {{name: folder, images: {root}/tgt/images}}, crop: [32, 32]}}
 evaluation: {{reader: {reader % (root / "val", root / "val")}, every: 100}}
-model: {{encoder: {{name: small, channels: [8, 8, 8, 8], norm: group}}, head: {{name: daformer, embed: 8, norm: group}}}}
+model:
+  encoder: {{name: small, channels: [8, 8, 8, 8], norm: group}}
+  head: {{name: daformer, embed: 8, norm: group}}
 optimizer: {{lr: 1e-2, warmup: 1}}
 training: {{steps: 2, batch: 2, workers: 0, checkpoint_every: 100}}
 log: {{every: 1, pictures: 100, bar: false}}
@@ -208,7 +210,9 @@ def test_folders_may_have_dots(trained: Path, sound: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("wish", [["--rate", "5"], ["--decay", "0.5"], ["--flow", "dis-medium"]])
-def test_a_wish_that_nothing_could_follow_is_refused(wish: list[str], trained: Path, sound: Path, tmp_path: Path) -> None:
+def test_a_wish_that_nothing_could_follow_is_refused(
+    wish: list[str], trained: Path, sound: Path, tmp_path: Path
+) -> None:
     assert wish[0] in error_of("predict_video", trained, sound / "val/images", "--output", tmp_path / "out", *wish)
 
 

@@ -42,7 +42,9 @@ def _opened(path: Path) -> tuple[np.ndarray, Header]:
         raise ValueError(f"cannot read {path}: {error}{fix}") from error
     if header.orientation != 1:
         if header.kind == "TIFF":
-            raise ValueError(f"{path} is a TIFF with an orientation, which each decoder reads its own way; save it upright")
+            raise ValueError(
+                f"{path} is a TIFF with an orientation, which each decoder reads its own way; save it upright"
+            )
         _TURNED[path] = header.orientation
     return data, header
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from blda.data.segmentation_dataset import read_frame
+from blda.data.label_map import label_lookup
 from blda.data.readers.decoding import read_colour_ids, read_ids, read_image, read_red_ids
 from blda.data.readers.frames import Frame
 from blda.data.readers.headers import LARGEST
-from blda.data.label_map import label_lookup
 from blda.data.readers.remarks import collecting
+from blda.data.segmentation_dataset import read_frame
 
 SOFT = np.asarray(Image.linear_gradient("L").resize((48, 32)))
 """No two rows alike, and nothing that JPEG would change much."""
@@ -116,7 +116,9 @@ def test_a_missing_middle_is_an_error_and_doubt_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("read", [read_image, read_ids, read_red_ids, lambda path: read_colour_ids(path, [(0, 0, 0)])])
 def test_size_is_looked_at_before_pixels(read: object, tmp_path: Path) -> None:
     path = hollow_png(tmp_path / "a.png", 30000, 30000)
-    with pytest.raises(ValueError, match=rf"cannot read .*a\.png: it has 30000 x 30000 pixels, more than {LARGEST}; cut"):
+    with pytest.raises(
+        ValueError, match=rf"cannot read .*a\.png: it has 30000 x 30000 pixels, more than {LARGEST}; cut"
+    ):
         read(path)
 
 

@@ -10,15 +10,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from blda.calibration.saved_logits import SavedLogits
 from blda.data.readers.class_folders import ClassFolders
-from blda.data.readers.image_folder import FolderReader
 from blda.data.readers.frames import natural_key, scan
+from blda.data.readers.image_folder import FolderReader
 from blda.data.readers.remarks import collecting
 from blda.data.readers.walk import as_stored, files_below, is_left_out, matches
-from blda.calibration.saved_logits import SavedLogits
 from layouts import save_grey, save_image
 
-NO_DATA = (".ipynb_checkpoints", ".trash", "@eaDir", "__MACOSX", ".thumbnails", "Thumbnails", "$RECYCLE.BIN", "lost+found")
+NO_DATA = (
+    ".ipynb_checkpoints",
+    ".trash",
+    "@eaDir",
+    "__MACOSX",
+    ".thumbnails",
+    "Thumbnails",
+    "$RECYCLE.BIN",
+    "lost+found",
+)
 NOT_UTF8 = os.fsdecode(b"stra\xdfe")
 
 
@@ -69,7 +78,9 @@ def test_a_file_is_found_whatever_the_case_of_its_suffix(tmp_path: Path) -> None
         ("b", "b.jpg", "b.png"),
     ]
     assert all(frame.read().ndim == 3 for frame in frames)
-    assert as_stored(tmp_path / "images/c.jpg") == tmp_path / "images/c.jpg", "what is not there stays as it was asked for"
+    assert as_stored(tmp_path / "images/c.jpg") == tmp_path / "images/c.jpg", (
+        "what is not there stays as it was asked for"
+    )
     save_image(tmp_path / "images/b.JPG")
     with pytest.raises(ValueError, match=r"two files .*b\.jpg differ in capital letters"):
         FolderReader(tmp_path / "images")
@@ -92,7 +103,9 @@ def test_other_images_beside_the_wanted_are_told(tmp_path: Path) -> None:
         scan(tmp_path, ".webp")
 
 
-@pytest.mark.parametrize("name", [NOT_UTF8, "서울 강남대로", "a" * 251, "x²", "line\u2028break", "a\nb", "--help", "%41~"])
+@pytest.mark.parametrize(
+    "name", [NOT_UTF8, "서울 강남대로", "a" * 251, "x²", "line\u2028break", "a\nb", "--help", "%41~"]
+)
 def test_file_names_of_any_bytes_and_length(name: str, tmp_path: Path) -> None:
     save_image(tmp_path / name / "1.png")
     save_image(tmp_path / f"{name}.png")

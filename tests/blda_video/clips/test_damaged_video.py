@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 
+from blda.data.readers.remarks import collecting
 from blda_video.clips.video_files.video_decoders import Damaged, PyAVDecoder
 from blda_video.clips.video_files.video_file import VideoFile
 from blda_video.clips.video_files.video_index import read_index
@@ -101,3 +102,20 @@ def test_colours_are_read_in_the_range_that_the_file_says(full: bool, tmp_path: 
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
     assert np.abs(VideoFile(tmp_path / "a.mp4").read(2).astype(int) - (235 if full else 255)).max() <= 2
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.ts"])
+def test_frames_that_a_container_lost_are_told(name: str, tmp_path: Path) -> None:
+    options = {"codec": "mpeg4", "g": "12"} if name == "a.avi" else {"parameters": f"{GROUPS}0"}
+    path = write(tmp_path / name, FRAMES, size=(128, 192), **options)
+    with collecting() as remarks:
+        assert len(read_index(path)) == FRAMES and not remarks
+    with av.open(str(path)) as file:
+        packets = [packet for packet in file.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    start, stop = packets[30].pos - 8, packets[34].pos - 8
+    data[start:stop] = random.Random(0).randbytes(stop - start)
+    path.write_bytes(data)
+    with collecting() as remarks:
+        assert len(read_index(path)) < FRAMES
+    assert [f"video {path} lacks about" in text for text in remarks] == [True]
