@@ -42,7 +42,7 @@ def main() -> None:
     with one_line_errors(*config):
         if given.digests and not given.all:
             raise ValueError("--digests looks at every file; add --all")
-        scope = CheckScope(None if given.all else given.sample, None, given.workers, progress=True)
+        scope = CheckScope(None if given.all else given.sample, workers=given.workers, progress=True)
         reports = check(given.config, given.overrides, scope, given.digests and Path(given.digests))
         if given.json:
             atomic.write(Path(given.json), json.dumps(as_json(reports), indent=1))
