@@ -108,7 +108,8 @@ def _everything(case: Case, device: torch.device) -> dict[str, Tensor]:
     fitted.update(logits, label)
     logits = logits.detach().requires_grad_()
     loss = balanced_cross_entropy(logits, label, aligned, 0.3, domain, weight)
-    (gradient,) = torch.autograd.grad(loss, logits)
+    # Before anything divides: in half precision a mean's gradients are too small to be told apart.
+    (gradient,) = torch.autograd.grad(loss * label.numel(), logits)
     found = {
         "counts": fitted.histogram(logits.detach(), label, weight),
         # Not their parameters, which are anything where a component has no weight.
@@ -118,7 +119,7 @@ def _everything(case: Case, device: torch.device) -> dict[str, Tensor]:
         "table": torch.cat([each.lookup[each.active] for each in aligned]),
         "correction": correction(logits.detach(), label, aligned, domain),
         "loss": loss.detach(),
-        "gradient": gradient * label.numel(),
+        "gradient": gradient,
     }
     return {name: tensor.double().cpu() for name, tensor in found.items()}
 

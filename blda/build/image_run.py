@@ -19,13 +19,14 @@ from blda.data import seeding
 from blda.data.checks.data_report import require, warnings_of
 from blda.data.checks.dataset_check import CheckScope
 from blda.data.file_handles import require_handles
-from blda.engine import checkpoint, optim
+from blda.engine import checkpoint, optim, runtime
 from blda.engine.evaluator import Evaluator
 from blda.engine.inference import Predictor
 from blda.engine.metrics import MeanIoU, Metric
 from blda.engine.run_log import RunLog
 from blda.engine.trainer import Method, Plan, Trainer
 from blda.models.activation_checkpointing import checkpoint_activations
+from blda.models.cuda_graphs import GraphedTraining, graph_inference
 from blda.models.feature_tap import FeatureTap
 from blda.models.segmenter import Segmenter
 from blda.models.test_time_augmentation import Flipped, Sliding
@@ -71,6 +72,9 @@ class Build(LossBuild):
     def trainer(self, method: str, folder: Path) -> Trainer:
         """A trainer at step 0 for one of METHODS, keeping its files in `folder`."""
         config, accelerator = self.config, self.accelerator
+        runtime.set_deterministic(config.training.deterministic)
+        if config.training.cuda_graphs:
+            self.require_graphs()
         student = self.student().to(accelerator.device)
         pretrained = self.pretrained_encoder(method, student)
         self.start(student)
@@ -91,6 +95,10 @@ class Build(LossBuild):
         if config.training.compile:
             # Around all, so that the student itself keeps its names, and evaluates other sizes as it is.
             wrapped = torch.compile(wrapped)
+        if config.training.cuda_graphs:
+            wrapped = GraphedTraining(wrapped)
+            for fixed in filter(None, (teacher, pretrained)):
+                graph_inference(fixed)
         batches = self.batches(adapts=teacher is not None)
         log = RunLog(folder, self.classes, accelerator.is_main_process, config.log.bar, self.protocols[0].name)
         diagnostics = None if statistics is None else StatisticsDiagnostics(*statistics, self.classes)
@@ -100,6 +108,20 @@ class Build(LossBuild):
         return Trainer(
             accelerator, parts, student, optimizer, batches, measure, log, folder, plan, self.skipped, predict
         )
+
+    def require_graphs(self) -> None:
+        """ValueError where passes cannot be captured as CUDA graphs."""
+        training, accelerator = self.config.training, self.accelerator
+        reasons = {
+            f"the device is {accelerator.device.type}": accelerator.device.type != "cuda",
+            f"there are {accelerator.num_processes} processes": accelerator.num_processes > 1,
+            "model.hrda draws its windows on the host": self.config.model.hrda is not None,
+            "training.compile is on": training.compile,
+            "training.checkpointing is on": training.checkpointing,
+        }
+        for reason, applies in reasons.items():
+            if applies:
+                raise ValueError(f"training.cuda_graphs: {reason}; set it to false")
 
     def student(self, pretrained: bool = True) -> nn.Module:
         """The network, its initial weights a function of the seed.

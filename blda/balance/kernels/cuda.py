@@ -27,6 +27,9 @@ from blda.data.sample import IGNORE
 PIXELS = 512
 """Pixels a program."""
 
+GATHERED = 1024
+"""Counts a program."""
+
 WARPS = 4
 
 COPIES, COPIES_BYTES = 8, 2**24
@@ -60,7 +63,7 @@ def count(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tenso
             sizes = (copies, num_classes, pixels, blocks, *logits.stride())
             _count[(batch * blocks,)](logits, *maps, counts, *sizes, PIXELS, num_warps=WARPS)
         size = gathered.numel()
-        _gather[(triton.cdiv(size, PIXELS),)](counts, gathered, copies, size, PIXELS, num_warps=WARPS)
+        _gather[(triton.cdiv(size, GATHERED),)](counts, gathered, copies, size, GATHERED, num_warps=WARPS)
     return gathered
 
 

@@ -58,7 +58,9 @@ def device(request, monkeypatch) -> torch.device:
     if INTERPRETED and not _interpreter_works():
         pytest.skip(f"the interpreter of triton {triton.__version__} does not work beside this NumPy")
     if INTERPRETED:
-        monkeypatch.setattr(cuda_mixtures, "NODES", 1024)  # an interpreter's time goes by operations, not by their size
+        # An interpreter's time goes by operations, not by their size.
+        monkeypatch.setattr(cuda_mixtures, "NODES", 1024)
+        monkeypatch.setattr(cuda, "GATHERED", 2**20)
     return torch.device("cpu" if INTERPRETED else request.param)
 
 
