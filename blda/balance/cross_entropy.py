@@ -45,16 +45,14 @@ def balanced_cross_entropy(
         return cross_entropy(balanced(logits, correction(logits, label, domains, domain), tau), label, weight)
     num_classes = domains[0].lookup.shape[1]
     pixels.check(logits, label, num_classes)
-    known = pixels.known(label, num_classes)
-    weight = torch.ones_like(label, dtype=torch.float32) if weight is None else weight
+    pixels.refuse_unknown(label, num_classes)
     # The mean's divisor goes into the weights, which saves a pass over the gradient; not in half precision, in which a
     # gradient scaler must multiply before anything divides, or small gradients vanish.
     early, late = (label.numel(), 1) if logits.dtype == torch.float32 else (1, label.numel())
-    # A label that is no class (see `known`) gets a row, so that its weight makes the loss NaN.
-    weight = torch.where(known | (label == IGNORE), weight / early, torch.nan)
-    row = torch.where(known, label + num_classes * domain, torch.where(label == IGNORE, -1, 0))
-    maps = pixels.flat_map(row), pixels.flat_map(weight)
-    return _Balanced.apply(pixels.flat_logits(logits), *maps, stacked(domains), tau, compiled) / late
+    where = pixels.flat_map(domain) if isinstance(domain, Tensor) else domain
+    maps = pixels.flat_map(label), where, None if weight is None else pixels.flat_map(weight)
+    loss = _Balanced.apply(pixels.flat_logits(logits), maps, early, stacked(domains), tau, compiled)
+    return loss if late == 1 else loss / late
 
 
 class _Balanced(torch.autograd.Function):
@@ -62,9 +60,9 @@ class _Balanced(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, row: Tensor, weight: Tensor, aligned: Alignment, tau: float, compiled: Any
+        ctx: Any, logits: Tensor, maps: tuple, divisor: int, aligned: Alignment, tau: float, compiled: Any
     ) -> Tensor:
-        loss, ctx.gradient = compiled.loss_and_gradient(logits.detach(), row, weight, *aligned, tau)
+        loss, ctx.gradient = compiled.loss_and_gradient(logits.detach(), *maps, divisor, *aligned, tau)
         return loss.float()
 
     @staticmethod

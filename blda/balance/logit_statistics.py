@@ -84,13 +84,13 @@ class LogitStatistics(nn.Module):
         nothing. ValueError for other shapes and for labels that are no class.
         """
         pixels.check(logits, labels, self.num_classes)
-        row = torch.where(pixels.known(labels, self.num_classes), labels, -1)
-        weight = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight
-        units = (weight * logit_grid.UNITS).round().long()
         compiled = kernels(logits.device.type)
         if compiled is None:
-            return _count(logits, row, units)
-        return compiled.count(pixels.flat_logits(logits), pixels.flat_map(row), pixels.flat_map(units))
+            row = torch.where(pixels.known(labels, self.num_classes), labels, -1)
+            return _count(logits, row, logit_grid.in_units(weight, labels))
+        pixels.refuse_unknown(labels, self.num_classes)
+        maps = pixels.flat_map(labels), None if weight is None else pixels.flat_map(weight)
+        return compiled.count(pixels.flat_logits(logits), *maps)
 
     @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor, pseudo: PseudoLabels | None = None) -> None:
@@ -134,6 +134,12 @@ class LogitStatistics(nn.Module):
     @torch.no_grad()
     def fit(self, counts: Tensor, iterations: int = EM_ITERATIONS) -> None:
         """Fit the mixtures to evidence (C, C, BINS), from where they are, and average with the past (METHOD 3)."""
+        compiled = mixtures(counts.device.type)
+        if hasattr(compiled, "advance"):
+            told = (self.estimated.view(torch.int8), self.absent, self.updates)
+            settings = compiled.Settings(self.momentum, self.warmup, self.min_pixels)
+            compiled.advance(compiled.State(self.mixture, self.anchors, *told), counts, settings, iterations)
+            return
         positive = torch.diagonal(counts).sum(-1)
         anchors = torch.stack((positive, counts.sum((0, 1)) - positive))
         fed = torch.cat((counts[:, 0].sum(-1), anchors.sum(-1))) >= self.min_pixels

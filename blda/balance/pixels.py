@@ -19,20 +19,25 @@ def flat_map(values: Tensor) -> Tensor:
 
 
 def known(labels: Tensor, num_classes: int) -> Tensor:
-    """Which labels are a class: IGNORE is none.
+    """Which labels are a class: IGNORE is none. Any other label is a mistake, see `refuse_unknown`."""
+    refuse_unknown(labels, num_classes)
+    return (labels >= 0) & (labels < num_classes)
 
-    Any other label is a mistake: ValueError naming it on a CPU. Elsewhere to look would wait for the device: it is
-    no class either, and the balanced loss becomes NaN, on which training stops.
+
+def refuse_unknown(labels: Tensor, num_classes: int) -> None:
+    """ValueError naming a label that is neither a class nor IGNORE, on a CPU.
+
+    Elsewhere to look would wait for the device: such a label counts for no class, and the balanced loss becomes NaN,
+    on which training stops.
     """
-    inside = (labels >= 0) & (labels < num_classes)
-    if labels.device.type == "cpu":
-        known_or_ignored = inside | (labels == IGNORE)
-        if not known_or_ignored.all():
-            wrong = int(labels[~known_or_ignored][0])
-            raise ValueError(
-                f"label {wrong} is outside [0, {num_classes}) and not {IGNORE} (ignored); check the label ids"
-            )
-    return inside
+    if labels.device.type != "cpu":
+        return
+    wrong = ((labels < 0) | (labels >= num_classes)) & (labels != IGNORE)
+    if wrong.any():
+        raise ValueError(
+            f"label {int(labels[wrong][0])} is outside [0, {num_classes}) and not {IGNORE} (ignored); "
+            "check the label ids"
+        )
 
 
 def check(logits: Tensor, labels: Tensor, num_classes: int) -> None:

@@ -25,10 +25,11 @@ from blda.data.checks.data_report import require, warnings_of
 from blda.data.checks.dataset_check import CheckScope
 from blda.data.file_handles import require_handles
 from blda.data.protocols import Protocol
-from blda.engine import optim
+from blda.engine import optim, runtime
 from blda.engine.run_log import RunLog
 from blda.engine.trainer import Plan, Trainer
 from blda.models.activation_checkpointing import checkpoint_activations
+from blda.models.cuda_graphs import GraphedTraining, graph_inference
 from blda.models.feature_tap import FeatureTap
 from blda.spelling import nearest
 
@@ -89,6 +90,9 @@ class Run:
     def trainer(self, method: str, folder: Path) -> Trainer:
         """Build a trainer at step 0 for one of METHODS, keeping its files in `folder`."""
         config, accelerator = self.config, self.accelerator
+        runtime.set_deterministic(config.training.deterministic)
+        if config.training.cuda_graphs:
+            _require_graphs(config, accelerator)
         student = self.networks.student().to(accelerator.device)
         pretrained = self.losses.pretrained_encoder(method, student)
         self.networks.start(student)
@@ -109,6 +113,10 @@ class Run:
         if config.training.compile:
             # Around all, so that the student itself keeps its names, and evaluates other sizes as it is.
             wrapped = torch.compile(wrapped)
+        if config.training.cuda_graphs:
+            wrapped = GraphedTraining(wrapped)
+            for fixed in filter(None, (teacher, pretrained)):
+                graph_inference(fixed)
         batches = self.batches.batches(adapts=teacher is not None)
         log = RunLog(folder, self.class_names, accelerator.is_main_process, config.log.bar, self.protocols[0].name)
         diagnostics = None if statistics is None else StatisticsDiagnostics(*statistics, self.class_names)
@@ -138,3 +146,18 @@ class Run:
             keep=training.keep,
             seed=config.seed,
         )
+
+
+def _require_graphs(config: Config, accelerator: Accelerator) -> None:
+    """Raise ValueError where passes cannot be captured as CUDA graphs."""
+    training = config.training
+    reasons = {
+        f"the device is {accelerator.device.type}": accelerator.device.type != "cuda",
+        f"there are {accelerator.num_processes} processes": accelerator.num_processes > 1,
+        "model.hrda draws its windows on the host": config.model.hrda is not None,
+        "training.compile is on": training.compile,
+        "training.checkpointing is on": training.checkpointing,
+    }
+    for reason, applies in reasons.items():
+        if applies:
+            raise ValueError(f"training.cuda_graphs: {reason}; set it to false")
