@@ -6,21 +6,24 @@ import dataclasses
 import gc
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from blda import atomic
+from blda.build import run_folder
 from blda.build.run import Run
+from blda.build.run_folder import MAY_CHANGE
 from blda.config import loading
 from blda.config.schema import Config
-from blda.engine import runtime, score_table
+from blda.engine import checkpoint, launcher, runtime, score_table
 from blda.engine.metrics import headline
 
 RESULT, CONFIG = "result.json", "config.yaml"
-MAY_CHANGE = ("compare", "data", "evaluation", "log", "method", "optimizer", "run", "training")
-"""Keys that may differ when a run is continued; all others would make it another experiment."""
 LEAVE_RESULT = ("compare", "data", "log", "method", "run")
 """Keys that may differ when a finished run's result is taken as it is."""
 
@@ -37,24 +40,47 @@ def train(compose: Callable[[Config, Accelerator], Run], config: Config, resume:
     methods = tuple(dict.fromkeys((*config.compare, config.method)))
     for method in methods:
         _check_folder(folder / method, config, resume)
+    launcher.require_agreement(config.training.precision, config.training.accumulate)
     accelerator = runtime.start(config.training.precision)
-    run = compose(config, accelerator)
-    run.prepare(methods)
-    columns = {}
-    for method in methods:
-        scores = _result(folder / method, config)
-        if scores is None:
-            scores = _train_one(run, method, folder / method)
-        if not scores:  # stopped by a signal
-            break
-        columns[method] = scores
-    accelerator.end_training()
+    with ExitStack() as owned:
+        _claim([folder / method for method in methods], config, resume, accelerator, owned)
+        run = compose(config, accelerator)
+        run.prepare(methods)
+        columns = {}
+        for method in methods:
+            scores = _result(folder / method, config)
+            if scores is None:
+                scores = _train_one(run, method, folder / method)
+            if not scores:  # stopped by a signal
+                break
+            columns[method] = scores
+        accelerator.end_training()
     return _report(columns, run)
+
+
+def _claim(folders: Sequence[Path], config: Config, resume: bool, accelerator: Accelerator, owned: ExitStack) -> None:
+    """The main process owns the folders until `owned` ends; ValueError in all processes when it cannot."""
+    said: list[Any] = [None]
+    if accelerator.is_main_process:
+        try:
+            for folder in folders:
+                owned.enter_context(run_folder.claimed(folder))
+                _check_folder(folder, config, resume)  # again: another run may have begun and ended since
+        except (ValueError, OSError) as error:
+            said = [str(error)]
+    broadcast_object_list(said)
+    if said[0] is not None:
+        raise ValueError(said[0])
 
 
 def _train_one(run: Run, method: str, folder: Path) -> dict[str, float]:
     trainer = run.trainer(method, folder)
-    if any(folder.glob("step_*.pt")):
+    continued = checkpoint.latest(folder) is not None
+    if run.accelerator.is_main_process and not continued:
+        run_folder.begin(folder, run.config)
+    run.accelerator.wait_for_everyone()
+    trainer.identity = run_folder.identity(folder, run.config)
+    if continued:
         trainer.resume()
     trainer.log.resume(trainer.step)
     if run.accelerator.is_main_process:
@@ -75,7 +101,7 @@ def _train_one(run: Run, method: str, folder: Path) -> dict[str, float]:
 def _check_folder(folder: Path, config: Config, resume: bool) -> None:
     """ValueError unless the folder is free, or holds a run that this config continues."""
     if not resume:
-        if any(folder.glob("step_*.pt")) or any((folder / name).exists() for name in (RESULT, "metrics.jsonl")):
+        if checkpoint.latest(folder) or any((folder / name).exists() for name in (RESULT, "metrics.jsonl")):
             raise ValueError(f"{folder} holds a run; continue it with --resume, or set run=ANOTHER_FOLDER")
         return
     changed = [key for key in _changed(folder, config) if key not in MAY_CHANGE]

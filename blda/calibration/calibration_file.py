@@ -58,7 +58,7 @@ class Calibration:
             "classes": list(self.classes),
             "origin": dict(self.origin),
         }
-        atomic.write(path, lambda file: torch.save(state, file))
+        atomic.write_tensors(path, state)
 
     @classmethod
     def load(cls, path: Path, classes: Sequence[str]) -> Calibration:
@@ -84,9 +84,9 @@ def _read(path: Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"no calibration at {path}; make one with tools/calibrate.py")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what is no pickle can raise anything
-        raise ValueError(f"{path} is damaged or no calibration; make one with tools/calibrate.py") from error
+        state = atomic.read_tensors(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged or no calibration: {error}; make one with tools/calibrate.py") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or not state.keys() >= KEYS:
         raise ValueError(f"{path} is no calibration of this version; make one with tools/calibrate.py")
     if not torch.equal(state["nodes"], logit_grid.nodes()):
