@@ -24,7 +24,7 @@ INVENTED = {
 }
 """Files that the reader of a page is asked to write."""
 
-ENDINGS = "bin json jsonl md npy npz pt pth py safetensors sh toml yaml".split()
+ENDINGS = ["bin", "json", "jsonl", "md", "npy", "npz", "pt", "pth", "py", "safetensors", "sh", "toml", "yaml"]
 """What ends the name of a file, which is no key of a config."""
 
 _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
