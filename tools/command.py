@@ -17,12 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from blda.build.image_run import Build
-from blda.build.run import train
+from blda.build.training_run import train
 from blda.config import loading
-from blda.config.schema import Config
 from blda.engine.foreign_errors import in_one_line, last_line
 from blda.engine.trainer import TrainingStopped
+from kinds import Kind
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
@@ -55,7 +54,7 @@ def completed(message: str, *config: str) -> str:
     return re.sub(r"(python tools/\w+\.py) CONFIG\b", rf"\1 {shlex.join(config) or 'CONFIG'}", message)
 
 
-def run_training(doc: str, kind_of: Callable[[Path], tuple[type[Config], type[Build]]]) -> None:
+def run_training(doc: str, kind_of: Callable[[Path], Kind]) -> None:
     """The training tools: read the config as the kind that it is, train, print the table of classes."""
     arguments = parser(doc)
     arguments.add_argument("config", help="YAML file")
@@ -63,7 +62,7 @@ def run_training(doc: str, kind_of: Callable[[Path], tuple[type[Config], type[Bu
     arguments.add_argument("--resume", action="store_true", help="continue the newest checkpoint of the run's folder")
     given = arguments.parse_intermixed_args()
     with one_line_errors(given.config, *given.overrides):
-        kind, build = kind_of(Path(given.config))
-        report = train(build, loading.load(given.config, kind, given.overrides), given.resume)
+        kind, compose = kind_of(Path(given.config))
+        report = train(compose, loading.load(given.config, kind, given.overrides), given.resume)
     if report:
         print(report)

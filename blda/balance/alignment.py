@@ -106,10 +106,11 @@ def correction(logits: Tensor, labels: Tensor, domains: Sequence[Alignment], dom
     """
     num_classes = logits.shape[1:2].numel()
     lookup, active = stacked(domains, num_classes)
-    labels, known = pixels.checked(logits, labels, num_classes)
+    labels = pixels.checked(logits, labels, num_classes)
     pixels.same_device("alignment", lookup, logits)
-    domain, usable = pixels.domains_of(domain, known, len(lookup) // num_classes)
-    row = pixels.rows(labels, usable, domain, num_classes).clamp_min(0)
+    count = len(lookup) // num_classes
+    domain = pixels.domains_of(domain, labels, num_classes, count)
+    row, usable = pixels.rows(labels, domain, num_classes, count)
     unmoved = torch.where(usable | (labels == IGNORE), 0.0, torch.nan)
     known = usable & active[row]
     row, column = pixels.spread(row, logits)
@@ -149,7 +150,8 @@ def cumulative_density(logits: Tensor, labels: Tensor, statistics: LogitStatisti
 
     logits: (B, C, *S); labels: (B, *S) of any integer type. Zero where the label is IGNORE. ValueError for others.
     """
-    labels, known = pixels.checked(logits, labels, statistics.num_classes)
+    labels = pixels.checked(logits, labels, statistics.num_classes)
+    known = pixels.known(labels, statistics.num_classes)
     pixels.same_device("statistics", statistics.means, logits)
     row = torch.where(known, labels, 0)
     own = Mixture(*(torch.diagonal(field).t() for field in statistics.mixture))

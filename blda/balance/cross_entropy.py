@@ -22,13 +22,15 @@ def cross_entropy(logits: Tensor, label: Tensor, weight: Tensor | None = None) -
     the mean over processes equal to that of one process with the whole batch. ValueError for other shapes and for
     labels that are no class; on a GPU, where looking would wait, these make the loss NaN.
     """
-    label, known = pixels.checked(logits, label, logits.shape[1:2].numel())
+    num_classes = logits.shape[1:2].numel()
+    label = pixels.checked(logits, label, num_classes)
     weight = pixels.weights_of(weight, label)
     if label.device.type != "cpu":
-        weight = torch.where(known | (label == IGNORE), weight, torch.nan)
-        label = torch.where(known | weight.isnan(), label.clamp(0, logits.shape[1] - 1), IGNORE)
+        wrong = ~pixels.known(label, num_classes) & (label != IGNORE)
+        weight = torch.where(wrong, torch.nan, 1.0 if weight is None else weight)
+        label = torch.where(wrong, 0, label)
     loss = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="none")
-    return (loss * weight).mean()
+    return (loss if weight is None else loss * weight).mean()
 
 
 def balanced_cross_entropy(
@@ -49,18 +51,17 @@ def balanced_cross_entropy(
         return cross_entropy(balanced(logits, correction(logits, label, domains, domain), tau), label, weight)
     num_classes = logits.shape[1:2].numel()
     aligned = stacked(domains, num_classes)
-    label, known = pixels.checked(logits, label, num_classes)
+    label = pixels.checked(logits, label, num_classes)
     pixels.same_device("alignment", aligned.lookup, logits)
-    domain, usable = pixels.domains_of(domain, known, len(aligned.lookup) // num_classes)
+    domain = pixels.domains_of(domain, label, num_classes, len(aligned.lookup) // num_classes)
     weight = pixels.weights_of(weight, label)
     # The mean's divisor goes into the weights, which saves a pass over the gradient; not in half precision, in which a
     # gradient scaler must multiply before anything divides, or small gradients vanish.
     early, late = (label.numel(), 1) if logits.dtype == torch.float32 else (1, label.numel())
-    # What is wrong, on a GPU, gets a row, so that its weight makes the loss NaN.
-    weight = torch.where(usable | (label == IGNORE), weight / early, torch.nan)
-    row = pixels.rows(label, usable, domain, num_classes)
-    maps = pixels.flat_map(row), pixels.flat_map(weight)
-    return _Balanced.apply(pixels.flat_logits(logits), *maps, aligned, tau, compiled) / late
+    where = pixels.flat_map(domain) if isinstance(domain, Tensor) else domain
+    maps = pixels.flat_map(label), where, None if weight is None else pixels.flat_map(weight)
+    loss = _Balanced.apply(pixels.flat_logits(logits), maps, early, aligned, tau, compiled)
+    return loss if late == 1 else loss / late
 
 
 class _Balanced(torch.autograd.Function):
@@ -68,9 +69,9 @@ class _Balanced(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, row: Tensor, weight: Tensor, aligned: Alignment, tau: float, compiled: Any
+        ctx: Any, logits: Tensor, maps: tuple, divisor: int, aligned: Alignment, tau: float, compiled: Any
     ) -> Tensor:
-        loss, ctx.gradient = compiled.loss_and_gradient(logits.detach(), row, weight, *aligned, tau)
+        loss, ctx.gradient = compiled.loss_and_gradient(logits.detach(), *maps, divisor, *aligned, tau)
         return loss.float()
 
     @staticmethod

@@ -87,16 +87,16 @@ class LogitStatistics(nn.Module):
         IGNORE counts nothing; weight: (B, *S) >= 0 or None for 1. Pixels with a logit that is not a number count
         nothing. ValueError for other shapes, for labels that are no class and for weights below 0 or without end.
         """
-        labels, known = pixels.checked(logits, labels, self.num_classes)
-        row = torch.where(known, labels, -1)
+        labels = pixels.checked(logits, labels, self.num_classes)
         weight = pixels.weights_of(weight, labels)
-        if weight.device.type == "cpu" and not ((weight >= 0) & (weight <= MOST_WEIGHT)).all():
+        if weight is not None and weight.device.type == "cpu" and not ((weight >= 0) & (weight <= MOST_WEIGHT)).all():
             raise ValueError(f"weights of pixels must be from 0 to {MOST_WEIGHT}")
-        units = (weight * logit_grid.UNITS).round().long()
         compiled = kernels(logits.device.type)
         if compiled is None:
-            return _count(logits, row, units)
-        return compiled.count(pixels.flat_logits(logits), pixels.flat_map(row), pixels.flat_map(units))
+            row = torch.where(pixels.known(labels, self.num_classes), labels, -1)
+            return _count(logits, row, logit_grid.in_units(weight, labels))
+        maps = pixels.flat_map(labels), None if weight is None else pixels.flat_map(weight)
+        return compiled.count(pixels.flat_logits(logits), *maps)
 
     @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor, pseudo: PseudoLabels | None = None) -> None:
@@ -149,6 +149,12 @@ class LogitStatistics(nn.Module):
     def fit(self, counts: Tensor, iterations: int = EM_ITERATIONS) -> None:
         """Fit the mixtures to evidence (C, C, BINS), from where they are, and average with the past (METHOD 3)."""
         counts = self._evidence(counts)
+        compiled = mixtures(counts.device.type)
+        if hasattr(compiled, "advance"):
+            told = (self.estimated.view(torch.int8), self.absent, self.updates)
+            settings = compiled.Settings(self.momentum, self.warmup, self.min_pixels)
+            compiled.advance(compiled.State(self.mixture, self.anchors, *told), counts, settings, iterations)
+            return
         positive = torch.diagonal(counts).sum(-1)
         anchors = torch.stack((positive, counts.sum((0, 1)) - positive))
         fed = torch.cat((counts[:, 0].sum(-1), anchors.sum(-1))) >= self.min_pixels

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from blda.data.class_labels import class_labels, integers
-from blda.data.sample import IGNORE
 
 
 def flat_logits(logits: Tensor) -> Tensor:
@@ -25,17 +24,23 @@ def flat_map(values: Tensor) -> Tensor:
     return (values[None] if values.ndim == 1 else values.flatten(1)).contiguous()
 
 
-def checked(logits: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Labels of any integer type as int64, and which of them are a class; see `class_labels`.
+def checked(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Labels of any integer type as int64.
 
-    ValueError naming what is wrong unless logits are floats (B, classes, *S) and labels (B, *S) on the same device.
+    ValueError naming what is wrong unless logits are floats (B, classes, *S) and labels (B, *S) on the same device,
+    each of them a class or IGNORE, which is looked at on a CPU only.
     """
     check_logits(logits, num_classes)
     if not isinstance(labels, Tensor) or labels.shape != logits.shape[:1] + logits.shape[2:]:
         found = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
         raise ValueError(f"labels {found} do not belong to logits {tuple(logits.shape)}")
     same_device("labels", labels, logits)
-    return class_labels(labels, num_classes)
+    return class_labels(labels, num_classes)[0] if labels.device.type == "cpu" else integers("labels", labels)
+
+
+def known(labels: Tensor, num_classes: int) -> Tensor:
+    """Mask of the labels that are a class."""
+    return (labels >= 0) & (labels < num_classes)
 
 
 def check_logits(logits: Tensor, num_classes: int) -> None:
@@ -46,10 +51,10 @@ def check_logits(logits: Tensor, num_classes: int) -> None:
         raise ValueError(f"logits have {logits.shape[1:2].numel()} channels, expected {num_classes} classes")
 
 
-def weights_of(weight: Tensor | None, labels: Tensor) -> Tensor:
-    """Weights of pixels (B, *S) as float32, 1 for None; ValueError for another shape."""
+def weights_of(weight: Tensor | None, labels: Tensor) -> Tensor | None:
+    """Weights of pixels (B, *S) as float32, None for 1; ValueError for another shape."""
     if weight is None:
-        return torch.ones_like(labels, dtype=torch.float32)
+        return None
     if not isinstance(weight, Tensor) or weight.shape != labels.shape or weight.is_complex():
         found = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
         raise ValueError(f"weight {found} does not belong to labels {tuple(labels.shape)}; give one number a pixel")
@@ -57,11 +62,10 @@ def weights_of(weight: Tensor | None, labels: Tensor) -> Tensor:
     return weight.float()
 
 
-def domains_of(domain: Tensor | int, known: Tensor, count: int) -> tuple[Tensor | int, Tensor]:
-    """The domain of each pixel, int64 or one number for all, and which pixels are of a class and a domain (bool).
+def domains_of(domain: Tensor | int, labels: Tensor, num_classes: int, count: int) -> Tensor | int:
+    """The domain of each pixel (B, *S), bool or int64, or one number for all.
 
-    ValueError for another shape, and for domains outside [0, count): on a GPU, where looking would wait, their pixels
-    are marked False.
+    ValueError for another shape, and on a CPU for the domain of a labelled pixel outside [0, count).
     """
     if not isinstance(domain, Tensor):
         try:
@@ -70,21 +74,30 @@ def domains_of(domain: Tensor | int, known: Tensor, count: int) -> tuple[Tensor 
             raise ValueError(f"domain is {domain!r}; give an integer, or a tensor of integers") from error
         if not 0 <= domain < count:
             raise ValueError(f"domain {domain} is outside [0, {count}); give one alignment for each domain")
-        return domain, known
-    domain = integers("domains", domain)
-    if domain.ndim and domain.shape != known.shape:
-        raise ValueError(f"domain {tuple(domain.shape)} does not belong to labels {tuple(known.shape)}")
-    same_device("domain", domain, known)
-    inside = (domain >= 0) & (domain < count)
-    if domain.device.type == "cpu" and not (inside | ~known).all():
-        wrong = int(domain.expand_as(known)[known & ~inside][0])
-        raise ValueError(f"domain {wrong} is outside [0, {count}); give one alignment for each domain")
-    return torch.where(inside, domain, 0), known & inside
+        return domain
+    domain = domain if domain.dtype == torch.bool else integers("domains", domain)
+    if domain.ndim and domain.shape != labels.shape:
+        raise ValueError(f"domain {tuple(domain.shape)} does not belong to labels {tuple(labels.shape)}")
+    same_device("domain", domain, labels)
+    domain = domain.expand(labels.shape)
+    if domain.device.type == "cpu":
+        wrong = known(labels, num_classes) & ((domain < 0) | (domain >= count))
+        if wrong.any():
+            raise ValueError(
+                f"domain {int(domain[wrong][0])} is outside [0, {count}); give one alignment for each domain"
+            )
+    return domain
 
 
-def rows(labels: Tensor, usable: Tensor, domain: Tensor | int, num_classes: int) -> Tensor:
-    """Row of each pixel in tables of all domains, domain x C + class: -1 for IGNORE, 0 for what is wrong."""
-    return torch.where(usable, labels + num_classes * domain, torch.where(labels == IGNORE, -1, 0))
+def rows(labels: Tensor, domain: Tensor | int, num_classes: int, count: int) -> tuple[Tensor, Tensor]:
+    """Row of each pixel in a table of `count` domains, domain x C + class, and the mask of pixels that have one.
+
+    Pixels without a row, for want of a class or of their domain, get row 0.
+    """
+    usable = known(labels, num_classes)
+    if isinstance(domain, Tensor):
+        usable = usable & (domain >= 0) & (domain < count)
+    return torch.where(usable, labels + num_classes * domain, 0), usable
 
 
 def same_device(name: str, values: Tensor, others: Tensor) -> None:

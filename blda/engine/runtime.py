@@ -31,6 +31,18 @@ def start(precision: str) -> Accelerator:
     return accelerator
 
 
+def set_deterministic(wanted: bool) -> None:
+    """Have this process's sums on a GPU come in a fixed order, so that a run repeats itself bit for bit, or not.
+
+    Call it before the first product on the GPU. PyTorch warns of an operation that has no such order.
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(wanted, warn_only=True)
+    torch.backends.cudnn.deterministic = wanted
+
+
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

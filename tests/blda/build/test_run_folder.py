@@ -31,8 +31,8 @@ def _config(**keys) -> Config:
 
 def test_a_second_owner_is_refused_until_the_first_lets_go(tmp_path):
     with run_folder.claimed(tmp_path):
-        refused = pytest.raises(ValueError, match=rf"alive \(process {os.getpid()} on .*run=ANOTHER_FOLDER")
-        with refused, run_folder.claimed(tmp_path):
+        alive = rf"alive \(process {os.getpid()} on .*run=ANOTHER_FOLDER"
+        with pytest.raises(ValueError, match=alive), run_folder.claimed(tmp_path):
             pass
         assert (tmp_path / run_folder.CLAIM).exists()
     assert not (tmp_path / run_folder.CLAIM).exists()
