@@ -49,14 +49,16 @@ def main() -> None:
         signalled = beside.submit(stopped, worlds, folder / "stopped", given)
         configs = to_launch(worlds, folder / "processes")
         launched = beside.submit(processes, configs, folder / "processes", given)
-        precisions = ("no", "bf16") if given.rehearse else ("fp16", "bf16")
-        for precision in precisions:
-            run = folder / precision
-            report.measure(f"precision {precision}", lambda p=precision, run=run: precise(worlds, run, p, 30), needs=5)
         for mode in tiny.MODES:
             run = folder / mode
-            report.measure(f"order {mode}", lambda mode=mode, run=run: order(worlds, run / "order", mode), needs=5)
             report.measure(f"resume {mode}", lambda mode=mode, run=run: resume(worlds, run / "resume", mode), needs=5)
+            report.measure(f"order {mode}", lambda mode=mode, run=run: order(worlds, run / "order", mode), needs=5)
+            if mode == "image":
+                for precision in ("bf16",) if given.rehearse else ("fp16", "bf16"):
+                    run = folder / precision
+                    report.measure(
+                        f"precision {precision}", lambda p=precision, run=run: precise(worlds, run, p, 20), needs=5
+                    )
         report.measure("SIGTERM saves", signalled.result)
         report.measure("processes", launched.result)
 
@@ -68,7 +70,7 @@ def trainer(worlds: Path, run: Path, mode: str, *overrides: str) -> Trainer:
     return fresh(build, config, run)
 
 
-def resume(worlds: Path, run: Path, mode: str, steps: int = 10) -> dict[str, object]:
+def resume(worlds: Path, run: Path, mode: str, steps: int = 6) -> dict[str, object]:
     """With sums in a fixed order: a whole run against one that was resumed half way, and against its repetition."""
     options = ("method=blda", tiny.DENSITY, f"training.steps={steps}", "training.deterministic=true")
     with warnings.catch_warnings(record=True) as caught:

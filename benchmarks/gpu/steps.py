@@ -25,7 +25,7 @@ from blda.config import loading
 from blda.engine import runtime
 from blda.engine.trainer import Trainer
 from gpu import profile
-from gpu.report import Report, Settings, first_line, settings, usable
+from gpu.report import Report, Settings, settings, usable
 from kinds import of_run
 from runs import ROOT
 from synthetic import synthetic

@@ -72,7 +72,8 @@ class Build(LossBuild):
     def trainer(self, method: str, folder: Path) -> Trainer:
         """A trainer at step 0 for one of METHODS, keeping its files in `folder`."""
         config, accelerator = self.config, self.accelerator
-        runtime.set_deterministic(config.training.deterministic)
+        if config.training.deterministic:
+            runtime.set_deterministic(True)
         if config.training.cuda_graphs:
             self.require_graphs()
         student = self.student().to(accelerator.device)

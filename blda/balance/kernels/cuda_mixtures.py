@@ -207,9 +207,7 @@ def _fit(
 
 
 @triton.jit
-def _note(
-    counts_at, anchors_at, estimated_at, absent_at, updates_at, min_pixels, num_classes, block: tl.constexpr
-):
+def _note(counts_at, anchors_at, estimated_at, absent_at, updates_at, min_pixels, num_classes, block: tl.constexpr):
     """What is estimated by now, steps since it was last fed, and one more update."""
     entry = tl.program_id(0).to(tl.int64)
     if entry < num_classes:
