@@ -12,16 +12,19 @@ import gc
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 import step_time
+from blda.build.run import Run
 from blda.config import loading
+from blda.config.schema import Config
 from blda.engine import runtime
 from blda.engine.trainer import Trainer
 from gpu import profile
@@ -180,10 +183,10 @@ class Running:
         path = ROOT / "configs" / f"{case.config}.yaml"
         variants = [str(ROOT / "configs" / "variants" / f"{variant}.yaml") for variant in case.variants]
         overrides = [*step_time.STEADY, *variants, *case.overrides, *(TOY if given.rehearse else ())]
-        kind, build = of_run(path, overrides)
+        kind, compose = of_run(path, overrides)
         config = loading.load(path, kind, overrides)
-        parts = synthetic(build)(config, runtime.start(config.training.precision))
-        self.trainer = parts.trainer(config.method, folder)
+        run = synthetic(compose)(config, runtime.start(config.training.precision))
+        self.trainer = run.trainer(config.method, folder)
         self.device = self.trainer.accelerator.device
         self.batches = self.trainer.batches(0)
         self.found = {**step_time.described(config, self.trainer.student), "tf32": case.tf32}
@@ -226,11 +229,11 @@ class Running:
         return found
 
 
-def fresh(build: type, config: object, folder: Path) -> Trainer:
+def fresh(compose: Callable[[Config, Accelerator], Run], config: Config, folder: Path) -> Trainer:
     """A trainer with an accelerator of its own: one of another precision may have been before."""
     AcceleratorState._reset_state(reset_partial_state=True)
-    parts = build(config, runtime.start(config.training.precision))
-    return parts.trainer(config.method, folder)
+    run = compose(config, runtime.start(config.training.precision))
+    return run.trainer(config.method, folder)
 
 
 def set_tf32(allowed: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from blda.balance.alignment import alignment, alignments
 from blda.balance.cross_entropy import balanced_cross_entropy
 from blda.balance.logit_statistics import LogitStatistics
 from blda.data.batches import Mixed, PseudoLabels
+from blda.data.class_labels import integers
 from blda.data.sample import IGNORE, Sample
 from blda.models.output import Output, logits_of
 
@@ -37,7 +40,7 @@ class BalancedLoss:
 
     def mixed_loss(self, output: Tensor | Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
         """Update the target's statistics from trusted target pixels, then the balanced loss of all pixels."""
-        logits = logits_of(output)
+        logits, mixed = logits_of(output), replace(mixed, label=integers("labels", mixed.label))
         trusted = torch.where(mixed.from_source | (mixed.weight <= 0), IGNORE, mixed.label)
         self.target_statistics.update(logits.detach(), trusted, pseudo)
         domains = (self.source_statistics, self.target_statistics)

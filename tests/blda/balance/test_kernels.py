@@ -111,7 +111,7 @@ ADVERSE = ("usual", "constant", "huge", "two far peaks", "not seen", "one pixel"
 
 @pytest.mark.parametrize("classes", [1, 2, 5, 150])
 @pytest.mark.parametrize("case", ADVERSE)
-def test_compiled_statistics_and_tables_equal_plain_ones_on_adverse_batches(case, classes, plain):
+def test_compiled_statistics_and_lookups_equal_plain_ones(case, classes, plain):
     """Distribution functions and corrections are compared: of two like components, which is which may differ."""
     if mixtures("cpu") is None:
         pytest.skip("numba is not installed")

@@ -232,8 +232,10 @@ def test_labels_that_are_no_class_count_nothing_and_make_the_loss_nan(device):
 
 
 def test_weights_are_rounded_as_torch_rounds(device):
-    large = torch.tensor([2.0**22 + 0.5, 2.0**23 - 0.5, 2.0**23 + 1, 2.0**30 + 128])
-    weight = torch.cat((torch.arange(300) / 2, large))[None] / UNITS
+    weight = torch.cat(
+        (torch.arange(300) / 2, torch.tensor([2.0**22 + 0.5, 2.0**23 - 0.5, 2.0**23 + 1, 2.0**30 + 128]))
+    )
+    weight = weight[None] / UNITS
     labels, logits = torch.zeros(weight.shape, dtype=torch.int64), torch.zeros(1, 1, weight.shape[1])
     counts = cuda.count(logits.to(device), labels.to(device), weight.to(device))
     assert counts.sum() * UNITS == (weight * UNITS).round().double().sum()
