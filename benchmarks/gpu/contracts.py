@@ -26,7 +26,6 @@ from blda.config import loading
 from blda.config.schema import Config
 from blda.engine import checkpoint, runtime
 from blda.engine.trainer import Trainer
-from blda_video.config import VideoConfig
 from gpu.report import Report, Settings, settings, usable
 from gpu.steps import fresh
 from runs import ROOT
