@@ -18,7 +18,7 @@ from blda.balance.kernels import choice
 from blda.balance.logit_statistics import LogitStatistics
 from blda.balance.pooled_statistics import PooledStatistics
 from blda.calibration.calibration_file import Calibration
-from blda.calibration.fit import estimated
+from blda.calibration.fit import fit_statistics
 from blda.calibration.scores import scores
 from blda.data.batches import Mixed, PseudoLabels
 from blda.data.class_labels import INTEGERS
@@ -120,7 +120,7 @@ CALLS: dict[str, Callable[[Tensor, Tensor], list[Tensor]]] = {
     "update": _updated(LogitStatistics),
     "update of pooled": _updated(PooledStatistics),
     "update of smoothed": _updated(SmoothedStatistics),
-    "estimated": lambda z, y: list(estimated([(z, y)], C, min_pixels=1, device=z.device).mixture),
+    "fit_statistics": lambda z, y: list(fit_statistics([(z, y)], C, min_pixels=1, device=z.device).mixture),
     "cross_entropy": lambda z, y: [cross_entropy(z, y)],
     "balanced_cross_entropy": _loss,
     "alignment": lambda z, y: list(alignment(*[_statistics(device=z.device.type)] * 2, y)),
