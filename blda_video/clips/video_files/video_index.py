@@ -88,8 +88,8 @@ def _index(path: Path, file: Any) -> VideoIndex:
     times = np.array(stored, dtype=np.int64)
     if lost := _lost(np.sort(times), stream.frames - len(packets), file.format.name):
         remark(
-            f"video {path} lacks about {lost} frames that it should hold; those behind them may look wrong until the next "
-            f"key frame: {AGAIN}"
+            f"video {path} lacks about {lost} frames that it should hold; those after them may look wrong "
+            f"until the next key frame: {AGAIN}"
         )
     key = np.array([packet.is_keyframe for packet in shown])
     order = np.argsort(times)
