@@ -65,7 +65,9 @@ def _labels_of(statistics: LogitStatistics, source: LogitStatistics, labels: Ten
     if statistics.num_classes != source.num_classes:
         raise ValueError(f"statistics of {statistics.num_classes} classes, the source's of {source.num_classes}")
     pixels.same_device("statistics", statistics.means, source.means)
-    return None if labels is None else class_labels(labels, source.num_classes)[0]
+    # Only a CPU looks at labels, see `alignment`.
+    unseen = labels is None or labels.device.type != "cpu"
+    return None if unseen else class_labels(labels, source.num_classes)[0]
 
 
 def _active(statistics: LogitStatistics, source: LogitStatistics, labels: Tensor | None) -> Tensor:
