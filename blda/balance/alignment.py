@@ -13,6 +13,8 @@ from blda.balance import logit_grid, pixels
 from blda.balance.gaussian_mixture import Mixture, cdf, quantile
 from blda.balance.kernels.choice import mixtures
 from blda.balance.logit_statistics import MOST_ELEMENTS, LogitStatistics
+from blda.data.class_labels import class_labels
+from blda.data.sample import IGNORE
 
 CLIP = 0.01
 """r of METHOD 2: cumulative densities are clipped to [r, 1 - r] before the anchor's quantile is taken."""
@@ -43,6 +45,7 @@ def alignment(statistics: LogitStatistics, source: LogitStatistics, labels: Tens
 def alignments(domains: Sequence[tuple[LogitStatistics, Tensor | None]], source: LogitStatistics) -> Alignment:
     """`alignment` of several domains (statistics, labels) in one table, (domains x C, C, BINS), as `stacked`."""
     num_classes, device = source.num_classes, source.means.device
+    domains = [(statistics, _labels_of(statistics, source, labels)) for statistics, labels in domains]
     shape = (len(domains) * num_classes, num_classes, logit_grid.BINS)
     # On a CPU rows are left out; of NumPy's zeros, what is never written takes no memory.
     on_cpu = device.type == "cpu"
@@ -55,6 +58,14 @@ def alignments(domains: Sequence[tuple[LogitStatistics, Tensor | None]], source:
         else:
             _align(statistics.mixture, source.anchors, part, rows)
     return Alignment(lookup, active.flatten())
+
+
+def _labels_of(statistics: LogitStatistics, source: LogitStatistics, labels: Tensor | None) -> Tensor | None:
+    """Labels as int64; ValueError for those that are no class, and for statistics that do not belong together."""
+    if statistics.num_classes != source.num_classes:
+        raise ValueError(f"statistics of {statistics.num_classes} classes, the source's of {source.num_classes}")
+    pixels.same_device("statistics", statistics.means, source.means)
+    return None if labels is None else class_labels(labels, source.num_classes)[0]
 
 
 def _active(statistics: LogitStatistics, source: LogitStatistics, labels: Tensor | None) -> Tensor:
@@ -89,26 +100,43 @@ def _aligned(mixture: Mixture, anchors: Mixture, which: int) -> Tensor:
 def correction(logits: Tensor, labels: Tensor, domains: Sequence[Alignment], domain: Tensor | int = 0) -> Tensor:
     """Delta_y(z) of every logit (B, C, *S), float32: how far alignment moves it (METHOD 2).
 
-    logits: (B, C, *S); labels: (B, *S) choose the row. domain: (B, *S) index into `domains` of each pixel, or one
-    for all. Zero where the label is IGNORE and in rows that were never estimated.
+    logits: (B, C, *S); labels: (B, *S) of any integer type choose the row. domain: (B, *S) index into `domains` of
+    each pixel, or one for all. Zero where the label is IGNORE and in rows that were never estimated. ValueError for
+    other shapes, labels that are no class and domains without an alignment; on a GPU these two make the pixel NaN.
     """
-    num_classes = logits.shape[1]
-    pixels.check(logits, labels, domains[0].lookup.shape[1])
-    known = pixels.known(labels, num_classes)
-    lookup, active = stacked(domains)
-    row = torch.where(known, labels + num_classes * domain, 0)
-    known = known & active[row]
+    num_classes = logits.shape[1:2].numel()
+    lookup, active = stacked(domains, num_classes)
+    labels = pixels.checked(logits, labels, num_classes)
+    pixels.same_device("alignment", lookup, logits)
+    count = len(lookup) // num_classes
+    domain = pixels.domains_of(domain, labels, num_classes, count)
+    row, usable = pixels.rows(labels, domain, num_classes, count)
+    unmoved = torch.where(usable | (labels == IGNORE), 0.0, torch.nan)
+    known = usable & active[row]
     row, column = pixels.spread(row, logits)
     place = logit_grid.position(logits)
     left = place.long().clamp_max_(logit_grid.BINS - 2)
     cell = (row * num_classes + column) * logit_grid.BINS + left
     moved = torch.lerp(lookup.take(cell), lookup.take(cell + 1), place.sub_(left))
-    return torch.where(known[:, None], moved.sub_(logits), 0.0)
+    return torch.where(known[:, None], moved.sub_(logits), unmoved[:, None])
 
 
-def stacked(domains: Sequence[Alignment]) -> Alignment:
-    """Several domains in one table, (domains x C, C, BINS): row domain x C + class."""
-    return domains[0] if len(domains) == 1 else Alignment(*map(torch.cat, zip(*domains, strict=True)))
+def stacked(domains: Sequence[Alignment], num_classes: int) -> Alignment:
+    """Several domains in one table, (domains x C, C, BINS) float32: row domain x C + class.
+
+    ValueError for alignments of other classes: kernels look up where they are told.
+    """
+    for lookup, active in domains:
+        rows = lookup.shape[:1].numel() if lookup.ndim else 0
+        fits = lookup.ndim == 3 and lookup.shape[1:] == (num_classes, logit_grid.BINS) and rows % num_classes == 0
+        if not fits or not rows or active.shape != (rows,):
+            shapes = f"{tuple(lookup.shape)} with {tuple(active.shape)}"
+            raise ValueError(f"an alignment {shapes} does not belong to logits of {num_classes} classes")
+        pixels.same_device("alignment", active, lookup)
+    if not domains:
+        raise ValueError("no alignment is given; give one for each domain")
+    lookup, active = domains[0] if len(domains) == 1 else map(torch.cat, zip(*domains, strict=True))
+    return Alignment(lookup.float(), active.bool())
 
 
 def balanced(logits: Tensor, delta: Tensor, tau: float) -> Tensor:
@@ -120,10 +148,11 @@ def balanced(logits: Tensor, delta: Tensor, tau: float) -> Tensor:
 def cumulative_density(logits: Tensor, labels: Tensor, statistics: LogitStatistics) -> Tensor:
     """F_yy(z_y), (B, *S) in [0, 1]: how large a pixel's own logit is among those of its class (METHOD 5).
 
-    logits: (B, C, *S); labels: (B, *S). Zero where the label is IGNORE.
+    logits: (B, C, *S); labels: (B, *S) of any integer type. Zero where the label is IGNORE. ValueError for others.
     """
-    pixels.check(logits, labels, statistics.num_classes)
+    labels = pixels.checked(logits, labels, statistics.num_classes)
     known = pixels.known(labels, statistics.num_classes)
+    pixels.same_device("statistics", statistics.means, logits)
     row = torch.where(known, labels, 0)
     own = Mixture(*(torch.diagonal(field).t() for field in statistics.mixture))
     cdf_values = cdf(own, logit_grid.nodes(logits.device))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from blda.balance.alignment import alignment, alignments
 from blda.balance.cross_entropy import balanced_cross_entropy
 from blda.balance.logit_statistics import LogitStatistics
 from blda.data.batches import Mixed, PseudoLabels
+from blda.data.class_labels import integers
 from blda.data.sample import IGNORE, Sample
 from blda.models.output import Output, logits_of
 
@@ -37,16 +40,14 @@ class BalancedLoss:
 
     def mixed_loss(self, output: Tensor | Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
         """Update the target's statistics from trusted target pixels, then the balanced loss of all pixels."""
-        logits = logits_of(output)
-        source_label = torch.where(mixed.from_source, mixed.label, IGNORE)
-        target_label = torch.where(mixed.from_source, IGNORE, mixed.label)
-        trusted = torch.where(mixed.weight > 0, target_label, IGNORE)
+        logits, mixed = logits_of(output), replace(mixed, label=integers("labels", mixed.label))
+        trusted = torch.where(mixed.from_source | (mixed.weight <= 0), IGNORE, mixed.label)
         self.target_statistics.update(logits.detach(), trusted, pseudo)
-        parts = [(self.source_statistics, source_label), (self.target_statistics, target_label)]
-        aligned = alignments(parts, self.source_statistics)
+        domains = (self.source_statistics, self.target_statistics)
+        aligned = alignments(list(zip(domains, _labels_by_domain(mixed), strict=True)), self.source_statistics)
         if not self.correct_target:
-            aligned.active[self.target_statistics.classes :] = False
-        from_target = (~mixed.from_source).long()
+            aligned.active[self.target_statistics.num_classes :] = False
+        from_target = ~mixed.from_source
         return balanced_cross_entropy(logits, mixed.label, [aligned], self.tau, from_target, mixed.weight)
 
     def state(self) -> dict[str, LogitStatistics]:
@@ -56,3 +57,10 @@ class BalancedLoss:
     def numbers(self) -> dict[str, Tensor]:
         """Bias of every class in both domains, estimated without labels: (C,) each."""
         return {"bias_source": self.source_statistics.bias(), "bias_target": self.target_statistics.bias()}
+
+
+def _labels_by_domain(mixed: Mixed) -> tuple[Tensor | None, Tensor | None]:
+    """The labels of the source's and of the target's pixels, which only a CPU looks at; see `alignment`."""
+    if mixed.label.device.type != "cpu":
+        return None, None
+    return torch.where(mixed.from_source, mixed.label, IGNORE), torch.where(mixed.from_source, IGNORE, mixed.label)

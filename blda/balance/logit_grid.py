@@ -44,3 +44,9 @@ def position(logits: Tensor) -> Tensor:
     logits = logits.float().nan_to_num(0.0)
     bits = (logits.abs().clamp_max_(LIMIT) + 1).view(torch.int32)
     return (bits - ONE).float().mul_(SCALE).copysign_(logits).add_(MIDDLE)
+
+
+def in_units(weight: Tensor | None, labels: Tensor) -> Tensor:
+    """Weights in parts of 1 / UNITS, int64, of the labels' shape; a weight of None is 1."""
+    weight = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight
+    return (weight * UNITS).round().long()

@@ -16,6 +16,9 @@ from blda.data.sample import IGNORE
 EM_ITERATIONS = 3
 ANCHORS = 2  # row 0: all positive logits, row 1: all negative ones
 
+MOST_WEIGHT = 2**15
+"""Of a pixel: its units fit into 32 bits, and sums of them are exact."""
+
 MOST_ELEMENTS = 2**24
 """Largest temporary of a fit; more cells than that are fitted in turn."""
 
@@ -53,6 +56,7 @@ class LogitStatistics(nn.Module):
         soft_counting: bool = False,
     ) -> None:
         super().__init__()
+        _require(num_classes, components, momentum, warmup, min_pixels)
         self.num_classes, self.momentum, self.warmup, self.min_pixels = num_classes, momentum, warmup, min_pixels
         self.soft_counting = soft_counting
         generator = torch.Generator().manual_seed(seed)
@@ -81,16 +85,18 @@ class LogitStatistics(nn.Module):
 
         logits: (B, C, *S) of any float type, for images (B, C, H, W), for an image classifier (B, C); labels: (B, *S),
         IGNORE counts nothing; weight: (B, *S) >= 0 or None for 1. Pixels with a logit that is not a number count
-        nothing. ValueError for other shapes and for labels that are no class.
+        nothing. ValueError for other shapes, for labels that are no class and for weights below 0 or without end.
         """
-        pixels.check(logits, labels, self.num_classes)
-        row = torch.where(pixels.known(labels, self.num_classes), labels, -1)
-        weight = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight
-        units = (weight * logit_grid.UNITS).round().long()
+        labels = pixels.checked(logits, labels, self.num_classes)
+        weight = pixels.weights_of(weight, labels)
+        if weight is not None and weight.device.type == "cpu" and not ((weight >= 0) & (weight <= MOST_WEIGHT)).all():
+            raise ValueError(f"weights of pixels must be from 0 to {MOST_WEIGHT}")
         compiled = kernels(logits.device.type)
         if compiled is None:
-            return _count(logits, row, units)
-        return compiled.count(pixels.flat_logits(logits), pixels.flat_map(row), pixels.flat_map(units))
+            row = torch.where(pixels.known(labels, self.num_classes), labels, -1)
+            return _count(logits, row, logit_grid.in_units(weight, labels))
+        maps = pixels.flat_map(labels), None if weight is None else pixels.flat_map(weight)
+        return compiled.count(pixels.flat_logits(logits), *maps)
 
     @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor, pseudo: PseudoLabels | None = None) -> None:
@@ -131,9 +137,24 @@ class LogitStatistics(nn.Module):
             raise ValueError("by_belief counts by the belief of pseudo-labels, and these have none; make them believed")
         return torch.where(labels == IGNORE, IGNORE, sampled_labels(pseudo.probabilities, self.updates))
 
+    def _evidence(self, counts: Tensor) -> Tensor:
+        """Evidence as float64; ValueError for another shape or device."""
+        shape = (self.num_classes, self.num_classes, logit_grid.BINS)
+        if counts.shape != shape or counts.is_complex():
+            raise ValueError(f"evidence {tuple(counts.shape)} is not {shape}, as `histogram` gives it")
+        pixels.same_device("evidence", counts, self.means)
+        return counts.double()
+
     @torch.no_grad()
     def fit(self, counts: Tensor, iterations: int = EM_ITERATIONS) -> None:
         """Fit the mixtures to evidence (C, C, BINS), from where they are, and average with the past (METHOD 3)."""
+        counts = self._evidence(counts)
+        compiled = mixtures(counts.device.type)
+        if hasattr(compiled, "advance"):
+            told = (self.estimated.view(torch.int8), self.absent, self.updates)
+            settings = compiled.Settings(self.momentum, self.warmup, self.min_pixels)
+            compiled.advance(compiled.State(self.mixture, self.anchors, *told), counts, settings, iterations)
+            return
         positive = torch.diagonal(counts).sum(-1)
         anchors = torch.stack((positive, counts.sum((0, 1)) - positive))
         fed = torch.cat((counts[:, 0].sum(-1), anchors.sum(-1))) >= self.min_pixels
@@ -154,6 +175,17 @@ class LogitStatistics(nn.Module):
     def _average(old: Mixture, new: Mixture, past: Tensor, fed: Tensor) -> None:
         for kept, fresh in zip(old, new, strict=True):
             kept.copy_(torch.where(fed, torch.lerp(fresh, kept, past), kept))
+
+
+def _require(num_classes: int, components: int, momentum: float, warmup: int, min_pixels: int) -> None:
+    """ValueError for settings outside their range."""
+    if not 0 < num_classes <= IGNORE:
+        raise ValueError(f"{num_classes} classes; labels hold 1 to {IGNORE}, as {IGNORE} is an ignored pixel")
+    if components < 1 or not 0 <= momentum <= 1 or warmup < 0 or min_pixels < 0:
+        raise ValueError(
+            f"components {components}, momentum {momentum}, warmup {warmup}, min_pixels {min_pixels} of statistics; "
+            "use at least 1, 0 to 1, at least 0, at least 0"
+        )
 
 
 def _fitted(mixture: Mixture, counts: Tensor, fed: Tensor, iterations: int) -> Mixture:

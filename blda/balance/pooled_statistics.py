@@ -33,5 +33,5 @@ class PooledStatistics(LogitStatistics):
     @torch.no_grad()
     def fit(self, counts: Tensor, iterations: int = EM_ITERATIONS) -> None:
         """Remember the evidence (C, C, BINS), and fit to all that is remembered."""
-        self.remembered.mul_(self.memory).add_(counts)
+        self.remembered.mul_(self.memory).add_(self._evidence(counts))
         super().fit(self.remembered, iterations)

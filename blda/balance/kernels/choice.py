@@ -16,7 +16,10 @@ NEEDS = {"cpu": "numba", "cuda": "triton"}
 
 @cache
 def mixtures(device: str) -> ModuleType | None:
-    """The module with `fit` and `align` of mixtures; None where plain torch does the work."""
+    """The module with `align` of mixtures, and `fit`, or on a GPU `advance`, which is `fit` and all that follows it.
+
+    None where plain torch does the work.
+    """
     return import_module(f"blda.balance.kernels.{device}_mixtures") if kernels(device) else None
 
 
@@ -47,7 +50,7 @@ def _compiles(module: ModuleType) -> bool:
     """Whether Triton's kernels run on this GPU: that takes a GPU that Triton knows, and a C compiler on the machine."""
     try:
         row = torch.zeros(1, 1, dtype=torch.int64, device="cuda")
-        module.count(torch.zeros(1, 1, 1, device="cuda"), row, row)
+        module.count(torch.zeros(1, 1, 1, device="cuda"), row)
     except Exception as error:  # Triton's errors are of many types
         warnings.warn(f"triton cannot be used, plain torch does its work: {error}", stacklevel=4)
         return False

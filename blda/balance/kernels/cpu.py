@@ -16,7 +16,7 @@ from torch import Tensor
 
 from blda.balance.kernels.elementary import exp
 from blda.balance.kernels.threads import over_threads
-from blda.balance.logit_grid import BINS, LIMIT, MIDDLE, ONE, SCALE, UNITS
+from blda.balance.logit_grid import BINS, LIMIT, MIDDLE, ONE, SCALE, UNITS, in_units
 
 TILE = 1024
 """Pixels: 19 classes of them take 76 KB."""
@@ -29,13 +29,15 @@ _compiled = njit(nogil=True, cache=True, error_model="numpy")
 _compiled_loose = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 
 
-def count(logits: Tensor, row: Tensor, units: Tensor) -> Tensor:
-    """Histograms (C, C, BINS) float64 of logits (B, C, N) of any float type by row (B, N) int64, -1 for none.
+def count(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Histograms (C, C, BINS) float64 of logits (B, C, N) of any float type by label (B, N) int64.
 
-    units: (B, N) int64, what a pixel counts, in parts of 1 / UNITS. The sums are exact: doubles hold such parts.
+    weight: (B, N) >= 0, what a pixel counts, rounded to parts of 1 / UNITS; None for 1. A label outside [0, C) counts
+    nothing. The sums are exact: doubles hold such parts.
     """
     logits = logits.float().contiguous()
     num_classes = logits.shape[1]
+    row, units = _rows(labels, num_classes), in_units(weight, labels).contiguous()
     counts = np.zeros((num_classes + 1) * num_classes * BINS)
     if _counted(logits, row, units, counts):
         counts[:] = 0
@@ -54,17 +56,34 @@ def _counted(logits: Tensor, row: Tensor, units: Tensor, counts: np.ndarray) -> 
     return bool(spoilt.any())
 
 
-def loss_and_gradient(
-    logits: Tensor, row: Tensor, weight: Tensor, table: Tensor, active: Tensor, tau: float
-) -> tuple[Tensor, Tensor]:
-    """Sum of weight * CE(z - tau * Delta, row % C), float64, and its gradient by the logits, as if Delta were fixed.
+def _rows(labels: Tensor, num_classes: int, domain: Tensor | int = 0) -> Tensor:
+    """Rows of a table of several domains, int64, -1 for labels that are no class."""
+    known = (labels >= 0) & (labels < num_classes)
+    return torch.where(known, labels + num_classes * domain, -1).contiguous()
 
-    logits: (B, C, N) of any float type; the gradient is float32. row: (B, N) int64 into the table, -1 for pixels that
-    cost nothing. weight: (B, N) float32. table: (R, C, BINS) float32, aligned logits at the nodes. active: (R,) bool,
+
+def loss_and_gradient(
+    logits: Tensor,
+    labels: Tensor,
+    domain: Tensor | int,
+    weight: Tensor | None,
+    divisor: int,
+    table: Tensor,
+    active: Tensor,
+    tau: float,
+) -> tuple[Tensor, Tensor]:
+    """Sum of weight / divisor * CE(z - tau * Delta, label), float64, and its gradient by the logits, Delta fixed.
+
+    logits: (B, C, N) of any float type; the gradient is float32. labels: (B, N) int64; pixels whose label is no class
+    cost nothing. domain: (B, N), bool or integers, or one for all: row domain x C + label of the table corrects a
+    pixel. weight: (B, N), None for 1. table: (R, C, BINS) float32, aligned logits at the nodes. active: (R,) bool,
     False where Delta is 0.
     """
     logits = logits.float().contiguous()
-    batch, _, pixels = logits.shape
+    batch, num_classes, pixels = logits.shape
+    row = _rows(labels, num_classes, domain)
+    weight = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight.float()
+    weight = (weight / divisor).contiguous()
     tiles = batch * math.ceil(pixels / TILE)
     # NumPy asks Linux for huge pages, and torch does not: that takes a quarter off the time of a large batch.
     gradient, losses = np.empty(logits.shape, np.float32), np.zeros(tiles)

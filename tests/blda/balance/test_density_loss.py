@@ -51,7 +51,7 @@ def test_cumulative_density_equals_direct_evaluation(classes):
     torch.testing.assert_close(cumulative_density(logits, label, statistics), direct.float(), atol=1e-3, rtol=0)
 
 
-def test_cumulative_density_of_a_class_is_spread_evenly_when_the_mixture_fits():
+def test_cumulative_density_is_uniform_where_the_mixture_fits():
     logits, label = _batch()
     statistics = LogitStatistics(CLASSES, min_pixels=1)
     for _ in range(10):
@@ -72,7 +72,7 @@ def test_right_regression_costs_nothing_and_wrong_one_its_distance():
     torch.testing.assert_close(criterion.source_loss(Output(logits, right + 0.5), source), plain + 0.25 * labelled)
 
 
-def test_target_pixels_regress_by_their_weight_and_with_the_targets_statistics():
+def test_target_pixels_regress_by_weight_with_the_targets_statistics():
     logits, label = _batch()
     source = Sample(logits, label, ("a", "b"), (0, 1))
     from_source = torch.zeros_like(label, dtype=torch.bool)
@@ -106,7 +106,7 @@ def test_a_class_never_estimated_is_not_regressed():
     torch.testing.assert_close(criterion.source_loss(Output(logits, right), source), plain)
 
 
-def test_regression_reads_the_features_of_the_segmenter_and_leaves_its_logits_alone():
+def test_regression_reads_the_segmenters_features_and_keeps_its_logits():
     segmenter = _segmenter().eval()
     regression = DensityRegression(segmenter)
     image = torch.rand(2, 3, 24, 40)

@@ -111,7 +111,7 @@ ADVERSE = ("usual", "constant", "huge", "two far peaks", "not seen", "one pixel"
 
 @pytest.mark.parametrize("classes", [1, 2, 5, 150])
 @pytest.mark.parametrize("case", ADVERSE)
-def test_compiled_statistics_and_tables_equal_plain_ones_on_adverse_batches(case, classes, plain):
+def test_compiled_statistics_and_lookups_equal_plain_ones(case, classes, plain):
     """Distribution functions and corrections are compared: of two like components, which is which may differ."""
     if mixtures("cpu") is None:
         pytest.skip("numba is not installed")
@@ -205,15 +205,14 @@ def test_results_do_not_depend_on_the_number_of_threads(threads):
     module, before = kernels("cpu"), torch.get_num_threads()
     if module is None:
         pytest.skip("numba is not installed")
-    row = torch.where(labels == IGNORE, -1, labels).flatten(1)
     table, active = _domains(4)[0]
-    arrays = (logits.flatten(2), row)
+    arrays, share = (logits.flatten(2), labels.flatten(1)), weight.flatten(1)
     results = []
     try:
         for number in (threads, 4):
             torch.set_num_threads(number)
-            results.append((module.count(*arrays, (weight * 100).long().flatten(1)),))
-            results[-1] += module.loss_and_gradient(*arrays, weight.flatten(1), table, active, 0.1)
+            results.append((module.count(*arrays, share),))
+            results[-1] += module.loss_and_gradient(*arrays, 0, share, 1, table, active, 0.1)
             statistics = LogitStatistics(4, min_pixels=1)
             statistics.update(logits, labels)
             results[-1] += (*statistics.buffers(), *alignment(statistics, statistics, labels))

@@ -156,7 +156,7 @@ def test_grid_position_inverts_its_nodes():
     torch.testing.assert_close(places, torch.arange(logit_grid.BINS).float(), atol=2e-2, rtol=0)
 
 
-def test_counting_by_belief_finds_the_cells_that_true_labels_give_where_likeliest_classes_do_not():
+def test_soft_counting_finds_the_cells_that_true_labels_give():
     generator = torch.Generator().manual_seed(0)
     truth = torch.randint(0, 2, (4, 64, 64), generator=generator)
     score = torch.randn(truth.shape, generator=generator) + 2.0 * truth - 1.0  # log-odds of class 1: 2 * score

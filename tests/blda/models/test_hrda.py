@@ -122,7 +122,7 @@ def test_another_stride_fuses_on_a_coarser_map():
     assert not any(side % 16 for side in output.detail.window)
 
 
-def test_logits_outside_the_window_are_the_contexts_and_inside_the_fused_ones():
+def test_logits_are_fused_in_the_window_and_the_contexts_outside():
     picture, both, alone = image(), hrda().train(), hrda(CONTEXT_ONLY).train()
     tops = set()
     for seed in range(6):
@@ -143,7 +143,7 @@ def test_logits_outside_the_window_are_the_contexts_and_inside_the_fused_ones():
     assert len(tops) > 1
 
 
-def test_windows_are_aligned_reach_every_border_and_depend_on_the_seed_alone():
+def test_windows_are_aligned_reach_every_border_and_follow_the_seed():
     net, picture = hrda().train(), image(batch=1)
     seen = []
     for seed in range(40):
