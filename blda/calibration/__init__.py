@@ -1,5 +1,5 @@
-"""Post-hoc balancing of a trained network: fit statistics of its logits, sweep the strength tau, write the file that
-corrects its predictions.
+"""Post-hoc balancing of a trained network: fits statistics of its logits, measures several strengths tau and writes
+the calibration file that corrects its predictions.
 
 It may import `balance`, `data` and `engine`.
 """

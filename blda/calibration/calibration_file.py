@@ -21,10 +21,12 @@ KEYS = {"nodes", "alignment", "tau", "classes", "origin"}
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns the logits of one network on one domain into balanced scores.
+    """Calibration that turns the logits of one network on one domain into balanced scores.
 
-    alignment: of that domain to the source's anchors. tau: strength of the correction, 0 for none. classes: the C
-    names, in the order of the logits. origin: what it was made from, in words, for those who find the file.
+    alignment: alignment of that domain's cells to the source's anchors.
+    tau: strength of the correction; 0 corrects nothing.
+    classes: the C class names, in the order of the logits.
+    origin: network, data and settings it was made from, as text.
     """
 
     alignment: Alignment
@@ -34,22 +36,25 @@ class Calibration:
 
     def __post_init__(self) -> None:
         if not 0 <= self.tau < math.inf:
-            raise ValueError(f"tau is {self.tau}; it must be at least 0, and 1 aligns fully")
+            raise ValueError(f"tau is {self.tau}; use a finite number of at least 0, such as 1 for full alignment")
         classes = len(self.alignment.active)
         if len(self.classes) != classes or self.alignment.lookup.shape != (classes, classes, logit_grid.BINS):
             lookup = tuple(self.alignment.lookup.shape)
-            raise ValueError(f"{len(self.classes)} class names and a table {lookup} for {classes} classes; name each")
+            raise ValueError(
+                f"{len(self.classes)} class names and a lookup table {lookup} for {classes} classes; give one name a "
+                f"class and a table ({classes}, {classes}, {logit_grid.BINS})"
+            )
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Scores of the shape of the logits (B, C, H, W) or (B, C); see `scores`."""
+        """Return the scores of logits (B, C, H, W) or (B, C), in the same shape; see `scores`."""
         return scores(logits, self.alignment, self.tau)
 
     def to(self, device: torch.device | str) -> Calibration:
-        """The same on `device`."""
-        return replace(self, alignment=Alignment(*(part.to(device) for part in self.alignment)))
+        """Return a copy on `device`."""
+        return replace(self, alignment=Alignment(*(tensor.to(device) for tensor in self.alignment)))
 
     def save(self, path: Path) -> None:
-        """Write it, whole or not at all: tensors, numbers and texts."""
+        """Write the calibration to a file, atomically, as tensors, numbers and strings."""
         state = {
             "format": FORMAT,
             "nodes": logit_grid.nodes(),
@@ -62,9 +67,9 @@ class Calibration:
 
     @classmethod
     def load(cls, path: Path, classes: Sequence[str]) -> Calibration:
-        """Read it for a network of these classes, on the CPU; no code is unpickled.
+        """Read the calibration of a network with these class names, on the CPU, without unpickling code.
 
-        FileNotFoundError without the file; ValueError for any other file, and for other class names.
+        Raises FileNotFoundError for a missing file, and ValueError for another kind of file or other class names.
         """
         state = _read(path)
         names = tuple(state["classes"])
@@ -74,21 +79,22 @@ class Calibration:
             )
             raise ValueError(
                 f"{path} calibrates {len(names)} classes, the network has {len(classes)}{differs and f'; {differs}'}; "
-                "make one for this network with tools/calibrate.py"
+                "make a calibration of this network with tools/calibrate.py"
             )
         alignment = Alignment(state["alignment"]["table"], state["alignment"]["active"])
         return cls(alignment, state["tau"], names, state["origin"])
 
 
 def _read(path: Path) -> dict:
+    """Read and check the contents of a calibration file."""
     if not path.is_file():
-        raise FileNotFoundError(f"no calibration at {path}; make one with tools/calibrate.py")
+        raise FileNotFoundError(f"no calibration file at {path}; make one with tools/calibrate.py")
     try:
         state = atomic.read_tensors(path)
     except ValueError as error:
         raise ValueError(f"{path} is damaged or no calibration: {error}; make one with tools/calibrate.py") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or not state.keys() >= KEYS:
-        raise ValueError(f"{path} is no calibration of this version; make one with tools/calibrate.py")
+        raise ValueError(f"{path} is not a calibration file of this version; make it with tools/calibrate.py")
     if not torch.equal(state["nodes"], logit_grid.nodes()):
-        raise ValueError(f"{path} is tabulated on another axis of logits; make it again with tools/calibrate.py")
+        raise ValueError(f"{path} is tabulated on another logit grid; make it again with tools/calibrate.py")
     return state

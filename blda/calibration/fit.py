@@ -1,4 +1,4 @@
-"""Statistics fitted to a whole data set's logits, and the bias of calibrated predictions sampled from them."""
+"""Statistics fitted to the logits of a whole data set, and the bias of calibrated predictions estimated from them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from blda.balance.logit_statistics import LogitStatistics
 from blda.calibration.calibration_file import Calibration
 
 STABLE = 1e-3
-"""Mixtures are fitted when a pass moves no distribution function by more than this."""
-DRAWS = 2**16
-"""Logit vectors drawn to estimate a bias, over all rows."""
+"""The fit ends when a pass changes no distribution function by more than this."""
+SAMPLES = 2**16
+"""Number of logit vectors sampled to estimate a bias, over all rows."""
 
 
 @torch.no_grad()
-def estimated(
+def fit_statistics(
     batches: Iterable[tuple[Tensor, Tensor]],
     num_classes: int,
     components: int = 5,
@@ -28,10 +28,15 @@ def estimated(
     passes: int = 20,
     device: torch.device | str = "cpu",
 ) -> LogitStatistics:
-    """Statistics of all (logits, labels) batches together: evidence is pooled, then the mixtures are fitted to it.
+    """Fit statistics to all batches together: sum their histograms, then fit the mixtures to the sum.
 
-    batches: logits (B, C, H, W) and labels (B, H, W), IGNORE counts nothing; with several processes, this one's share.
-    passes: at most so many times EM_ITERATIONS, fewer when the fit is stable before.
+    batches: pairs of logits (B, C, H, W) and labels (B, H, W); pixels labelled IGNORE are not counted. With several
+        processes, each gives its share.
+    num_classes: number of classes C.
+    components: Gaussians of each mixture.
+    min_pixels: a class with fewer pixels is not estimated.
+    passes: largest number of passes of EM_ITERATIONS; the fit ends earlier when it is `STABLE`.
+    device: device of the statistics.
     """
     statistics = LogitStatistics(num_classes, components, momentum=0.0, min_pixels=min_pixels).to(device)
     counts = torch.zeros(num_classes, num_classes, logit_grid.BINS, dtype=torch.float64, device=device)
@@ -50,20 +55,21 @@ def estimated(
 
 @torch.no_grad()
 def sampled_bias(statistics: LogitStatistics, calibration: Calibration, seed: int = 0) -> Tensor:
-    """Bias of calibrated predictions, without labels: (C,) (METHOD 1).
+    """Estimate the bias of calibrated predictions without labels: (C,) (METHOD 1).
 
-    The C logits of a row are drawn independently from its mixtures and predicted; rows never estimated do not enter.
+    Sample the C logits of each row independently from its mixtures, and count the predicted classes. Rows that were
+    never estimated are left out; the result is zero if there is no other.
     """
     num_classes = statistics.num_classes
     rows = statistics.estimated[:num_classes].nonzero().flatten().tolist()
     shares = torch.zeros(num_classes, dtype=torch.float64, device=statistics.means.device)
     generator = torch.Generator().manual_seed(seed)
-    draws = max(DRAWS // num_classes, 256)
+    samples = max(SAMPLES // num_classes, 256)
     for row in rows:
-        weights, means, variances = (part[row].cpu() for part in statistics.mixture)
-        component = torch.multinomial(weights, draws, replacement=True, generator=generator)
+        weights, means, variances = (field[row].cpu() for field in statistics.mixture)
+        component = torch.multinomial(weights, samples, replacement=True, generator=generator)
         noise = torch.randn(component.shape, generator=generator)
         logits = means.gather(1, component) + variances.gather(1, component).sqrt() * noise
         winner = calibration(logits.t().to(shares.device)).argmax(1)
-        shares += torch.bincount(winner, minlength=num_classes) / draws
+        shares += torch.bincount(winner, minlength=num_classes) / samples
     return shares / max(len(rows), 1) - 1 / num_classes if rows else shares

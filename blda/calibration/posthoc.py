@@ -1,4 +1,4 @@
-"""Fitting a calibration to a network and its data, and measuring it."""
+"""Post-hoc calibration: fit it to a network and its data, and measure its scores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from blda import atomic
 from blda.balance.alignment import alignment
 from blda.balance.logit_statistics import LogitStatistics
 from blda.calibration.calibration_file import Calibration
-from blda.calibration.fit import estimated, sampled_bias
+from blda.calibration.fit import fit_statistics, sampled_bias
 from blda.calibration.tau_sweep import TauSweep, report
 from blda.data.batches import PseudoLabels
 from blda.data.loader import evaluation_loader
@@ -31,14 +31,21 @@ from blda.engine.metrics import Metric, headline
 
 @dataclass(frozen=True)
 class Subject:
-    """A network with what it is calibrated on.
+    """A network to calibrate, with its data and settings.
 
-    source: labelled samples. target: samples without labels; `pseudo_labeler` makes them from the network's own
-    predictions. Both None where nothing is to be fitted.
-    validation: labelled samples of the target, which nothing is fitted to; None where nothing is to be measured.
-    protocol: of the scores without a protocol's name. metric: makes a fresh one, whose counts are the confusion.
-    components, min_pixels: of the statistics. workers: processes that read. batch: samples at a time, more than one
-    only where all have the same size. bar: show progress.
+    predict: the network, images (B, 3, H, W) -> logits.
+    source: labelled samples; None if statistics are given.
+    target: samples without labels; None if statistics are given.
+    validation: labelled samples of the target, for evaluation only; None to measure nothing.
+    pseudo_labeler: makes the target's pseudo-labels from the network's own predictions.
+    classes: the C class names, in the order of the logits.
+    protocol: evaluation protocol of the scores whose keys name no protocol.
+    metric: returns a new metric whose `counts` are the confusion matrix.
+    accelerator: device and processes.
+    components, min_pixels: settings of the statistics; see `fit_statistics`.
+    workers: number of loader processes.
+    batch: samples a batch; above 1 only if all samples have the same size.
+    bar: show progress bars.
     """
 
     predict: Predictor
@@ -57,12 +64,15 @@ class Subject:
     bar: bool = True
 
     def statistics(self, passes: int) -> tuple[LogitStatistics, LogitStatistics]:
-        """Statistics of source and target, each of all its samples together; see `calibration.estimated`."""
+        """Fit the statistics of source and target, each to all its samples; see `fit_statistics`."""
         settings = (len(self.classes), self.components, self.min_pixels, passes, self.accelerator.device)
-        return estimated(self._source(), *settings), estimated(self._target(), *settings)
+        return fit_statistics(self._source(), *settings), fit_statistics(self._target(), *settings)
 
     def measure(self, calibration: Calibration, taus: Sequence[float]) -> dict[float, dict[str, float]]:
-        """tau -> scores on the validation set, by one pass of the network; empty without one. See `TauSweep.scores`."""
+        """Measure the scores of every tau on the validation set, by one pass of the network: tau -> scores.
+
+        Empty without a validation set; see `TauSweep.scores`.
+        """
         if self.validation is None:
             return {}
         sweep = TauSweep(calibration.to(self.accelerator.device), taus, self.metric)
@@ -73,16 +83,18 @@ class Subject:
         return sweep.scores()
 
     def _source(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield logits and labels of the source."""
         for sample, logits in self._logits(self.source, "source"):
             yield logits, _at_size(sample.label, logits)
 
     def _target(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield logits and pseudo-labels of the target; IGNORE where a pseudo-label has weight 0."""
         for sample, logits in self._logits(self.target, "target"):
-            pseudo = self.pseudo_labeler(lambda _, seen=logits: seen, sample)
+            pseudo = self.pseudo_labeler(lambda _, predicted=logits: predicted, sample)
             yield logits, torch.where(pseudo.weight > 0, pseudo.label, IGNORE)
 
     def _logits(self, dataset: Dataset[Sample], title: str) -> Iterator[tuple[Sample, Tensor]]:
-        """This process's share of the samples, with their logits."""
+        """Yield this process's share of the samples with their logits."""
         accelerator = self.accelerator
         share = (accelerator.process_index, accelerator.num_processes)
         loader = evaluation_loader(dataset, self.workers, accelerator.device.type == "cuda", *share, self.batch)
@@ -93,10 +105,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A calibration with what is known of it.
+    """A calibration with its scores and estimated biases.
 
-    scores: tau -> scores on labels, empty without. biases: source, target, calibrated -> class -> bias, estimated
-    without labels.
+    protocol: evaluation protocol of the scores.
+    scores: tau -> scores on the validation set; empty without one.
+    biases: "source", "target" or "calibrated" -> class name -> bias, estimated without labels.
     """
 
     calibration: Calibration
@@ -105,7 +118,7 @@ class Calibrated:
     biases: dict[str, dict[str, float]]
 
     def numbers(self) -> dict[str, Any]:
-        """As JSON knows them: scores in percent, bias as fractions."""
+        """Return a report for JSON: scores in percent, bias as fractions."""
         calibration, scores = self.calibration, self.scores
         active = zip(calibration.classes, calibration.alignment.active.tolist(), strict=True)
         result = {
@@ -124,7 +137,7 @@ class Calibrated:
         return {**result, "protocol": self.protocol.name, "sweep": sweep, **measured}
 
     def tables(self) -> str:
-        """For the terminal."""
+        """Return a report for the terminal."""
         tau, chosen = self.calibration.tau, self.calibration.origin["tau_chosen"]
         title = f"tau {tau:g} ({chosen}), protocol {self.protocol.name}; labels of the target: evaluation only"
         return f"{title}\n\n{report(self.scores, tau, self.protocol.classes, self.biases)}"
@@ -138,10 +151,12 @@ def calibrate(
     passes: int = 20,
     statistics: tuple[LogitStatistics, LogitStatistics] | None = None,
 ) -> Calibrated:
-    """Fit, and measure each of `taus`.
+    """Fit a calibration and measure it with each of `taus`.
 
     choose: the calibration's tau; None takes the best on the labels of the validation set, and records that.
-    origin: what else to record. statistics: of source and target, where there is nothing to fit.
+    origin: further entries of the calibration's origin.
+    passes: see `fit_statistics`.
+    statistics: statistics of source and target, to use instead of fitting them.
     """
     source, target = statistics or subject.statistics(passes)
     calibration = Calibration(alignment(target, source), choose or 0.0, subject.classes)
@@ -155,16 +170,17 @@ def calibrate(
 
 
 def _best(scores: Mapping[float, Mapping[str, float]]) -> float:
+    """Return the tau with the highest headline score; ValueError if no score is known."""
     known = {
         tau: result[headline(result)] for tau, result in scores.items() if not math.isnan(result[headline(result)])
     }
     if not known:
-        raise ValueError("the validation set has no labelled pixel to choose tau on; give --choose a number")
+        raise ValueError("the validation set has no labelled pixel to choose tau on; give a number with --choose")
     return max(known, key=known.__getitem__)
 
 
 def _at_size(label: Tensor, logits: Tensor) -> Tensor:
-    """A label (B, *S) of its file's size at that of its logits: the nearest, for between classes there is none."""
+    """Resize a label map (B, *S) to the size of its logits, to the nearest pixel."""
     if label.ndim == 1 or label.shape[-2:] == logits.shape[-2:]:
         return label
     return F.interpolate(label[:, None].float(), logits.shape[-2:], mode="nearest-exact")[:, 0].long()

@@ -1,4 +1,4 @@
-"""Logits that any other network saved, as a data set."""
+"""A data set of logits saved by another framework."""
 
 from __future__ import annotations
 
@@ -18,83 +18,93 @@ from blda.data.readers.walk import files_below, with_suffixes
 from blda.data.sample import IGNORE, Sample
 
 VALUES = 2**24
-"""Logits of one sample at most, unless a single image has more."""
+"""Largest number of logits in a sample, unless a single image has more."""
 
 Shape = tuple[int, ...]
 
 
 class Array(NamedTuple):
-    """Where an array lies: `member` of an .npz, or a whole .npy where that is None."""
+    """Location of an array: the `member` of an .npz file, or a whole .npy file if `member` is None."""
 
     path: Path
     member: str | None
 
 
 class Entry(NamedTuple):
-    """One file's logits (N, C, H, W) and labels, None where they are not wanted."""
+    """Logits of one file and their labels.
+
+    labels: None if labels are not read. shape: shape of the logits as (N, C, H, W).
+    """
 
     logits: Array
     labels: Array | None
     shape: Shape
 
     def read(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Logits (N, C, H, W) and labels (N, H, W)."""
+        """Read logits (N, C, H, W) and labels (N, H, W), or None without labels."""
         images, _, *size = self.shape
         labels = None if self.labels is None else _read(self.labels).reshape(images, *size)
         return _read(self.logits).reshape(self.shape), labels
 
 
 class SavedLogits(Dataset[Sample]):
-    """Samples whose `image` holds the logits (B, C, H, W) themselves: the network that belongs to them is the identity.
+    """Samples whose `image` holds logits (B, C, H, W); their network is the identity.
 
-    path: an .npz with arrays `logits` and `labels`; a folder of such; or a folder with logits/*.npy and labels/*.npy of
-    the same names. Logits are (N, C, H, W), of one image (C, H, W), or (N, C), which become (N, C, 1, 1); labels are
-    the same without C, whole numbers below C, IGNORE for none. labelled: False leaves labels unread wherever they are.
+    path: an .npz file with arrays `logits` and `labels`; a folder of such files; or a folder with logits/*.npy and
+        labels/*.npy of the same names. Logits are floats (N, C, H, W), or (C, H, W) of one image, or (N, C), which
+        become (N, C, 1, 1). Labels have the same shape without C and are integers below C, or IGNORE.
+    labelled: False does not read the labels.
 
-    Shapes and types are checked at once, values when they are read: ValueError naming file, array and mend.
+    Shapes and types are checked at construction, values when they are read. Raises ValueError that names the file,
+    the array and the fix.
     """
 
     def __init__(self, path: str | Path, labelled: bool) -> None:
         self.path = Path(path)
-        entries = [_entry(logits, labels) for logits, labels in _found(self.path, labelled)]
+        entries = [_entry(logits, labels) for logits, labels in _arrays(self.path, labelled)]
         self.classes = entries[0].shape[1]
         for entry in entries:
             if entry.shape[1] != self.classes:
                 raise ValueError(
                     f"{entry.logits.path} holds {entry.shape[1]} classes but {entries[0].logits.path} {self.classes}; "
-                    "save all by one network"
+                    "save the logits of one network only"
                 )
         if self.classes > IGNORE:
-            raise ValueError(f"{path} holds {self.classes} classes; {IGNORE} marks what has none, so take at most that")
-        self.parts = [(entry, *part) for entry in entries for part in _parts(entry.shape)]
+            raise ValueError(
+                f"{path} holds {self.classes} classes; use at most {IGNORE}, which is the label of ignored pixels"
+            )
+        self.slices = [(entry, *bounds) for entry in entries for bounds in _slices(entry.shape)]
         self._last: tuple[Entry, tuple[np.ndarray, np.ndarray | None]] | None = None
 
     def __len__(self) -> int:
-        return len(self.parts)
+        return len(self.slices)
 
     def __getitem__(self, index: int) -> Sample:
-        """Some images of one file."""
-        entry, start, stop = self.parts[index]
+        """Read a slice of the images of one file."""
+        entry, start, stop = self.slices[index]
         if self._last is None or self._last[0] is not entry:
             self._last = entry, entry.read()
         logits, labels = (None if array is None else array[start:stop] for array in self._last[1])
         image = torch.from_numpy(logits.astype(np.float32))
         if not image.isfinite().all():
-            raise ValueError(f"{entry.logits.path}: logits of images {start} to {stop - 1} are not all finite numbers")
+            raise ValueError(
+                f"{entry.logits.path}: logits of images {start} to {stop - 1} are not all finite; save finite numbers"
+            )
         label = None if labels is None else self._label(labels, entry.labels.path)
         numbers = tuple(range(start, stop))
         return Sample(image, label, tuple(f"{entry.logits.path.name}[{n}]" for n in numbers), numbers)
 
     def _label(self, labels: np.ndarray, path: Path) -> Tensor:
+        """Convert labels to int64; ValueError naming the file if one is neither a class nor IGNORE."""
         label = torch.from_numpy(labels.astype(np.int64))
         wrong = label[((label < 0) | (label >= self.classes)) & (label != IGNORE)]
         if wrong.numel():
-            raise ValueError(f"{path} holds label {wrong[0]} but {self.classes} classes; use {IGNORE} for none")
+            raise ValueError(f"{path} holds label {wrong[0]} but {self.classes} classes; use {IGNORE} for ignored ones")
         return label
 
 
-def _found(path: Path, labelled: bool) -> Iterator[tuple[Array, Array | None]]:
-    """Logits and labels below a path."""
+def _arrays(path: Path, labelled: bool) -> Iterator[tuple[Array, Array | None]]:
+    """Yield the locations of the logits and labels below a path."""
     if (path / "logits").is_dir():
         for file in _sorted(path / "logits", "*.npy"):
             yield Array(file, None), Array(path / "labels" / file.name, None) if labelled else None
@@ -106,6 +116,7 @@ def _found(path: Path, labelled: bool) -> Iterator[tuple[Array, Array | None]]:
 
 
 def _sorted(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of a folder that match `*.SUFFIX`, in natural order; ValueError if there are none."""
     fix = "save .npz files with 'logits' and 'labels', or logits/*.npy"
     files = with_suffixes(files_below(folder, fix, deep=False), (pattern.removeprefix("*"),))
     if not files:
@@ -114,23 +125,25 @@ def _sorted(folder: Path, pattern: str) -> list[Path]:
 
 
 def _entry(logits: Array, labels: Array | None) -> Entry:
-    """What the headers of a file's arrays say, checked; nothing else is read."""
+    """Check the shapes and types of logits and labels by their headers; nothing else is read."""
     shape, kind = _header(logits)
     if len(shape) not in (2, 3, 4) or 0 in shape or kind != "f":
         raise ValueError(f"{logits.path}: logits must be floats (N, C, H, W), (C, H, W) or (N, C), not {kind} {shape}")
     if labels is not None:
-        wanted = shape[1:] if len(shape) == 3 else (shape[0], *shape[2:])
-        result, kind = _header(labels)
-        if result != wanted or kind not in "iu":
-            raise ValueError(f"{labels.path}: labels must be integers {wanted} for logits {shape}, not {kind} {result}")
+        expected = shape[1:] if len(shape) == 3 else (shape[0], *shape[2:])
+        stored, kind = _header(labels)
+        if stored != expected or kind not in "iu":
+            raise ValueError(
+                f"{labels.path}: labels must be integers {expected} for logits {shape}, not {kind} {stored}"
+            )
     return Entry(logits, labels, (1, *shape) if len(shape) == 3 else (*shape, 1, 1)[:4])
 
 
 def _header(array: Array) -> tuple[Shape, str]:
-    """Shape of an array and numpy's letter for its kind of number, without reading it."""
+    """Read the shape of an array and NumPy's letter for its kind of number, such as "f", without its values."""
     path, member = array
     if not path.is_file():
-        raise FileNotFoundError(f"no {path}; every file of logits/ needs one of the same name in labels/")
+        raise FileNotFoundError(f"no file {path}; every file in logits/ needs one of the same name in labels/")
     try:
         if member is None:
             with path.open("rb") as file:
@@ -138,16 +151,17 @@ def _header(array: Array) -> tuple[Shape, str]:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
             if member not in names:
-                raise ValueError(f"no array '{member}', only {', '.join(names) or 'none'}; save it under that name")
+                raise ValueError(f"no array '{member}', only {', '.join(names) or 'none'}; save one of that name")
             with archive.open(f"{member}.npy") as file:
                 return _parse(file)
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is damaged or no .npz file; save it again") from error
+        raise ValueError(f"{path} is damaged or not an .npz file; save it again") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 def _parse(file: BinaryIO) -> tuple[Shape, str]:
+    """Read the header of an .npy file."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, kind = read(file)
@@ -155,7 +169,7 @@ def _parse(file: BinaryIO) -> tuple[Shape, str]:
 
 
 def _read(array: Array) -> np.ndarray:
-    """The array; one of an .npy stays on disk until it is used."""
+    """Read an array; that of an .npy file is memory-mapped."""
     try:
         if array.member is None:
             return np.load(array.path, mmap_mode="r", allow_pickle=False)
@@ -165,8 +179,8 @@ def _read(array: Array) -> np.ndarray:
         raise ValueError(f"{array.path} is damaged: {' '.join(str(error).split())}; save it again") from error
 
 
-def _parts(shape: Shape) -> Iterator[tuple[int, int]]:
-    """First and last + 1 of the images that make one sample."""
+def _slices(shape: Shape) -> Iterator[tuple[int, int]]:
+    """Yield the bounds (start, stop) of the images of each sample."""
     images, classes, height, width = shape
     step = max(1, VALUES // (classes * height * width))
     for start in range(0, images, step):

@@ -9,19 +9,23 @@ from blda.balance import logit_grid, pixels
 from blda.balance.alignment import Alignment, stacked
 
 PIXELS = 2**18
-"""Pixels corrected at a time, so that memory does not grow with the image."""
+"""Pixels corrected at a time, which bounds the memory for large images."""
 
 
 @torch.no_grad()
 def scores(logits: Tensor, alignment: Alignment, tau: float) -> Tensor:
-    """Score of every class; the largest is the calibrated prediction (METHOD 2, post-hoc).
+    """Compute a score for every class; the class of the largest is the calibrated prediction (METHOD 2, post-hoc).
 
         score_c = log softmax_l( z_l + tau * Delta_cl(z_l) )[c]
 
-    Candidate c corrects the whole logit vector with its own row. Scores of different candidates do not sum to one.
+    The score of candidate class c corrects the whole logit vector with row c of the alignment. Exponentials of the
+    scores do not sum to one.
 
-    logits: (B, C, H, W) or (B, C), any float type. Returns float32 of the same shape; exactly log softmax for tau 0 and
-    for rows that were never estimated. An infinite logit is not corrected: what is ruled out stays so.
+    logits: (B, C, H, W) or (B, C), any float type.
+    alignment: alignment of the domain's cells to the anchors.
+    tau: strength of the correction.
+    Returns float32 of the same shape; exactly log softmax for tau 0 and for rows that were never estimated. Infinite
+    logits are not corrected, so a class that is ruled out by -inf stays ruled out.
     """
     pixels.check_logits(logits, len(alignment.active))
     alignment = stacked([alignment], logits.shape[1])
@@ -30,16 +34,17 @@ def scores(logits: Tensor, alignment: Alignment, tau: float) -> Tensor:
     if tau == 0:
         return plain
     vectors = logits.float().movedim(1, -1)
-    corrected = torch.cat([_candidates(part, alignment.lookup, tau) for part in vectors.flatten(0, -2).split(PIXELS)])
+    chunks = vectors.flatten(0, -2).split(PIXELS)
+    corrected = torch.cat([_candidates(chunk, alignment.lookup, tau) for chunk in chunks])
     corrected = corrected.view(vectors.shape).movedim(-1, 1)
     return torch.where(alignment.active.view(-1, *[1] * (logits.dim() - 2)), corrected, plain)
 
 
 def _candidates(logits: Tensor, lookup: Tensor, tau: float) -> Tensor:
-    """As `scores`, of logits (N, C), every row taken as estimated.
+    """Compute the scores of logits (N, C) with every row corrected, as if all were estimated.
 
-    One channel at a time, for all candidates at once: their corrections of a logit lie side by side when the channel's
-    table is turned round, so C x C look-ups a pixel read C places.
+    Channels are corrected one after the other, for all candidates at once. In the transposed lookup table of a channel
+    the candidates are adjacent in memory, so the C x C corrections of a pixel read C places.
     """
     place = logit_grid.position(logits)
     left = place.long().clamp_max_(logit_grid.BINS - 2)

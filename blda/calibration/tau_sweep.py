@@ -1,4 +1,4 @@
-"""What calibrations of several strengths make of the same logits."""
+"""Scores of calibrations that differ in their strength tau, measured on the same logits."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from blda.engine.metrics import Metric
 
 
 class TauSweep:
-    """A metric: the confusion of every tau, from one pass of the network.
+    """A metric that accumulates the confusion matrix of every tau during one pass of the network.
 
-    calibration: of any tau. taus: those to measure. metric: makes a fresh one whose counts are the confusion (C, C).
-    counts: (T, C, C) float64, additive over images and processes; rows are the truth.
+    calibration: the calibration; its own tau is not used.
+    taus: the T strengths to measure.
+    metric: returns a new metric whose `counts` are the confusion matrix (C, C).
+    The attribute `counts` is (T, C, C) float64, additive over images and processes; rows are the true classes.
     """
 
     def __init__(self, calibration: Calibration, taus: Sequence[float], metric: Callable[[], Metric]) -> None:
@@ -29,7 +31,7 @@ class TauSweep:
         self.counts = torch.zeros(len(taus), len(self.classes), len(self.classes), dtype=torch.float64)
 
     def update(self, sample: Sample, logits: Tensor, predict: Callable[[Tensor], Tensor]) -> None:
-        """Add a batch, as the metric does."""
+        """Add a batch to the confusion matrix of every tau."""
         self.counts = self.counts.to(logits.device)
         for counts, calibration in zip(self.counts, self.calibrations, strict=True):
             metric = self.metric()
@@ -37,11 +39,11 @@ class TauSweep:
             counts += metric.counts
 
     def compute(self) -> dict[str, float]:
-        """mAcc of every tau; all numbers are in `scores`."""
+        """Return the mAcc of every tau, in percent; `scores` returns all scores."""
         return {f"mAcc/{tau:g}": scores["mAcc"] for tau, scores in self.scores().items()}
 
     def scores(self) -> dict[float, dict[str, float]]:
-        """tau -> what the metric computes, and bias/CLASS of every class of the network as a fraction."""
+        """Return tau -> the metric's scores, in percent, and bias/CLASS of every class, as a fraction."""
         result = {}
         for calibration, counts in zip(self.calibrations, self.counts.cpu(), strict=True):
             metric = self.metric()
@@ -54,10 +56,12 @@ Columns = Mapping[str, Mapping[str, float]]
 
 
 def report(scores: Mapping[float, Mapping[str, float]], tau: float, classes: Sequence[str], biases: Columns) -> str:
-    """Scores of all taus, classes before and after, and bias by class, for the terminal.
+    """Format the scores of all taus, the class scores before and after, and the bias of every class.
 
-    scores: of `TauSweep`, empty without labels. tau: the chosen one. classes: those that are scored. biases: column ->
-    class -> estimate.
+    scores: see `TauSweep.scores`; empty without labels.
+    tau: the chosen tau.
+    classes: names of the classes that are scored.
+    biases: column title -> class name -> estimated bias.
     """
     if not scores:
         return _biases(biases)
@@ -72,6 +76,7 @@ def report(scores: Mapping[float, Mapping[str, float]], tau: float, classes: Seq
 
 
 def _taus(scores: Mapping[float, Mapping[str, float]], chosen: float) -> str:
+    """Format one line for each tau; the chosen one is marked."""
     keys = [key for key in ("mIoU", "mAcc") if key in scores[chosen]]
     lines = ["   tau" + "".join(f"  {key:>6}" for key in keys)]
     for tau, result in scores.items():
@@ -81,7 +86,7 @@ def _taus(scores: Mapping[float, Mapping[str, float]], chosen: float) -> str:
 
 
 def _biases(columns: Columns) -> str:
-    """One line a class; source, target and calibrated are estimates without labels."""
+    """Format one line for each class and one column for each bias."""
     names = list(next(iter(columns.values())))
     left = max(map(len, (*names, "bias")))
     lines = [f"{'bias':<{left}}" + "".join(f"  {title:>10}" for title in columns)]

@@ -1,5 +1,5 @@
-"""Self-training on one page, and its parts: teacher, pseudo-labels, ClassMix, augmentation, masking and the further
-loss terms; the supervised baseline too.
+"""Self-training (`self_training.py`) and its components: teacher, pseudo-labels, ClassMix, augmentation, masking and
+further loss terms. The supervised baseline is here too.
 
 It may import `balance`, `data` and `models`.
 """

@@ -9,22 +9,25 @@ from torchvision.transforms.v2 import functional as F
 from blda.data import seeding
 from blda.selftraining import kornia_jitter
 
-_BLUR_TAPS = 11  # more than four deviations of the strongest blur on each side
-_MOST_TAPS = 17  # weights farther out are below 1e-10 of the middle one
+_BLUR_TAPS = 11  # more than four standard deviations of the strongest blur on each side
+_MOST_TAPS = 17  # weights farther out are below 1e-10 of the central one
 
 
 class ColourAndBlur:
     """Colour jitter and Gaussian blur of the mixed image, decided for each image (METHOD 6).
 
-    strength: brightness, contrast, saturation and hue move by at most this much. jitter, blur: their probabilities.
-    The published `p = 0.2` of the jitter is the threshold that a uniform number must exceed, thus 0.8 here.
+    seed: seed of every random number.
+    strength: largest change of the brightness, contrast, saturation and hue factors.
+    jitter: probability of colour jitter. The published `p = 0.2` is the threshold that a uniform number must exceed,
+        so its probability is 0.8.
+    blur: probability of blur.
     """
 
     def __init__(self, seed: int, strength: float = 0.2, jitter: float = 0.8, blur: float = 0.5) -> None:
         self.seed, self.strength, self.jitter, self.blur = seed, strength, jitter, blur
 
     def __call__(self, image: Tensor, draw: tuple[int, ...]) -> Tensor:
-        """image: (B, 3, H, W) in [0, 1] -> the same; row b is a function of (seed, draw[b])."""
+        """Augment images (B, 3, H, W) in [0, 1] to the same shape and range; row b depends on (seed, draw[b])."""
         numbers = seeding.uniform(self.seed, "photometric", draw, 7).tolist()
         return torch.stack([self._one(one, *row) for one, row in zip(image, numbers, strict=True)])
 
@@ -42,14 +45,18 @@ class ColourAndBlur:
 
 
 class PublishedColourAndBlur:
-    """Colour jitter and Gaussian blur as DACS, DAFormer, HRDA and MIC do them, with kornia 0.5.8's operations.
+    """Colour jitter and Gaussian blur of DACS, DAFormer, HRDA and MIC, with kornia 0.5.8's operations.
 
-    One decision for jitter and one for blur hold for a whole batch; each image has its own four factors, applied in a
-    random order (lhoyer/MIC: dacs_transforms.py). Two processes with half a batch each decide as one with all of it.
+    Jitter is switched on or off for a whole batch, and so is blur. Each image has its own four factors, applied in a
+    random order (lhoyer/MIC: dacs_transforms.py). The result does not depend on how a batch is split over processes.
 
-    batch: images of a batch, those of all processes together. strength: brightness, contrast and saturation factors lie
-    within 1 +- strength, hue within +- strength of a full turn. jitter, blur: their probabilities.
-    together: the batch shares the order and the blur's deviation too, as MIC's masked images do; mixed images do not.
+    seed: seed of every random number.
+    batch: number of images in the global batch, over all processes.
+    strength: brightness, contrast and saturation factors lie within 1 +- strength, hue within +- strength of a full
+        turn.
+    jitter, blur: probabilities of the two operations.
+    together: share the order of the operations and the standard deviation of the blur within a batch, which MIC does
+        for masked images but not for mixed ones.
     """
 
     def __init__(
@@ -65,7 +72,10 @@ class PublishedColourAndBlur:
         self.together = together
 
     def __call__(self, image: Tensor, draw: tuple[int, ...]) -> Tensor:
-        """image: (B, 3, H, W) in [0, 1] -> the same; row b is a function of (seed, draw[b], draw[b] // batch)."""
+        """Augment images (B, 3, H, W) in [0, 1] to the same shape and range.
+
+        Row b depends on (seed, draw[b], draw[b] // batch).
+        """
         return torch.stack([self._one(one, number) for one, number in zip(image, draw, strict=True)])
 
     def _one(self, image: Tensor, draw: int) -> Tensor:
@@ -82,16 +92,17 @@ class PublishedColourAndBlur:
 
 
 def unchanged(image: Tensor, draw: tuple[int, ...]) -> Tensor:
-    """The images as they are."""
+    """Return the images unchanged: the augmentation of a run without one."""
     return image
 
 
 def published_blur(image: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of an image (..., H, W) with the published kernel: about a tenth of each side, mirrored borders."""
+    """Blur an image (..., H, W) with the published Gaussian kernel: about a tenth of each side, mirrored borders."""
     rows, columns = (min(_published_taps(side), _MOST_TAPS) for side in image.shape[-2:])
     return F.gaussian_blur(image, [columns, rows], [sigma, sigma])
 
 
 def _published_taps(side: int) -> int:
+    """Return the largest odd kernel size that is not above a tenth of the side, rounded up."""
     tenth = -(-side // 10)
     return tenth - 1 + tenth % 2

@@ -1,4 +1,4 @@
-"""Criteria of a labelled batch: the protocol, plain cross-entropy, and cross-entropy weighted by class."""
+"""Criteria, the losses of a labelled batch: the protocol, plain cross-entropy and class-weighted cross-entropy."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from blda.models.output import Output, logits_of
 
 
 class Criterion(Protocol):
-    """What a labelled batch costs. output: of the trained network, logits (B, C, *S) or an `Output` with them.
+    """Loss of a labelled batch.
 
-    One that knows a part of `Output` wraps another and hands the whole on; the innermost take the logits.
+    output: output of the trained network, logits (B, C, *S) or an `Output` that holds them.
+
+    A criterion that uses a further field of `Output` wraps another criterion and hands it the whole output. The
+    innermost criterion uses the logits.
     """
 
     def source_loss(self, output: Tensor | Output, source: Sample) -> Tensor: ...
@@ -31,30 +34,31 @@ class Criterion(Protocol):
 
 
 class PlainLoss:
-    """Cross-entropy as it is: source-only training and plain self-training."""
+    """Plain cross-entropy, for source-only training and unbalanced self-training."""
 
     def source_loss(self, output: Tensor | Output, source: Sample) -> Tensor:
-        """Loss of a source batch."""
+        """Return the cross-entropy of a source batch."""
         return cross_entropy(logits_of(output), source.label)
 
     def mixed_loss(self, output: Tensor | Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
-        """Loss of a mixed batch, its target pixels weighted by their trust."""
+        """Return the cross-entropy of a mixed batch, each pixel weighted by `mixed.weight`."""
         return cross_entropy(logits_of(output), mixed.label, mixed.weight)
 
     def state(self) -> dict[str, LogitStatistics]:
-        """Nothing survives a restart."""
+        """Return no state: nothing has to survive a restart."""
         return {}
 
     def numbers(self) -> dict[str, Tensor]:
-        """Nothing to log."""
+        """Return no numbers: there is nothing to log."""
         return {}
 
 
 class ReweightedLoss(PlainLoss):
-    """Cross-entropy in which rare classes cost more: the baseline that BLDA is compared with (paper, ablation).
+    """Cross-entropy with larger weights for rare classes: the baseline that BLDA is compared with (paper, ablation).
 
-    frequency: (C,) pixels of each class in the source. power: a class weighs 1 / share^power, scaled so that the mean
-    over the source's pixels is 1; classes that never occur weigh nothing.
+    frequency: number of source pixels of each class, (C,).
+    power: exponent of the class weight 1 / share^power. Weights are scaled to a mean of 1 over the source's pixels;
+        classes that never occur have weight 0.
     """
 
     def __init__(self, frequency: Tensor, power: float = 0.5) -> None:
@@ -63,12 +67,13 @@ class ReweightedLoss(PlainLoss):
         self.weight = (weight / (weight * share).sum()).float()
 
     def source_loss(self, output: Tensor | Output, source: Sample) -> Tensor:
-        """Loss of a source batch."""
-        return cross_entropy(logits_of(output), source.label, self._of(source.label))
+        """Return the class-weighted cross-entropy of a source batch."""
+        return cross_entropy(logits_of(output), source.label, self._pixel_weight(source.label))
 
     def mixed_loss(self, output: Tensor | Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
-        """Loss of a mixed batch."""
-        return cross_entropy(logits_of(output), mixed.label, self._of(mixed.label) * mixed.weight)
+        """Return the cross-entropy of a mixed batch, weighted by class and by `mixed.weight`."""
+        return cross_entropy(logits_of(output), mixed.label, self._pixel_weight(mixed.label) * mixed.weight)
 
-    def _of(self, label: Tensor) -> Tensor:
+    def _pixel_weight(self, label: Tensor) -> Tensor:
+        """Return the class weight of every pixel, (B, *S); ignored pixels get that of class 0, which is not used."""
         return self.weight[torch.where(label == IGNORE, 0, label)]

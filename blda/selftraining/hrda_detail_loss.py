@@ -1,4 +1,4 @@
-"""The loss of HRDA's detail by itself, beside that of the fused logits (Hoyer et al., ECCV 2022, section 3.3)."""
+"""HRDA's loss of the detail logits, added to that of the fused logits (Hoyer et al., ECCV 2022, section 3.3)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from blda.selftraining.criterion import Criterion
 
 
 class HRDADetailLoss:
-    """(1 - strength) L(fused logits) + strength L_d(the detail's logits) on the detail's window of the same labels.
+    """Weighted sum (1 - strength) L(fused logits) + strength L_d(detail logits), both on the same labels.
 
-    fused: L, what a batch costs without this; it gets the whole `Output`. detail: L_d, its innermost part; of the same
-    kind, but for balanced losses, whose statistics are of fused logits: there it is plain. strength: lambda_d.
+    fused: the criterion L of the fused logits; it gets the whole `Output`.
+    detail: the criterion L_d of the detail logits, on the labels inside the detail's window. It is of the same kind as
+        the innermost criterion of L. Balanced losses are the exception: their statistics describe fused logits, so
+        their L_d is plain cross-entropy.
+    strength: weight lambda_d of L_d, within 0 and 1.
     """
 
     def __init__(self, fused: Criterion, detail: Criterion, strength: float = 0.1) -> None:
@@ -26,24 +29,25 @@ class HRDADetailLoss:
         self.fused, self.detail, self.strength = fused, detail, strength
 
     def source_loss(self, output: Output, source: Sample) -> Tensor:
-        """Both losses of a source batch."""
+        """Return the weighted sum of both losses of a source batch."""
         logits, window = output.detail
-        seen = replace(source, image=window.of(source.image), label=window.of(source.label))
-        return self._both(self.fused.source_loss(output, source), self.detail.source_loss(logits, seen))
+        cropped = replace(source, image=window.of(source.image), label=window.of(source.label))
+        return self._both(self.fused.source_loss(output, source), self.detail.source_loss(logits, cropped))
 
     def mixed_loss(self, output: Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
-        """Both losses of a mixed batch, its target pixels weighted by their trust."""
+        """Return the weighted sum of both losses of a mixed batch, each pixel weighted by `mixed.weight`."""
         logits, window = output.detail
-        seen = Mixed(*map(window.of, (mixed.image, mixed.label, mixed.weight, mixed.from_source)))
+        cropped = Mixed(*map(window.of, (mixed.image, mixed.label, mixed.weight, mixed.from_source)))
         in_window = PseudoLabels(window.of(pseudo.label), window.of(pseudo.weight))
-        return self._both(self.fused.mixed_loss(output, mixed, pseudo), self.detail.mixed_loss(logits, seen, in_window))
+        detail = self.detail.mixed_loss(logits, cropped, in_window)
+        return self._both(self.fused.mixed_loss(output, mixed, pseudo), detail)
 
     def state(self) -> Mapping[str, nn.Module]:
-        """What survives a restart of the fused logits' loss."""
+        """Return the state of the fused logits' criterion; the detail's criterion has none."""
         return self.fused.state()
 
     def numbers(self) -> dict[str, Tensor]:
-        """Those of the fused logits' loss."""
+        """Return the numbers of the fused logits' criterion."""
         return self.fused.numbers()
 
     def _both(self, fused: Tensor, detail: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Masked consistency: the teacher's labels of a whole target image, learnt from a part of it (MIC, CVPR 2023)."""
+"""Masked consistency: learn the teacher's labels of a target image from a masked view of it (MIC, CVPR 2023)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from blda.selftraining.masking import Augment
 
 
 class MaskedConsistency:
-    """What the student says of a masked target image, held to the pseudo-labels and weights of the clean one.
+    """Loss of the student's prediction on masked target images, against the pseudo-labels of the unmasked images.
 
-    mask: makes the image that the student sees, a `BlockMask` around an augmentation. criterion: what its `mixed` says
-    of it, all of its pixels the target's. Published is plain cross-entropy with the network's own further losses, and
-    the pseudo-labels of the mixed image, margins included (lhoyer/MIC: masking_consistency_module.py).
-    both: show source images with their labels in every other row, those of even draws; MIC does for ACDC and Dark
-    Zurich, where a batch of two is one of each ("separate").
+    mask: masks the images for the student: a `BlockMask` around an augmentation.
+    criterion: its `mixed_loss` is the loss; all pixels belong to the target. The published code uses plain
+        cross-entropy with the further losses of the network, and the pseudo-labels and weights of the mixed image,
+        margins included (lhoyer/MIC: masking_consistency_module.py).
+    both: replace the rows of even draws by masked source images with their labels. MIC does so for ACDC and Dark
+        Zurich, where a batch of two holds one image of each domain ("separate").
     """
 
     def __init__(self, mask: Augment, criterion: Criterion, both: bool = False) -> None:
@@ -30,18 +31,18 @@ class MaskedConsistency:
     def __call__(
         self, student: nn.Module, target: Sample, pseudo: PseudoLabels, source: Sample | None = None
     ) -> Tensor:
-        """The loss of one forward of the student. source: the labelled batch, where both domains are shown."""
-        whole = self._shown(source, target, pseudo)
-        image = self.mask(whole.image, target.draw)
+        """Return the loss of one forward of the student; source: labelled batch, needed if `both`."""
+        unmasked = self._unmasked(source, target, pseudo)
+        image = self.mask(unmasked.image, target.draw)
         output = student(image)
-        loss = self.criterion.mixed_loss(output, replace(whole, image=image), pseudo)
+        loss = self.criterion.mixed_loss(output, replace(unmasked, image=image), pseudo)
         if isinstance(output, Output) and output.density is not None:
-            # Several processes wait for a gradient of every parameter, those of an unused regression too.
+            # Distributed training waits for a gradient of every parameter, also of the unused regression head.
             loss = loss + 0 * output.density.sum()
         return loss
 
-    def _shown(self, source: Sample | None, target: Sample, pseudo: PseudoLabels) -> Mixed:
-        """The images before masking, each wholly of one domain."""
+    def _unmasked(self, source: Sample | None, target: Sample, pseudo: PseudoLabels) -> Mixed:
+        """Return the images before masking, each wholly of one domain."""
         if not self.both:
             return Mixed(target.image, pseudo.label, pseudo.weight, torch.zeros_like(pseudo.label, dtype=torch.bool))
         rows = torch.tensor([number % 2 == 0 for number in target.draw]).to(target.image.device, non_blocking=True)

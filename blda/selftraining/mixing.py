@@ -1,4 +1,4 @@
-"""Mixed images of two domains: ClassMix pastes half of a source image's classes; whole images are not mixed."""
+"""Mixing of two domains: ClassMix pastes half of a source image's classes; `WholeImages` mixes nothing."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from blda.data.sample import Sample
 
 
 def chosen_classes(label: Tensor, num_classes: int, draw: tuple[int, ...], seed: int) -> Tensor:
-    """Half of the classes present in each label map, rounded up: (B, classes) bool.
+    """Choose half of the classes present in each label map, rounded up: (B, classes) bool.
 
-    label: (B, H, W). The choice for row b is a function of (seed, draw[b]) and of the classes present.
+    label: label map, (B, H, W). The choice for row b depends on (seed, draw[b]) and the classes present.
     """
     label, known = class_labels(label, num_classes)
     one_each = torch.where(known, label, num_classes).flatten(1)
@@ -30,11 +30,13 @@ def chosen_classes(label: Tensor, num_classes: int, draw: tuple[int, ...], seed:
 
 
 def chosen_classes_of_batch(label: Tensor, num_classes: int, draw: tuple[int, ...], seed: int) -> Tensor:
-    """Half of the labels that the whole batch shows, IGNORE among them, rounded up: (B, classes + 1) bool.
+    """Choose, for each image, half of the labels present in the whole batch, rounded up: (B, classes + 1) bool.
 
-    The published choice (lhoyer/MIC: dacs_transforms.py): each image has its own half of the same set, so it may lack
-    some of its half, and ignored pixels are pasted where the last column, IGNORE, is chosen. Several processes join
-    their batches. label: (B, H, W). Row b is a function of (seed, draw[b]) and of the labels present.
+    This is the published choice (lhoyer/MIC: dacs_transforms.py). An image may lack some of the labels chosen for it.
+    The last column is IGNORE: ignored pixels are pasted if it is chosen. The labels present are those of the global
+    batch, over all processes.
+
+    label: label map, (B, H, W). The choice for row b depends on (seed, draw[b]) and the labels present.
     """
     label, known = class_labels(label, num_classes)
     present = torch.zeros(num_classes + 1, dtype=torch.int32, device=label.device)
@@ -47,7 +49,8 @@ def chosen_classes_of_batch(label: Tensor, num_classes: int, draw: tuple[int, ..
 
 
 Choice = Callable[[Tensor, int, tuple[int, ...], int], Tensor]
-"""(label, classes, draws, seed) -> labels to paste, (B, classes) bool, or (B, classes + 1) with IGNORE in the end."""
+"""Choice of the labels to paste: (label, num_classes, draw, seed) -> (B, classes) bool, or (B, classes + 1) bool whose
+last column is IGNORE."""
 
 
 def mix(
@@ -60,7 +63,8 @@ def mix(
 ) -> Mixed:
     """Paste the chosen classes of each source image onto the target image of the same row (METHOD 6).
 
-    The choice is a function of (seed, the target's draw). Source pixels weigh 1.
+    choose: chooses the classes, depending on (seed, target.draw) and the source's labels. The pseudo-labels must be
+    aligned with the target image, pixel by pixel. Source pixels have weight 1.
     """
     chosen = choose(source.label, num_classes, target.draw, seed)
     lookup = F.pad(chosen, (0, num_classes + 1 - chosen.shape[1]))
@@ -76,19 +80,19 @@ def mix(
 
 
 class ClassMix:
-    """`mix` for a number of classes and a seed. choose: which classes are pasted."""
+    """Mixer that calls `mix` with a fixed number of classes, seed and choice of classes."""
 
     def __init__(self, num_classes: int, seed: int, choose: Choice = chosen_classes) -> None:
         self.num_classes, self.seed, self.choose = num_classes, seed, choose
 
     def __call__(self, source: Sample, target: Sample, pseudo: PseudoLabels) -> Mixed:
-        """Samples and pseudo-labels of the same batch -> mixed images."""
+        """Mix the samples of a source and a target batch; pseudo: pseudo-labels of the target batch."""
         return mix(source, target, pseudo, self.num_classes, self.seed, self.choose)
 
 
 class WholeImages:
-    """The target images as they are, for classifiers: nothing of one image can be pasted into another."""
+    """Mixer for image classifiers: keeps the target images whole, because an image has one label."""
 
     def __call__(self, source: Sample, target: Sample, pseudo: PseudoLabels) -> Mixed:
-        """Samples and pseudo-labels (B,) of the same batch -> the target's images with these labels."""
+        """Return the target images with their pseudo-labels (B,); the source batch is not used."""
         return Mixed(target.image, pseudo.label, pseudo.weight, torch.zeros_like(pseudo.label, dtype=torch.bool))

@@ -1,4 +1,4 @@
-"""Pseudo-labels of single images, from the teacher's prediction."""
+"""Pseudo-labels of single images, made from the teacher's prediction."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ def pseudo_labels(
     trusted: Tensor | None = None,
     keep_probabilities: bool = True,
 ) -> PseudoLabels:
-    """The image rule (METHOD 6): the likeliest class, weighted by the image's share of confident pixels.
+    """Make the pseudo-labels of images (METHOD 6): the likeliest class, weighted by the share of confident pixels.
 
-    probabilities: (B, C, H, W). threshold: a pixel is confident from this probability on. ignore_top, ignore_bottom:
-    rows of weight 0 (sky reflections and the own car). trusted: (B, H, W) bool, all others weigh 0 too; see `Sample`.
-    keep_probabilities: keep the probabilities as their belief. The share is per image, so that it does not depend on
-    which images share a batch, and counts every pixel.
+    probabilities: the teacher's, (B, C, H, W).
+    threshold: smallest probability of the likeliest class at which a pixel is confident.
+    ignore_top, ignore_bottom: number of rows that get weight 0 (rectification artifacts, ego vehicle).
+    trusted: (B, H, W) bool; other pixels get weight 0 too, see `Sample`.
+    keep_probabilities: store `probabilities` in the result, for soft counting.
+
+    The share counts all pixels of one image, so it does not depend on the other images of the batch.
     """
     confidence, label = probabilities.max(1)
     share = (confidence >= threshold).float().mean((1, 2), keepdim=True)
@@ -36,7 +39,7 @@ def pseudo_labels(
 
 
 class TeacherLabels:
-    """Pseudo-labels from one image at a time; see `pseudo_labels` for what they are made by."""
+    """Pseudo-labeler of single images; `pseudo_labels` documents the parameters."""
 
     def __init__(
         self, threshold: float = 0.968, ignore_top: int = 0, ignore_bottom: int = 0, keep_probabilities: bool = True
@@ -45,19 +48,30 @@ class TeacherLabels:
         self.keep_probabilities = keep_probabilities
 
     def __call__(self, teacher: Callable[[Tensor], Tensor], target: Sample) -> PseudoLabels:
-        """teacher: image (B, 3, H, W) -> logits (B, C, H, W). target: the clean, not augmented batch."""
+        """Label a target batch.
+
+        teacher: predicts logits (B, C, H, W) of images (B, 3, H, W).
+        target: the batch without photometric augmentation.
+        """
         probabilities = teacher(target.image).softmax(1)
         rows = self.ignore_top, self.ignore_bottom
         return pseudo_labels(probabilities, self.threshold, *rows, target.trusted, self.keep_probabilities)
 
 
 class ImageLabels:
-    """Pseudo-labels of whole images: the likeliest class, of weight 1 from a probability of `threshold` on, else 0."""
+    """Pseudo-labeler of image classifiers: the likeliest class, with weight 1 if its probability reaches `threshold`.
+
+    Other images get weight 0.
+    """
 
     def __init__(self, threshold: float = 0.968) -> None:
         self.threshold = threshold
 
     def __call__(self, teacher: Callable[[Tensor], Tensor], target: Sample) -> PseudoLabels:
-        """teacher: image (B, 3, H, W) -> logits (B, C). target: the clean, not augmented batch. Both parts: (B,)."""
+        """Label a target batch: label and weight are (B,).
+
+        teacher: predicts logits (B, C) of images (B, 3, H, W).
+        target: the batch without photometric augmentation.
+        """
         confidence, label = teacher(target.image).softmax(1).max(1)
         return PseudoLabels(label, (confidence >= self.threshold).float())

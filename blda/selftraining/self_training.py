@@ -1,4 +1,4 @@
-"""Self-training on mixed images, the method of the paper on one page."""
+"""Self-training on mixed images: one training step of the paper's method."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Consistency = Callable[[nn.Module, Sample, PseudoLabels, Sample], Tensor]
 
 
 class Diagnostics(Protocol):
-    """Figures and validation numbers of what a criterion learns beside the network."""
+    """Figures and validation numbers of the statistics that a criterion estimates."""
 
     def figures(self) -> dict[str, Tensor]: ...
 
@@ -31,7 +31,11 @@ class Diagnostics(Protocol):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the log wants of the last step; no more of it is kept alive."""
+    """Tensors of the last step that the log shows. No others are kept in memory.
+
+    image: target images, (B, 3, H, W). label, weight: their pseudo-labels and pixel weights, (B, H, W).
+    mixed: the mixed batch before augmentation.
+    """
 
     image: Tensor
     label: Tensor
@@ -40,14 +44,20 @@ class Snapshot:
 
 
 class SelfTraining:
-    """EMA teacher, pseudo-labels, ClassMix, source and mixed loss (METHOD 6); balanced if `criterion` is.
+    """Self-training with EMA teacher, pseudo-labels and ClassMix (METHOD 6); balanced if `criterion` is.
 
-    student: the wrapped model, so that gradients are averaged over processes. pseudo_labeler: makes pseudo-labels of
-    the clean target. num_classes: C. seed: of everything drawn. burn_in: steps on the source alone first, for networks
-    that start without pretrained weights: their first pseudo-labels are noise. mixer: makes of (source, target,
-    pseudo) what the second loss is of; None for ClassMix. masked: a third loss, of (student, target, pseudo, source);
-    None for none. diagnostics: draws the criterion's statistics and compares them with labels; None for a criterion
-    without.
+    student: the DDP-wrapped model, so that gradients are averaged over processes.
+    teacher: moving average of the student; it predicts the target.
+    pseudo_labeler: makes pseudo-labels of the target batch before photometric augmentation.
+    criterion: losses of the source batch and of the mixed batch.
+    augment: photometric augmentation of the mixed images.
+    num_classes: number of classes C.
+    seed: seed of the default mixer.
+    burn_in: number of first steps on the source alone. A network that starts without pretrained weights makes noise
+        of its first pseudo-labels.
+    mixer: combines (source, target, pseudo) into the mixed batch; None for `ClassMix`.
+    masked: third loss, of (student, target, pseudo, source), such as `MaskedConsistency`; None to leave it out.
+    diagnostics: draws the criterion's statistics and compares them with labels; None for a criterion without any.
     """
 
     def __init__(
@@ -71,7 +81,7 @@ class SelfTraining:
         self.snapshot: Snapshot | None = None
 
     def losses(self, source: Sample, target: Sample) -> Iterator[tuple[str, Tensor]]:
-        """Yield each named loss when its forward is done; the caller runs backward before asking for the next."""
+        """Yield (name, loss) after each forward; the caller must run its backward before it asks for the next."""
         yield "source", self.criterion.source_loss(self.student(source.image), source)
         if self.teacher.updates < self.burn_in:
             return
@@ -85,11 +95,11 @@ class SelfTraining:
             yield "masked", self.masked(self.student, target, pseudo, source)
 
     def after_step(self, student: nn.Module) -> None:
-        """Move the teacher; student: the bare model, after the optimizer's step."""
+        """Update the teacher after the optimizer's step; student: the model without its DDP wrapper."""
         self.teacher.update(student)
 
     def numbers(self) -> dict[str, Tensor]:
-        """What to log of the last step, scalars and values per class (C,)."""
+        """Return the numbers of the last step to log: scalars, and values per class (C,)."""
         if self.snapshot is None:
             return {}
         label, weight = self.snapshot.label, self.snapshot.weight
@@ -97,7 +107,7 @@ class SelfTraining:
         return {"pseudo_label/share": share, "pseudo_label/weight": weight.mean(), **self.criterion.numbers()}
 
     def pictures(self) -> dict[str, Tensor]:
-        """The first image of the last step: images (3, H, W), label maps (H, W) int64, weights (H, W) float."""
+        """Return the first row of the last step: images (3, H, W), label maps (H, W) int64, weights (H, W) float."""
         if self.snapshot is None:
             return {}
         mixed = self.snapshot.mixed
@@ -110,13 +120,13 @@ class SelfTraining:
         }
 
     def figures(self) -> dict[str, Tensor]:
-        """Draw the criterion's statistics as images (3, H, W) uint8; none without diagnostics."""
+        """Draw the criterion's statistics as images (3, H, W) uint8; empty without diagnostics."""
         return {} if self.diagnostics is None else self.diagnostics.figures()
 
     def validation(self, scores: Mapping[str, float]) -> dict[str, float]:
-        """Compare the criterion's statistics with the scores of an evaluation; nothing without diagnostics."""
+        """Compare the criterion's statistics with the scores of an evaluation; empty without diagnostics."""
         return {} if self.diagnostics is None else self.diagnostics.validation(scores)
 
     def state(self) -> dict[str, nn.Module]:
-        """What must survive a restart, by name."""
+        """Return the modules that a checkpoint must save, by name."""
         return {"teacher": self.teacher, **self.criterion.state()}

@@ -1,4 +1,4 @@
-"""Training on labels alone: the source-only baseline, and the oracle when the labelled data is the target's."""
+"""Supervised training: the source-only baseline, or the oracle if the labelled data is the target's."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from blda.selftraining.criterion import Criterion
 
 
 class Supervised:
-    """Cross-entropy on the labelled batch; the target batch is not looked at and may be None."""
+    """Supervised training on the labelled batch; the target batch is not used and may be None."""
 
     def __init__(self, student: nn.Module, criterion: Criterion) -> None:
         self.student, self.criterion = student, criterion
 
     def losses(self, source: Sample, target: Sample | None) -> Iterator[tuple[str, Tensor]]:
-        """Yield the one loss."""
+        """Yield the loss of the labelled batch under the name "source"."""
         yield "source", self.criterion.source_loss(self.student(source.image), source)
 
     def after_step(self, student: nn.Module) -> None:
-        """Nothing follows a step."""
+        """Do nothing: there is no teacher to update."""
 
     def numbers(self) -> dict[str, Tensor]:
-        """Nothing beside the loss."""
+        """Return no numbers: the loss is logged by the trainer."""
         return {}
 
     def pictures(self) -> dict[str, Tensor]:
-        """Nothing beside what evaluation shows."""
+        """Return no pictures: evaluation shows its own."""
         return {}
 
     def figures(self) -> dict[str, Tensor]:
-        """Return no figure: there are no statistics to draw."""
+        """Return no figures: there are no statistics to draw."""
         return {}
 
     def validation(self, scores: Mapping[str, float]) -> dict[str, float]:
-        """Return no number beside the scores."""
+        """Return no numbers beside the scores of the evaluation."""
         return {}
 
     def state(self) -> dict[str, nn.Module]:
-        """Nothing but the student, which the trainer keeps."""
+        """Return no state: the trainer saves the student."""
         return {}

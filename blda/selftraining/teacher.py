@@ -12,13 +12,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Teacher(nn.Module):
-    """EMA of the student's parameters (METHOD 6), predicting without gradient.
+    """Exponential moving average of the student's parameters (METHOD 6), predicting without gradient.
 
-    Published behaviour: parameters are averaged, dropout and drop-path are off, BatchNorm uses the batch.
+    As in the published code, parameters are averaged, dropout and drop-path are off, and BatchNorm normalises with the
+    statistics of the batch.
 
-    student: the bare model; it is copied, so the first update is the mean of both, alpha = 1 / 2. momentum: ceiling of
-    alpha = min(1 - 1 / (i + 2), momentum), i updates before.
-    autocast: makes the context of mixed precision; only wrapped models get it from Accelerate by themselves.
+    student: the model without its DDP wrapper; the teacher starts as a copy of it.
+    momentum: upper limit of alpha = min(1 - 1 / (i + 2), momentum) after i updates; the first update has alpha 1 / 2.
+    autocast: returns a mixed-precision context; Accelerate adds one to wrapped models only.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Teacher(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> Teacher:
-        """The teacher has one mode only; see the class."""
+        """Keep the teacher's only mode, whatever `mode` is: all modules in eval mode but BatchNorm."""
         self.training = False
         self.model.eval()
         for module in self.model.modules():
@@ -43,20 +44,24 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
-        """image: (B, 3, H, W) -> logits (B, C, H, W) float32."""
+        """Predict logits (B, C, H, W) float32 of images (B, 3, H, W)."""
         with self.autocast():
             return self.model(image).float()
 
     @torch.no_grad()
     def update(self, student: nn.Module) -> None:
-        """Move towards the bare student: theta <- alpha theta + (1 - alpha) student, after each optimizer step."""
+        """Update the parameters after an optimizer step: theta <- alpha theta + (1 - alpha) student.
+
+        student: the model without its DDP wrapper.
+        """
         alpha = min(1 - 1 / (self.updates + 2), self.momentum)
         torch._foreach_lerp_(list(self.model.parameters()), list(student.parameters()), 1 - alpha)
         self.updates += 1
 
     def get_extra_state(self) -> Tensor:
-        """The update counter, saved with the weights."""
+        """Return the update counter, which is saved with the weights."""
         return torch.tensor(self.updates)
 
     def set_extra_state(self, state: Tensor) -> None:
+        """Restore the update counter."""
         self.updates = int(state)

@@ -1,4 +1,4 @@
-"""Post-hoc scores, the calibration file, and what both do to a network that under-predicts a class."""
+"""Post-hoc scores, the calibration file, and their effect on a network that under-predicts a class."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blda.balance import logit_grid
 from blda.balance.alignment import Alignment, alignment
 from blda.balance.logit_statistics import LogitStatistics
 from blda.calibration.calibration_file import FORMAT, Calibration
-from blda.calibration.fit import estimated, sampled_bias
+from blda.calibration.fit import fit_statistics, sampled_bias
 from blda.calibration.scores import scores
 from blda.calibration.tau_sweep import TauSweep
 from blda.data.protocols import protocol_of
@@ -45,7 +45,7 @@ def _logits(*shape: int, scale: float = 4) -> torch.Tensor:
 
 
 def _direct(logits: torch.Tensor, target: LogitStatistics, source: LogitStatistics, tau: float) -> torch.Tensor:
-    """METHOD 2, post-hoc, candidate by candidate in float64."""
+    """Evaluate the post-hoc scores of METHOD 2 directly, candidate by candidate in float64."""
     columns = []
     for candidate in range(logits.shape[1]):
         label = torch.full_like(logits[:, 0], candidate, dtype=torch.int64)
@@ -59,75 +59,75 @@ def _direct(logits: torch.Tensor, target: LogitStatistics, source: LogitStatisti
 def test_scores_equal_the_direct_evaluation(classes, tau):
     target, source = _statistics(classes), _statistics(classes, 1)
     logits = _logits(2, classes, 9, 14)
-    found, direct = scores(logits, alignment(target, source), tau), _direct(logits, target, source, tau)
-    error = (found - direct).abs()
+    result, direct = scores(logits, alignment(target, source), tau), _direct(logits, target, source, tau)
+    error = (result - direct).abs()
     assert error.flatten().quantile(0.99) < 0.02
     assert error.max() < 0.05 * tau  # a cell that is wrong is off by at least twice as much somewhere
     first, second = (
         direct.topk(min(2, classes), 1).values.unbind(1) if classes > 1 else (direct[:, 0] + 1, direct[:, 0])
     )
     clear = first - second > 0.05
-    assert torch.equal(found.argmax(1)[clear], direct.argmax(1)[clear])
+    assert torch.equal(result.argmax(1)[clear], direct.argmax(1)[clear])
 
 
 def test_tau_zero_is_log_softmax_and_changes_no_prediction():
     logits = _logits(2, 5, 8, 8)
-    found = scores(logits, _alignment(5), 0.0)
-    assert torch.equal(found, logits.log_softmax(1))
-    assert torch.equal(found.argmax(1), logits.argmax(1))
+    result = scores(logits, _alignment(5), 0.0)
+    assert torch.equal(result, logits.log_softmax(1))
+    assert torch.equal(result.argmax(1), logits.argmax(1))
 
 
 def test_rows_never_estimated_keep_their_probability():
-    table, active = _alignment(4)
+    lookup, active = _alignment(4)
     active = active.clone()
     active[2] = False
     logits = _logits(1, 4, 8, 8)
-    found = scores(logits, Alignment(table, active), 0.5)
-    assert torch.equal(found[:, 2], logits.log_softmax(1)[:, 2])
-    assert not torch.allclose(found[:, 1], logits.log_softmax(1)[:, 1])
-    nothing = Alignment(table, torch.zeros_like(active))
+    result = scores(logits, Alignment(lookup, active), 0.5)
+    assert torch.equal(result[:, 2], logits.log_softmax(1)[:, 2])
+    assert not torch.allclose(result[:, 1], logits.log_softmax(1)[:, 1])
+    nothing = Alignment(lookup, torch.zeros_like(active))
     assert torch.equal(scores(logits, nothing, 0.5), logits.log_softmax(1))
 
 
-def test_vectors_are_pixels_and_pixels_do_not_know_each_other(monkeypatch):
+def test_scores_of_a_pixel_depend_on_its_own_logits_only(monkeypatch):
     maps = _logits(2, 6, 5, 7)
-    shape = _alignment(6)
-    whole = scores(maps, shape, 0.3)
+    aligned = _alignment(6)
+    whole = scores(maps, aligned, 0.3)
     vectors = maps.movedim(1, -1).reshape(-1, 6)
-    # An exponential's last bit may depend on where in a block a number lies: vector instructions leave a rest.
-    torch.testing.assert_close(scores(vectors, shape, 0.3), whole.movedim(1, -1).reshape(-1, 6))
+    # The last bit of an exponential may depend on the element's place in a block of vector instructions.
+    torch.testing.assert_close(scores(vectors, aligned, 0.3), whole.movedim(1, -1).reshape(-1, 6))
     monkeypatch.setattr("blda.calibration.scores.PIXELS", 11)
-    torch.testing.assert_close(scores(maps, shape, 0.3), whole)
+    torch.testing.assert_close(scores(maps, aligned, 0.3), whole)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_float_types_give_the_scores_of_their_values(dtype):
     logits = _logits(1, 4, 6, 6).to(dtype)
-    found = scores(logits, _alignment(4), 0.5)
-    assert found.dtype == torch.float32
-    assert torch.equal(found, scores(logits.float(), _alignment(4), 0.5))
+    result = scores(logits, _alignment(4), 0.5)
+    assert result.dtype == torch.float32
+    assert torch.equal(result, scores(logits.float(), _alignment(4), 0.5))
 
 
 @pytest.mark.parametrize("tau", [0.1, 1.0])
-def test_huge_logits_stay_finite_and_what_is_ruled_out_stays_so(tau):
+def test_huge_logits_have_finite_scores_and_infinite_ones_stay_infinite(tau):
     logits = _logits(1, 4, 6, 6)
     assert scores(1e4 * logits, _alignment(4), tau).isfinite().all()
     logits[:, 2] = -torch.inf
-    found = scores(logits, _alignment(4), tau)
-    assert (found[:, 2] == -torch.inf).all()
-    assert found[:, [0, 1, 3]].isfinite().all()
+    result = scores(logits, _alignment(4), tau)
+    assert (result[:, 2] == -torch.inf).all()
+    assert result[:, [0, 1, 3]].isfinite().all()
 
 
 def test_predictor_returns_calibrated_scores_and_no_gradient():
     network = nn.Conv2d(3, 4, 1)
     calibration = Calibration(_alignment(4), 0.4, tuple("abcd"))
     image = torch.rand(1, 3, 6, 6)
-    found = Predictor(network, calibration=calibration)(image)
-    assert torch.equal(found, calibration(Predictor(network)(image)))
-    assert not found.requires_grad
+    result = Predictor(network, calibration=calibration)(image)
+    assert torch.equal(result, calibration(Predictor(network)(image)))
+    assert not result.requires_grad
 
 
-def test_file_round_trip(tmp_path):
+def test_saved_calibration_loads_unchanged(tmp_path):
     path = tmp_path / "sub" / "a.pt"
     saved = Calibration(_alignment(3), 0.25, ("road", "sky", "car"), {"network": "x.pt"})
     saved.save(path)
@@ -138,7 +138,7 @@ def test_file_round_trip(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_file_of_another_network_or_kind_is_one_line(tmp_path):
+def test_wrong_calibration_files_are_errors_of_one_line(tmp_path):
     path = tmp_path / "a.pt"
     Calibration(_alignment(3), 0.25, ("road", "sky", "car")).save(path)
     for classes, message in (
@@ -147,7 +147,7 @@ def test_file_of_another_network_or_kind_is_one_line(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             Calibration.load(path, classes)
-    with pytest.raises(FileNotFoundError, match=r"no calibration at .*b.pt"):
+    with pytest.raises(FileNotFoundError, match=r"no calibration file at .*b.pt"):
         Calibration.load(tmp_path / "b.pt", ("road",))
     broken = tmp_path / "broken.pt"
     broken.write_bytes(path.read_bytes()[:200])
@@ -162,9 +162,9 @@ def test_file_of_another_network_or_kind_is_one_line(tmp_path):
     partial = tmp_path / "partial.pt"
     torch.save({"format": FORMAT}, partial)
     for wrong in (broken, text, other, code, axis, partial):
-        with pytest.raises(ValueError, match=rf"{wrong.name}.*tools/calibrate.py") as said:
+        with pytest.raises(ValueError, match=rf"{wrong.name}.*tools/calibrate.py") as error:
             Calibration.load(wrong, ("road", "sky", "car"))
-        assert "\n" not in str(said.value)
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("tau", [-0.1, float("nan"), float("inf")])
@@ -179,7 +179,10 @@ def test_class_names_must_fit():
 
 
 def _problem(seed: int, weak: float, pixels: int = 40_000) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gaussian logits of 5 imbalanced classes; the last one's channel is lower by `weak`, so it is under-predicted."""
+    """Make Gaussian logits and labels of 5 imbalanced classes.
+
+    weak: amount by which the last channel is too low, so that its class is under-predicted.
+    """
     g = torch.Generator().manual_seed(seed)
     label = torch.multinomial(torch.tensor([8.0, 4, 2, 1, 1]), pixels, True, generator=g)
     logits = 2 * torch.randn(pixels, 5, generator=g) + 5 * torch.eye(5)[label]
@@ -187,36 +190,36 @@ def _problem(seed: int, weak: float, pixels: int = 40_000) -> tuple[torch.Tensor
     return logits.t()[None, :, :, None].contiguous(), label[None, :, None]
 
 
-def test_an_under_predicted_class_gains_and_so_does_the_mean_accuracy():
-    source = estimated([_problem(1, 0)], 5)
+def test_an_under_predicted_class_and_the_mean_accuracy_gain():
+    source = fit_statistics([_problem(1, 0)], 5)
     logits, label = _problem(2, 2)
     names = tuple("abcde")
     for labels in (logits.argmax(1), label):
-        target = estimated([(logits, labels)], 5)
+        target = fit_statistics([(logits, labels)], 5)
         calibration = Calibration(alignment(target, source), 1.0, names)
         sweep = TauSweep(calibration, [0.0, 0.1, 0.5, 1.0], lambda: MeanIoU(names, [protocol_of(names)]))
         sweep.update(Sample(logits, label, ("x",), (0,)), logits, nn.Identity())
-        found = list(sweep.scores().values())
+        result = list(sweep.scores().values())
         for key in ("mAcc", "acc/e"):
-            gain = [after[key] - before[key] for before, after in itertools.pairwise(found)]
+            gain = [after[key] - before[key] for before, after in itertools.pairwise(result)]
             assert min(gain) > 0, (key, gain)
-        assert found[-1]["mAcc"] > found[0]["mAcc"] + 1.5
-        assert abs(found[-1]["bias/e"]) < abs(found[0]["bias/e"])
+        assert result[-1]["mAcc"] > result[0]["mAcc"] + 1.5
+        assert abs(result[-1]["bias/e"]) < abs(result[0]["bias/e"])
 
 
-def test_pooled_evidence_does_not_depend_on_the_batches():
+def test_summed_histograms_do_not_depend_on_the_batches():
     logits, label = _problem(3, 1, 5000)
     label[:, :700] = IGNORE
-    whole = estimated([(logits, label)], 5)
-    parts = zip(logits.split(1500, 2), label.split(1500, 1), strict=True)
-    split = estimated(list(parts)[::-1], 5)
+    whole = fit_statistics([(logits, label)], 5)
+    batches = zip(logits.split(1500, 2), label.split(1500, 1), strict=True)
+    split = fit_statistics(list(batches)[::-1], 5)
     assert all(torch.equal(a, b) for a, b in zip(whole.buffers(), split.buffers(), strict=True))
 
 
-def test_the_fit_is_the_distribution_of_its_logits():
+def test_fitted_mixtures_have_the_mean_of_their_logits():
     logits, label = _problem(4, 1)
     for scale in (1, 10):
-        statistics = estimated([(scale * logits, label)], 5)
+        statistics = fit_statistics([(scale * logits, label)], 5)
         mean = (statistics.weights * statistics.means).sum(-1)
         expected = torch.stack([scale * logits[0, :, label[0, :, 0] == c, 0].mean(1) for c in range(5)])
         torch.testing.assert_close(mean, expected, atol=0.02 * scale, rtol=0)
@@ -225,15 +228,15 @@ def test_the_fit_is_the_distribution_of_its_logits():
 def test_a_class_without_pixels_is_not_corrected():
     logits, label = _problem(5, 1, 2000)
     label[label == 3] = IGNORE
-    target = estimated([(logits, label)], 5)
+    target = fit_statistics([(logits, label)], 5)
     assert alignment(target, target).active.tolist() == [True, True, True, False, True]
-    empty = estimated([], 5)
+    empty = fit_statistics([], 5)
     assert not alignment(empty, target).active.any()
     assert not sampled_bias(empty, Calibration(alignment(empty, target), 1.0, tuple("abcde"))).any()
 
 
-def test_drawn_bias_agrees_with_the_integral_and_shrinks_with_tau():
-    target, source = estimated([_problem(2, 2)], 5), estimated([_problem(1, 0)], 5)
+def test_sampled_bias_agrees_with_the_integral_and_shrinks_with_tau():
+    target, source = fit_statistics([_problem(2, 2)], 5), fit_statistics([_problem(1, 0)], 5)
     plain = Calibration(alignment(target, source), 0.0, tuple("abcde"))
     torch.testing.assert_close(sampled_bias(target, plain).float(), target.bias(), atol=0.01, rtol=0)
     full = sampled_bias(target, dataclasses.replace(plain, tau=1.0))

@@ -1,4 +1,4 @@
-"""Distance to pretrained features, against a loop over pixels."""
+"""Feature distance to the pretrained encoder, compared with a loop over pixels, and the tap that returns features."""
 
 import copy
 from contextlib import nullcontext
@@ -44,8 +44,8 @@ def _by_loop(student: Tensor, fixed: Tensor, label: Tensor, ratio: float) -> flo
     for b in range(len(label)):
         for i in range(student.shape[2]):
             for j in range(student.shape[3]):
-                part = label[b, i * height : (i + 1) * height, j * width : (j + 1) * width]
-                shares = [(part == thing).float().mean().item() for thing in THINGS]
+                area = label[b, i * height : (i + 1) * height, j * width : (j + 1) * width]
+                shares = [(area == thing).float().mean().item() for thing in THINGS]
                 if max(shares) >= ratio:
                     distances.append((student[b, :, i, j] - fixed[b, :, i, j]).pow(2).sum().sqrt().item())
     assert 1 < len(distances) < student[:, 0].numel()
@@ -53,7 +53,7 @@ def _by_loop(student: Tensor, fixed: Tensor, label: Tensor, ratio: float) -> flo
 
 
 def _moved(segmenter: Segmenter) -> nn.Module:
-    """The encoder as it was; the segmenter's own is moved away from it."""
+    """Return a copy of the encoder, then change the parameters of the segmenter's own."""
     before = copy.deepcopy(segmenter.encoder)
     with torch.no_grad():
         for parameter in segmenter.encoder.parameters():
@@ -77,7 +77,7 @@ def test_distance_equals_a_loop_over_thing_pixels():
     assert torch.equal(criterion.mixed_loss(output, mixed, pseudo), PlainLoss().mixed_loss(output, mixed, pseudo))
 
 
-def test_a_pixel_needs_its_share_of_one_thing():
+def test_a_thing_pixel_needs_the_minimum_share_of_one_class():
     label = torch.zeros(1, 8, 16, dtype=torch.long)
     label[0, :6, :8] = 1  # 3/4 of the left half
     label[0, :4, 8:], label[0, 4:, 8:] = 1, 3  # two things, half each
@@ -86,7 +86,7 @@ def test_a_pixel_needs_its_share_of_one_thing():
     assert thing_pixels(label[:, :7, :15], (2, 2), THINGS, 0.75).shape == (1, 2, 2), "sizes that do not divide"
 
 
-def test_only_the_student_learns_and_an_unmoved_one_has_finite_gradients():
+def test_only_the_student_learns_and_zero_distance_has_finite_gradient():
     segmenter, source = _segmenter(), _source()
     tapped, before = FeatureTap(segmenter, segmenter.encoder), copy.deepcopy(segmenter.encoder)
     criterion = FeatureDistance(PlainLoss(), before, THINGS, min_ratio=0.6)
@@ -103,7 +103,7 @@ def test_only_the_student_learns_and_an_unmoved_one_has_finite_gradients():
     assert not fixed.training
 
 
-def test_a_batch_without_things_costs_nothing():
+def test_a_batch_without_thing_pixels_has_distance_zero():
     segmenter, source = _segmenter(), _source()
     criterion = FeatureDistance(PlainLoss(), _moved(segmenter), THINGS)
     features = FeatureTap(segmenter, segmenter.encoder)(source.image).features
@@ -131,14 +131,14 @@ def test_the_distance_is_in_float32_under_autocast():
 
 
 class _Twice(Segmenter):
-    """Encodes half the image first, as HRDA its context."""
+    """A segmenter that encodes a half-size image first, as HRDA does with its context."""
 
     def forward(self, image: Tensor) -> Output:
         self.features(image[..., ::2, ::2])
         return Output(super().forward(image), density=image[:, 0])
 
 
-def test_the_tap_takes_the_first_call_and_keeps_the_output():
+def test_tap_takes_the_first_encoder_call_and_keeps_the_other_outputs():
     base, image = _segmenter(), torch.rand(2, 3, 64, 64)
     twice = _Twice(base.encoder, base.head, base.encoder.mean, base.encoder.std)
     output = FeatureTap(twice, twice.encoder)(image)
@@ -149,7 +149,7 @@ def test_the_tap_takes_the_first_call_and_keeps_the_output():
     assert not base.encoder._forward_hooks
 
 
-def test_the_tap_adds_no_parameters_and_wraps_density_regression():
+def test_tap_adds_no_parameters_and_wraps_the_density_regression():
     segmenter = _segmenter()
     regression = DensityRegression(segmenter)
     tapped = FeatureTap(regression, segmenter.encoder)
@@ -163,6 +163,6 @@ def test_the_tap_adds_no_parameters_and_wraps_density_regression():
     ("keywords", "message"),
     [({"things": ()}, "no class of the run"), ({"things": (1,), "min_ratio": 0.5}, "must be above 0.5")],
 )
-def test_settings_that_mean_nothing_are_errors(keywords, message):
+def test_meaningless_settings_are_errors(keywords, message):
     with pytest.raises(ValueError, match=message):
         FeatureDistance(PlainLoss(), SmallEncoder(channels=(8, 8, 8, 8)), **keywords)

@@ -1,3 +1,5 @@
+"""Self-training: pseudo-labels, mixing, augmentation, teacher and the sequence of losses."""
+
 import pytest
 import torch
 from torch import nn
@@ -28,7 +30,7 @@ def _pseudo(weight: float = 0.5) -> PseudoLabels:
     return PseudoLabels(torch.full((2, 12, 16), 3), torch.full((2, 12, 16), weight))
 
 
-def test_share_of_confident_pixels_is_per_image_and_rows_are_left_out():
+def test_confident_share_is_per_image_and_ignored_rows_weigh_nothing():
     probabilities = torch.full((2, 2, 10, 4), 0.5)
     probabilities[1, 0, :5], probabilities[1, 1, :5] = 0.99, 0.01
     pseudo = pseudo_labels(probabilities, 0.968, ignore_top=2, ignore_bottom=3)
@@ -43,8 +45,8 @@ def test_half_of_the_present_classes_rounded_up_are_chosen():
     chosen = chosen_classes(label, 5, (0, 1, 2), seed=0)
     assert chosen.sum(1).tolist() == [2, 1, 0]
     assert not chosen[0, 3:].any()
-    seen = torch.stack([chosen_classes(label[:1], 5, (draw,), seed=0)[0] for draw in range(40)])
-    assert seen[:, :3].any(0).all()
+    choices = torch.stack([chosen_classes(label[:1], 5, (draw,), seed=0)[0] for draw in range(40)])
+    assert choices[:, :3].any(0).all()
 
 
 def test_mixed_pixels_are_wholly_of_one_domain():
@@ -59,7 +61,7 @@ def test_mixed_pixels_are_wholly_of_one_domain():
     assert not (mixed.label[mask] == IGNORE).any()
 
 
-def test_the_mask_alone_says_which_pixel_is_the_sources():
+def test_only_the_mask_tells_the_domain_also_when_target_weights_are_one():
     criterion = BalancedLoss(LogitStatistics(4, min_pixels=1), LogitStatistics(4, min_pixels=1))
     mixed = mix(_sample(0), _sample(1, labelled=False), _pseudo(weight=1.0), num_classes=4, seed=0)
     logits = torch.randn(2, 4, 12, 16)
@@ -108,17 +110,17 @@ def _run(method: SelfTraining) -> dict[str, float]:
     return losses
 
 
-def test_tau_zero_and_unseen_statistics_are_plain_self_training():
+def test_tau_zero_and_unestimated_statistics_are_plain_self_training():
     plain = _run(_method(PlainLoss()))
     statistics = LogitStatistics(4), LogitStatistics(4)
     assert _run(_method(BalancedLoss(*statistics, tau=0.0))) == pytest.approx(plain)
-    unseen = LogitStatistics(4, min_pixels=10**9), LogitStatistics(4, min_pixels=10**9)
-    assert _run(_method(BalancedLoss(*unseen, tau=0.1))) == pytest.approx(plain)
-    seen = LogitStatistics(4), LogitStatistics(4)
-    assert _run(_method(BalancedLoss(*seen, tau=0.1))) != pytest.approx(plain)
+    unestimated = LogitStatistics(4, min_pixels=10**9), LogitStatistics(4, min_pixels=10**9)
+    assert _run(_method(BalancedLoss(*unestimated, tau=0.1))) == pytest.approx(plain)
+    estimated = LogitStatistics(4), LogitStatistics(4)
+    assert _run(_method(BalancedLoss(*estimated, tau=0.1))) != pytest.approx(plain)
 
 
-def test_teacher_has_no_dropout_uses_the_batch_and_takes_no_gradient():
+def test_teacher_has_no_dropout_batch_statistics_and_no_gradient():
     torch.manual_seed(0)
     student = _Net()
     teacher = Teacher(student)
@@ -131,7 +133,7 @@ def test_teacher_has_no_dropout_uses_the_batch_and_takes_no_gradient():
     assert not torch.allclose(student(image + 5), shifted), "BatchNorm used running statistics"
 
 
-def test_teacher_average_and_counter_survive():
+def test_teacher_average_and_counter_survive_a_restart():
     student, other = _Net(), _Net()
     teacher = Teacher(student, momentum=0.9)
     restored = Teacher(other, momentum=0.9)
@@ -143,15 +145,15 @@ def test_teacher_average_and_counter_survive():
         if step == 6:
             restored.load_state_dict(teacher.state_dict())
             assert restored.updates == 6
-        for each in (teacher, restored)[: 1 + (step >= 6)]:
-            each.update(other)
+        for copy in (teacher, restored)[: 1 + (step >= 6)]:
+            copy.update(other)
     assert (alphas[0], alphas[-1]) == (0.5, 0.9)
     for a, b, c in zip(teacher.model.parameters(), restored.model.parameters(), expected, strict=True):
         assert torch.equal(a, b)
         torch.testing.assert_close(a, c)
 
 
-def test_batches_join_or_name_the_frames_that_do_not_fit():
+def test_collate_joins_batches_or_names_the_frames_of_another_size():
     joined = collate([_sample(0), _sample(1, draws=(7,))])
     assert joined.image.shape[0] == 3
     assert joined.draw == (0, 1, 7)
@@ -160,18 +162,19 @@ def test_batches_join_or_name_the_frames_that_do_not_fit():
         collate([_sample(0), odd])
 
 
-def test_labels_are_drawn_by_their_share_without_chance_and_image_by_image():
+def test_sampled_labels_have_their_shares_and_are_a_function_of_the_image():
     probabilities = torch.tensor([0.5, 0.0, 0.3, 0.2])[None, :, None, None].expand(2, 4, 40, 60)
     labels = sampled_labels(probabilities, 3)
     shares = torch.stack([(labels == c).float().mean((1, 2)) for c in range(4)], 1)
-    torch.testing.assert_close(shares, probabilities[:, :, 0, 0], atol=2e-3, rtol=0)  # by chance: 1e-2
+    # Independent random labels would be off by about 1e-2.
+    torch.testing.assert_close(shares, probabilities[:, :, 0, 0], atol=2e-3, rtol=0)
     assert torch.equal(labels, sampled_labels(probabilities, torch.tensor(3))) and torch.equal(labels[0], labels[1])
     assert not torch.equal(labels, sampled_labels(probabilities, 4))
-    sure = torch.nn.functional.one_hot(labels, 4).movedim(-1, 1).float()
-    assert torch.equal(sampled_labels(sure, 9), labels)
+    certain = torch.nn.functional.one_hot(labels, 4).movedim(-1, 1).float()
+    assert torch.equal(sampled_labels(certain, 9), labels)
 
 
-def test_labels_drawn_at_one_pixel_over_many_numbers_have_their_shares():
+def test_sampled_labels_of_one_pixel_have_their_shares_over_the_steps():
     probabilities = torch.tensor([0.1, 0.6, 0.3])[None, :, None, None]
     labels = torch.cat([sampled_labels(probabilities, number) for number in range(400)]).flatten()
     assert abs(torch.bincount(labels, minlength=3) / 400 - probabilities.flatten()).max() < 0.01
