@@ -108,11 +108,11 @@ def test_fused_and_detail_loss_of_hrda_are_the_recorded_ones(hrda):
         def mixed_loss(self, output, mixed, pseudo):
             return 0 * super().mixed_loss(output, mixed, pseudo)
 
-    parts = {
+    criteria = {
         "loss_fused": HRDADetailLoss(PlainLoss(), Silent(), 0.1),
         "loss_detail": HRDADetailLoss(Silent(), PlainLoss(), 0.1),
     }
-    for name, criterion in parts.items():
+    for name, criterion in criteria.items():
         assert criterion.mixed_loss(output, mixed, pseudo).item() == pytest.approx(recorded[name].item(), rel=1e-5), (
             name
         )

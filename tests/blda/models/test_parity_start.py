@@ -40,7 +40,7 @@ def expected(name: str, module: nn.Module) -> float:
         if isinstance(module, nn.Linear):
             return 0.02  # truncated at 2, a hundred standard deviations away
         transformer = any(word in name for word in ("patch_embed", "attn.sr", "dwconv"))
-        return kaiming(module) * (math.sqrt(module.groups) if transformer else 1)  # SegFormer's fan out counts one group
+        return kaiming(module) * (math.sqrt(module.groups) if transformer else 1)  # SegFormer counts one group
     if ".embed." in name:  # mmcv keeps the initialisation of nn.Linear
         return 1 / math.sqrt(3 * module.in_channels)
     if name.endswith("classifier") or ".classifiers." in name:
