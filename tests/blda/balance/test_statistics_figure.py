@@ -134,7 +134,7 @@ def test_closeup_says_what_it_cannot_draw():
     pair = _made(12), _made(12, 1)
     with pytest.raises(ValueError, match=r"no class cart; the run has class 0, "):
         statistics_figure.closeup(*pair, _names(12), ["class 1", "cart"])
-    with pytest.raises(ValueError, match=r"9 classes in full are not readable; choose 1 to 8"):
+    with pytest.raises(ValueError, match=r"a close-up of 9 classes is not readable; choose 1 to 8"):
         statistics_figure.closeup(*pair, _names(12), _names(9))
 
 
