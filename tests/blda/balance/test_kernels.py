@@ -1,3 +1,5 @@
+"""Compiled kernels of the CPU, compared with plain torch."""
+
 import pytest
 import torch
 from torch import Tensor

@@ -163,7 +163,7 @@ def test_detail_logits_depend_on_their_window_alone():
     torch.testing.assert_close(output.detail.logits, alone)
 
 
-def test_gradients_reach_all_parameters_and_only_the_window():
+def test_gradients_reach_all_parameters_but_only_the_windows_pixels():
     net, picture = hrda(DETAIL_ONLY).train(), image().requires_grad_()
     output = net(picture)
     (gradient,) = torch.autograd.grad(output.detail.logits.square().sum(), picture)
