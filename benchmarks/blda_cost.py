@@ -1,11 +1,12 @@
 """What the balanced loss costs beside plain cross-entropy, forward and backward; prints JSON.
 
-    python benchmarks/blda_cost.py [--size 512 512] [--classes 19] [--runs 9] [--device cpu] [--growth]
+    python benchmarks/blda_cost.py [--size 512 512] [--classes 19] [--runs 9] [--device cpu] [--growth] [--one-thread]
 
 Source batch: statistics update + alignment + balanced loss. Mixed batch: the target's statistics, both alignments, one
 loss. Plain and balanced runs alternate, so that both see the same machine; `ratio` is the median of the pairs'
 ratios. `extra_MB`: peak memory of the balanced loss above that of the plain one, over what was held before. Direct
 evaluation of the method, in float64, stands beside it on --direct-size. --growth adds sizes and class counts.
+--one-thread measures the CPU time of one thread, for machines on which other work runs too.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 import reference
 
 Work = Callable[[], None]
+Clock = Callable[[], float]
 
 
 def main() -> None:
@@ -44,26 +46,32 @@ def main() -> None:
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--direct-size", nargs=2, type=int, default=(64, 64), metavar=("HEIGHT", "WIDTH"))
     arguments.add_argument("--growth", action="store_true", help="also 256^2 to 1024^2, and 2, 19 and 150 classes")
+    arguments.add_argument("--one-thread", action="store_true", help="CPU time of one thread instead of wall time")
     given = arguments.parse_args()
+    clock = time.perf_counter
+    if given.one_thread:
+        torch.set_num_threads(1)
+        clock = time.thread_time
     compiled = kernels(torch.device(given.device).type)
     report = {**circumstances(given.device), "threads": torch.get_num_threads()}
+    report["clock"] = clock.__name__
     report["kernels"] = compiled.__name__ if compiled else "plain torch"
     shape = (given.batch, given.classes, *given.size)
-    report.update(measured(shape, given.runs, given.device))
-    report["direct"] = direct((given.batch, given.classes, *given.direct_size), given.device)
+    report.update(measured(shape, given.runs, given.device, clock))
+    report["direct"] = direct((given.batch, given.classes, *given.direct_size), given.device, clock)
     if given.growth:
         sizes, counts = ((256, 256), (512, 512), (1024, 1024)), (2, 19, 150)
         shapes = [(given.batch, given.classes, *size) for size in sizes]
         shapes += [(given.batch, count, 256, 256) for count in counts]
-        report["growth"] = [measured(shape, max(3, given.runs // 3), given.device) for shape in shapes]
+        report["growth"] = [measured(shape, max(3, given.runs // 3), given.device, clock) for shape in shapes]
     print(json.dumps(report, indent=1))
 
 
-def measured(shape: tuple[int, ...], runs: int, device: str) -> dict[str, object]:
+def measured(shape: tuple[int, ...], runs: int, device: str, clock: Clock = time.perf_counter) -> dict[str, object]:
     """Plain against balanced on both kinds of batch."""
     return {
         "shape": shape,
-        **{kind: compared(*works(kind, shape, device), runs, device) for kind in ("source", "mixed")},
+        **{kind: compared(*works(kind, shape, device), runs, device, clock) for kind in ("source", "mixed")},
     }
 
 
@@ -93,11 +101,11 @@ def works(kind: str, shape: tuple[int, ...], device: str) -> tuple[Work, Work]:
     return lambda: back(cross_entropy(logits, label, weight)), lambda: back(balanced.mixed_loss(logits, mixed, pseudo))
 
 
-def compared(plain: Work, balanced: Work, runs: int, device: str) -> dict[str, float]:
+def compared(plain: Work, balanced: Work, runs: int, device: str, clock: Clock = time.perf_counter) -> dict[str, float]:
     """Medians of alternating runs, and memory."""
     for work in (plain, balanced, plain, balanced):
         work()
-    pairs = [(seconds(plain, device), seconds(balanced, device)) for _ in range(runs)]
+    pairs = [(seconds(plain, device, clock), seconds(balanced, device, clock)) for _ in range(runs)]
     plain_peak, peak = peak_megabytes(plain, device), peak_megabytes(balanced, device)
     return {
         "plain_ms": round(1e3 * statistics.median(first for first, _ in pairs), 2),
@@ -109,7 +117,7 @@ def compared(plain: Work, balanced: Work, runs: int, device: str) -> dict[str, f
     }
 
 
-def direct(shape: tuple[int, ...], device: str) -> dict[str, object]:
+def direct(shape: tuple[int, ...], device: str, clock: Clock) -> dict[str, object]:
     """The correction and loss pixel by pixel in float64, once, against plain cross-entropy of the same batch."""
     classes = shape[1]
     g = torch.Generator().manual_seed(0)
@@ -121,16 +129,16 @@ def direct(shape: tuple[int, ...], device: str) -> dict[str, object]:
         delta = reference.correction(logits.detach(), label, domain.mixture, domain.anchors)
         cross_entropy(logits - 0.1 * delta, label).backward()
 
-    return {"shape": shape, **compared(lambda: cross_entropy(logits, label).backward(), work, 1, device)}
+    return {"shape": shape, **compared(lambda: cross_entropy(logits, label).backward(), work, 1, device, clock)}
 
 
-def seconds(work: Work, device: str) -> float:
-    """Wall time of one run, the device's queue drained before and after."""
+def seconds(work: Work, device: str, clock: Clock = time.perf_counter) -> float:
+    """Time of one run, the device's queue drained before and after."""
     drain(device)
-    start = time.perf_counter()
+    start = clock()
     work()
     drain(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def drain(device: str) -> None:

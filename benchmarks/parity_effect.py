@@ -89,8 +89,8 @@ def options(given: argparse.Namespace, config: str, variant: str, seed: int) -> 
 
 def write_start(config: Path, overrides: Sequence[str], published: bool, path: Path) -> None:
     """Save the network of a run with its head's depthwise convolutions at one of the two deviations."""
-    kind, build = of_run(config, overrides)
-    student = build(loading.load(config, kind, overrides), runtime.start("no")).student()
+    kind, compose = of_run(config, overrides)
+    student = compose(loading.load(config, kind, overrides), runtime.start("no")).networks.student()
     path.parent.mkdir(parents=True, exist_ok=True)
     rescale(student.head, published)
     checkpoint.save(path, {"student": student})

@@ -21,16 +21,24 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from blda.build.image_run import Build
+from blda.build.adaptation_factory import AdaptationFactory
+from blda.build.image_run import image_run
+from blda.build.loss_factory import LossFactory
+from blda.build.network_factory import NetworkFactory
+from blda.build.reader_factory import class_names
+from blda.build.run import Run
+from blda.build.statistics_factory import image_statistics
 from blda.config import loading
 from blda.config.schema import Config
 from blda.data.batches import Mixed, PseudoLabels
@@ -48,6 +56,7 @@ from blda.selftraining.mixing import ClassMix
 from blda.selftraining.pseudo_labels import pseudo_labels
 from blda.selftraining.teacher import Teacher
 from recorded_steps import CONFIGS, DETAIL, FEATURES, FUSED, KNOWN, PARTS, RecordedSteps
+from synthetic import NoEvaluation
 
 LIMITS = {"losses": 5e-5, "student_change": 1e-2, "teacher_change": 1e-2, "pseudo_weight": 1e-3}
 
@@ -76,7 +85,7 @@ def main() -> None:
 
 def replayed(recorded: RecordedSteps) -> dict[str, object]:
     """Run the recorded steps and compare."""
-    run = Replay.of(recorded)
+    run = Replay(recorded)
     weights = torch.stack(run.pseudo_weights) - torch.as_tensor(recorded.arrays["pseudo_weight"])
     return {
         "network": f"{'HRDA' if recorded.two_resolutions else 'DAFormer'}{', masked' if recorded.masked else ''}",
@@ -118,34 +127,50 @@ def rounded(number: Tensor | float) -> float:
     return float(f"{float(number):.3g}")
 
 
-class Replay(Build):
-    """An image run whose batches and draws are recorded ones."""
+class Replay:
+    """The recorded steps done by an image run whose batches and draws are the recorded ones.
 
-    def __init__(self, config: Config, recorded: RecordedSteps) -> None:
-        super().__init__(config, runtime.start(config.training.precision))
+    ended: their trainer. losses, pseudo_weights: an entry a step.
+    """
+
+    def __init__(self, recorded: RecordedSteps) -> None:
         self.recorded = recorded
         self.losses: list[dict[str, float]] = []
         self.pseudo_weights: list[Tensor] = []
         self._parts: list[float] = []
-
-    @classmethod
-    def of(cls, recorded: RecordedSteps) -> Replay:
-        """The recorded steps done: `ended` is their trainer, `losses` and `pseudo_weights` have an entry a step."""
         with tempfile.TemporaryDirectory() as folder:
             encoder, prefix = Path(folder) / "encoder.pth", "backbone."
             weights = recorded.weights("w")
             torch.save({k.removeprefix(prefix): t for k, t in weights.items() if k.startswith(prefix)}, encoder)
-            config = loading.load(CONFIGS / "gta2cs.yaml", Config, recorded.overrides(encoder))
-            run = cls(config, recorded)
-            run.ended = run.trainer(config.method, Path(folder))
-        batches = run.ended.batches(0)
+            self.config = loading.load(CONFIGS / "gta2cs.yaml", Config, recorded.overrides(encoder))
+            self.ended = self._run().trainer(self.config.method, Path(folder))
+        batches = self.ended.batches(0)
         # Flash attention rounds gradients that are exactly 0, of queries with a single key, to tiny ones, which Adam
         # turns into whole steps.
         with sdpa_kernel(SDPBackend.MATH):
             for _ in recorded.losses:
-                run.ended.train_step(batches)
-                run.losses.append(run._heard(run.ended.method.numbers()))
-        return run
+                self.ended.train_step(batches)
+                self.losses.append(self._heard(self.ended.method.numbers()))
+
+    def _run(self) -> Run:
+        config, recorded = self.config, self.recorded
+        accelerator = runtime.start(config.training.precision)
+        batches = RecordedBatches(recorded, accelerator)
+        run = image_run(config, accelerator, batches=batches, networks=RecordedNetworks(config, recorded))
+        run.evaluation = NoEvaluation(run)
+        losses = ListenedLosses(config, accelerator, image_statistics, batches.frequency)
+        losses.parts = self._parts
+        adaptation = RecordedAdaptation(config, accelerator, losses, self._labels, self._mixer, no_augmentation)
+        adaptation.recorded = recorded
+        return replace(run, losses=losses, adaptation=adaptation)
+
+    def _labels(self, config: Config) -> BatchLabels:
+        """Pseudo-labels weighted by the share of the whole batch."""
+        return BatchLabels(config.self_training, self.pseudo_weights)
+
+    def _mixer(self, config: Config) -> ClassMix:
+        """The recorded classes are pasted."""
+        return ClassMix(len(class_names(config)), config.seed, even_classes)
 
     def _heard(self, numbers: Mapping[str, Tensor]) -> dict[str, float]:
         """The parts of the last step's losses under their published names."""
@@ -157,8 +182,23 @@ class Replay(Build):
             found[FEATURES] = self.config.feature_distance.strength * numbers["feature_distance"].item()
         return found
 
+
+class RecordedBatches:
+    """The recorded batches."""
+
+    def __init__(self, recorded: RecordedSteps, accelerator: Accelerator) -> None:
+        self.recorded, self.accelerator = recorded, accelerator
+
+    def frequency(self) -> Tensor:
+        """No method of a recording weighs classes."""
+        raise NotImplementedError
+
+    def skipped(self) -> dict[str, int]:
+        """No frame is ever skipped."""
+        return {}
+
     def batches(self, adapts: bool) -> Batches:
-        """The recorded batches."""
+        """The stream from a pass on."""
         device = self.accelerator.device
 
         def stream(start: int) -> Iterator[tuple[Sample, Sample]]:
@@ -166,48 +206,59 @@ class Replay(Build):
 
         return stream
 
-    def evaluator(self) -> None:
-        """Nothing is evaluated."""
+
+class RecordedNetworks(NetworkFactory):
+    """The recorded network before the first step."""
+
+    def __init__(self, config: Config, recorded: RecordedSteps) -> None:
+        super().__init__(config)
+        self.recorded = recorded
 
     def student(self, pretrained: bool = True) -> nn.Module:
-        """The recorded network before the first step."""
+        """The network with the recorded weights."""
         network = super().student(pretrained)
-        ExternalCheckpoint(Path("w"), self.recorded.weights("w"), None, None).fill(network, "model", self.classes)
+        weights = ExternalCheckpoint(Path("w"), self.recorded.weights("w"), None, None)
+        weights.fill(network, "model", class_names(self.config))
         return network
 
-    def teacher(self, student: nn.Module) -> Teacher:
+    def teacher(self, student: nn.Module, autocast: Callable[[], AbstractContextManager]) -> Teacher:
         """A copy of the student, which from here on takes its windows as recorded."""
-        teacher = super().teacher(student)
+        teacher = super().teacher(student, autocast)
         if isinstance(student, HRDA):
             windows = cycle(self.recorded.windows())
             student.draw_window = lambda _: next(windows)
         return teacher
 
+
+class ListenedLosses(LossFactory):
+    """The configured criteria, whose parts are kept in `parts`."""
+
+    parts: list[float]
+
     def with_detail(self, fused: Criterion, detail: Criterion) -> Criterion:
         """The configured criterion, its parts listened to."""
         hrda = self.config.model.hrda
         share = 0.0 if hrda is None else hrda.strength
-        return super().with_detail(Listening(fused, 1 - share, self._parts), Listening(detail, share, self._parts))
+        return super().with_detail(Listening(fused, 1 - share, self.parts), Listening(detail, share, self.parts))
 
-    def pseudo_labeler(self) -> BatchLabels:
-        """Pseudo-labels weighted by the share of the whole batch."""
-        return BatchLabels(self.config.self_training, self.pseudo_weights)
 
-    def augment(self) -> Augment:
-        """No jitter, no blur."""
-        return unchanged
+class RecordedAdaptation(AdaptationFactory):
+    """The recorded mask, and no jitter, no blur."""
 
-    def mixer(self) -> ClassMix:
-        """The recorded classes are pasted."""
-        return ClassMix(len(self.classes), self.config.seed, even_classes)
+    recorded: RecordedSteps
 
     def masked(self, mean: Tensor) -> MaskedConsistency | None:
-        """The recorded mask, and no jitter, no blur."""
+        """The loss of the images with the recorded blocks hidden."""
         masked = super().masked(mean)
         if masked is not None:
             seen = self.recorded.seen().to(mean.device)
             masked.mask = lambda image, draw: torch.where(seen, image, mean)
         return masked
+
+
+def no_augmentation(config: Config, jitter: Augment) -> Augment:
+    """No jitter, no blur."""
+    return unchanged
 
 
 def even_classes(label: Tensor, classes: int, draw: tuple[int, ...], seed: int) -> Tensor:

@@ -33,10 +33,12 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 from blda import atomic
+from blda.build.run import Run
 from blda.data.protocols import Protocol
 from blda.data.sample import IGNORE
 from blda.engine import checkpoint
-from blda_video.build import RULES, VideoBuild
+from blda_video import build
+from blda_video.build import RULES
 from blda_video.clips.clip import Clip
 from blda_video.flow.flow_geometry import warp
 from blda_video.propagation.agreement_rules import Oracle
@@ -89,21 +91,19 @@ class Score:
         return {**head, **iou, **{f"coverage/{name}": 100 * share[name] for name in protocol.classes}}
 
 
-def frame_probabilities_of(
-    parts: VideoBuild, path: Path, student: torch.nn.Module, frames: int
-) -> Iterator[FrameProbabilities]:
+def frame_probabilities_of(run: Run, path: Path, student: torch.nn.Module, frames: int) -> Iterator[FrameProbabilities]:
     """Of `frames` evenly spread frames of the evaluation data; all if there are fewer."""
-    teacher = parts.teacher(student).to(parts.accelerator.device)
+    teacher = run.networks.teacher(student, run.accelerator.autocast).to(run.accelerator.device)
     states = checkpoint.read(path)
     if "teacher" in states:
         checkpoint.restore(path, states, {"teacher": teacher})
     else:
         teacher = student.eval()
-    data = parts.evaluation_data()
+    data = run.data.evaluation()
     chosen = torch.linspace(0, len(data) - 1, min(frames, len(data))).round().long().tolist()
     for index in tqdm(chosen, desc="frames"):
         with torch.no_grad():
-            yield _believed(teacher, data[index].to(parts.accelerator.device))
+            yield _believed(teacher, data[index].to(run.accelerator.device))
 
 
 def _believed(teacher: torch.nn.Module, clip: Clip) -> FrameProbabilities:
@@ -121,17 +121,15 @@ def bound(frame_probabilities: FrameProbabilities) -> Tensor:
     return torch.where(right, frame_probabilities.truth, frame_probabilities.key.argmax(1))
 
 
-def rule_of(parts: VideoBuild, part: str | Mapping) -> Rule | None:
+def rule_of(run: Run, part: str | Mapping) -> Rule | None:
     """A rule by name or part; None for the oracle, which is made anew for every clip."""
-    config = dataclasses.replace(parts.config, rule=part)
-    return None if part == "oracle" else VideoBuild(config, parts.accelerator).rule()
+    config = dataclasses.replace(run.config, rule=part)
+    return None if part == "oracle" else build.rule_of(config, run.batches.frequency)
 
 
-def measure(
-    parts: VideoBuild, clips: Iterator[FrameProbabilities], rules: Mapping[str, Rule | None]
-) -> dict[str, object]:
+def measure(run: Run, clips: Iterator[FrameProbabilities], rules: Mapping[str, Rule | None]) -> dict[str, object]:
     """The numbers of every rule."""
-    scores = {name: Score(len(parts.classes)) for name in (*rules, BOUND)}
+    scores = {name: Score(len(run.class_names)) for name in (*rules, BOUND)}
     valid, same = 0, 0
     for frame_probabilities in clips:
         none = frame_probabilities.key.argmax(1)
@@ -143,7 +141,7 @@ def measure(
         )
         valid += int(frame_probabilities.valid.sum())
         same += int((frame_probabilities.valid & (frame_probabilities.warped.argmax(2) == none[:, None])).sum())
-    numbers = {name: score.numbers(parts.protocols[0], parts.classes) for name, score in scores.items()}
+    numbers = {name: score.numbers(run.protocols[0], run.class_names) for name, score in scores.items()}
     rounded = {name: {key: round(value, 2) for key, value in each.items()} for name, each in numbers.items()}
     return {
         "agreement": round(100 * same / max(valid, 1), 2),
@@ -161,21 +159,21 @@ def main() -> None:
     parser.add_argument("--rules", nargs="+", default=DEFAULT, metavar="RULE", help="names, or parts as YAML")
     given = parser.parse_intermixed_args()
     try:
-        parts, student = restored(given.checkpoint, [*given.overrides, f"consistency={given.offsets}"])
-        rules = {text: rule_of(parts, yaml.safe_load(text)) for text in given.rules}
-        clips = frame_probabilities_of(parts, given.checkpoint, student, given.frames)
-        found = measure(parts, clips, rules)
+        run, student = restored(given.checkpoint, [*given.overrides, f"consistency={given.offsets}"])
+        rules = {text: rule_of(run, yaml.safe_load(text)) for text in given.rules}
+        clips = frame_probabilities_of(run, given.checkpoint, student, given.frames)
+        found = measure(run, clips, rules)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     settings = {
         "benchmark": "pseudo_labels",
         "checkpoint": str(given.checkpoint),
-        "data": parts.config.evaluation.reader,
+        "data": run.config.evaluation.reader,
         "offsets": given.offsets,
-        "flow": parts.config.flow,
-        "chain": parts.config.chain,
+        "flow": run.config.flow,
+        "chain": run.config.chain,
         "frames": given.frames,
-        "protocol": parts.protocols[0].name,
+        "protocol": run.protocols[0].name,
     }
     print(json.dumps({**settings, **found, **circumstances()}, indent=1, default=str))
 

@@ -30,9 +30,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from blda.balance import logit_grid
 from blda.balance.gaussian_mixture import cdf
 from blda.balance.logit_statistics import LogitStatistics
+from blda.build.run import Run
+from blda.build.statistics_factory import statistics_arguments
 from blda.data.sample import IGNORE, collate
 from blda.engine import checkpoint
-from blda_video.build import VideoBuild
+from blda_video.build import rule_of
 from blda_video.clips.clip import Clip
 from blda_video.propagation.propagated_labels import PropagatedLabels
 from blda_video.smoothed_statistics import SmoothedStatistics
@@ -43,26 +45,26 @@ SEEN = 100
 """Pixels that a class needs among the true labels."""
 
 
-def kinds(parts: VideoBuild, scale: float) -> dict[str, LogitStatistics]:
+def kinds(run: Run, scale: float) -> dict[str, LogitStatistics]:
     """Fresh statistics of every kind."""
-    settings = parts.statistics_settings("target")
+    settings = statistics_arguments(run.config, "target")
     hard, soft = {**settings, "soft_counting": False}, {**settings, "soft_counting": True}
     return {
         "hard": LogitStatistics(**hard),
         "pooled": SmoothedStatistics(**hard, scale=scale),
-        "soft_counting": LogitStatistics(**soft),
+        "by_belief": LogitStatistics(**soft),
         "pooled_by_belief": SmoothedStatistics(**soft, scale=scale),
         "true_labels": LogitStatistics(**hard),
     }
 
 
-def batches(parts: VideoBuild, size: int, steps: int) -> Iterator[Clip]:
+def batches(run: Run, size: int, steps: int) -> Iterator[Clip]:
     """Batches of clips in a drawn order, again and again."""
-    data, generator = parts.evaluation_data(), torch.Generator().manual_seed(0)
+    data, generator = run.data.evaluation(), torch.Generator().manual_seed(0)
     order = torch.cat([torch.randperm(len(data), generator=generator) for _ in range(size * steps // len(data) + 1)])
     for step in range(steps):
         chosen = order[step * size : (step + 1) * size].tolist()
-        yield collate([data[i] for i in chosen]).to(parts.accelerator.device)
+        yield collate([data[i] for i in chosen]).to(run.accelerator.device)
 
 
 def true_labels(clip: Clip) -> Tensor:
@@ -99,17 +101,18 @@ def compared(found: dict[str, LogitStatistics], truth: Tensor) -> dict[str, dict
 
 @torch.no_grad()
 def measure(
-    parts: VideoBuild, student: nn.Module, teacher: nn.Module, given: argparse.Namespace
+    run: Run, student: nn.Module, teacher: nn.Module, given: argparse.Namespace
 ) -> dict[int, dict[str, dict[str, float]]]:
     """Steps -> distances."""
-    settings = parts.config.self_training
-    pseudo_labeler = PropagatedLabels(parts.rule(), settings.threshold, settings.ignore_top, settings.ignore_bottom)
-    found = {name: each.to(parts.accelerator.device) for name, each in kinds(parts, given.scale).items()}
+    settings = run.config.self_training
+    rule = rule_of(run.config, run.batches.frequency)
+    pseudo_labeler = PropagatedLabels(rule, settings.threshold, settings.ignore_top, settings.ignore_bottom)
+    found = {name: each.to(run.accelerator.device) for name, each in kinds(run, given.scale).items()}
     stages: dict[int, dict[str, dict[str, Tensor]]] = {}
     truth: Tensor | int = 0
     torch.manual_seed(0)
     student.train()
-    clips = batches(parts, given.batch, max(given.steps))
+    clips = batches(run, given.batch, max(given.steps))
     for step, clip in enumerate(tqdm(clips, desc="steps", total=max(given.steps)), 1):
         logits, labels, pseudo = student(clip.image), true_labels(clip), pseudo_labeler(teacher, clip)
         trusted = torch.where(pseudo.weight > 0, pseudo.label, IGNORE)
@@ -139,19 +142,19 @@ def main() -> None:
     )
     given = parser.parse_intermixed_args()
     try:
-        parts, student = restored(given.checkpoint, [*given.overrides, f"consistency={given.offsets}"])
-        teacher = parts.teacher(student).to(parts.accelerator.device)
+        run, student = restored(given.checkpoint, [*given.overrides, f"consistency={given.offsets}"])
+        teacher = run.networks.teacher(student, run.accelerator.autocast).to(run.accelerator.device)
         checkpoint.restore(given.checkpoint, checkpoint.read(given.checkpoint), {"teacher": teacher})
-        found = measure(parts, student, teacher, given)
+        found = measure(run, student, teacher, given)
     except (ValueError, FileNotFoundError, KeyError) as error:
         sys.exit(f"error: {error}")
     settings = {
         "benchmark": "smoothing",
         "checkpoint": str(given.checkpoint),
-        "data": parts.config.evaluation.reader,
+        "data": run.config.evaluation.reader,
         "offsets": given.offsets,
         "batch": given.batch,
-        "rule": parts.config.rule,
+        "rule": run.config.rule,
         "steps": found,
     }
     print(json.dumps({**settings, **circumstances()}, indent=1, default=str))

@@ -65,13 +65,14 @@ def measured(path: Path, overrides: list[str], steps: int, random: bool) -> dict
     """The report of one config."""
     if steps < 1:
         raise ValueError(f"--steps is {steps}; it must be at least 1")
-    kind, build = kinds.of_run(path, overrides)
+    kind, compose = kinds.of_run(path, overrides)
     config = loading.load(path, kind, [*STEADY, *overrides])
-    parts = (synthetic(build) if random else build)(config, runtime.start(config.training.precision))
-    parts.prepare([config.method])
-    device = parts.accelerator.device
+    run = (synthetic(compose) if random else compose)(config, runtime.start(config.training.precision))
+    if not random:
+        run.prepare([config.method])
+    device = run.accelerator.device
     with tempfile.TemporaryDirectory() as folder:
-        trainer = parts.trainer(config.method, Path(folder))
+        trainer = run.trainer(config.method, Path(folder))
         times, peaks = step_parts(trainer, steps)
     found = {**circumstances(device.type), "threads": torch.get_num_threads(), **described(config, trainer.student)}
     return {**found, "synthetic": random, "steps": steps, **summary(times, peaks)}
@@ -152,16 +153,16 @@ def watching(trainer: Trainer, clock: PartClock) -> Iterator[None]:
         "blda.selftraining.teacher.Teacher.forward": teacher,
         "blda.selftraining.teacher.Teacher.update": "EMA",
         "blda.balance.logit_statistics.LogitStatistics.update": "statistics",
-        "blda.balance.cross_entropy.alignment": "alignment",
-        "blda.balance.cross_entropy.cross_entropy": "loss",
-        "blda.balance.cross_entropy.balanced_cross_entropy": "loss",
-        "blda.selftraining.feature_distance.FeatureDistance.source": "feature distance",
+        "blda.balance.balanced_loss.alignment": "alignment",
+        "blda.selftraining.criterion.cross_entropy": "loss",
+        "blda.balance.balanced_loss.balanced_cross_entropy": "loss",
+        "blda.selftraining.feature_distance.FeatureDistance.source_loss": "feature distance",
         "blda_video.propagation.propagated_labels.warp": "flow warps",
     }
     objects = [
         (method, "student", "forward"),
-        (method, "labeller", "labels"),
-        (getattr(method, "labeller", None), "rule", "rule"),
+        (method, "pseudo_labeler", "labels"),
+        (getattr(method, "pseudo_labeler", None), "rule", "rule"),
         (method, "mixer", "mixing"),
         (method, "augment", "augmentation"),
         (getattr(method, "masked", None), "mask", "masking"),

@@ -19,21 +19,24 @@ STAGES = {
     "decode label": ("blda_video.clips.readers.folder_sequence.FolderSequence.read_label",),
     "colour": ("cv2.cvtColor",),
     "check and look up ids": ("blda.data.label_map.LabelLookup.compact", "cv2.LUT"),
-    "draw": ("blda.data.transforms.RandomCrop.draw", "blda.data.transforms.RandomCrop.random_label_geometry"),
+    "draw": (
+        "blda.data.transforms.RandomCrop.random_geometry",
+        "blda.data.transforms.RandomCrop.random_label_geometry",
+    ),
     "resize and cut label": ("blda.data.transforms.Geometry.label",),
     "resize and cut image": ("blda.data.transforms.Geometry.image",),
     "to tensor": (
         "blda.data.segmentation_dataset.byte_tensor",
-        "blda_video.clips.clip_dataset.byte_tensor",
+        "blda_video.clips.clip_crop.byte_tensor",
     ),
     "decode flow": ("numpy.lib.npyio.NpzFile.__getitem__",),
     "read flow": ("blda_video.flow.flow_store.FlowStore.read",),
     "resize, cut, mirror flow": (
-        "blda_video.clips.clip_dataset.resize",
-        "blda_video.clips.clip_dataset.crop",
-        "blda_video.clips.clip_dataset.flip",
+        "blda_video.clips.clip_crop.resize",
+        "blda_video.clips.clip_crop.crop",
+        "blda_video.clips.clip_crop.flip",
     ),
-    "check flow": ("blda_video.clips.clip_dataset.consistent",),
+    "check flow": ("blda_video.clips.clip_crop.consistent",),
     "collate": ("blda.data.loader.collate",),
 }
 """Stage -> the functions that are it."""

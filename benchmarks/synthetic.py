@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
-from blda.build.image_run import Build
-from blda.config.schema import Target
+from blda.build.image_run import image_run
+from blda.build.network_factory import NetworkFactory
+from blda.build.reader_factory import class_names
+from blda.build.run import Run
+from blda.config.schema import Config, Target
 from blda.data import seeding
 from blda.data.sample import IGNORE, Sample
 from blda.engine.trainer import Batches
-from blda_video.build import VideoBuild
+from blda_video.build import video_run
 from blda_video.clips.clip import Clip
+from blda_video.config import VideoConfig
 
 BLOCK = 32
 """Side of the pieces that random label maps consist of, in pixels."""
 
 
-class Synthetic(Build):
-    """Random images and labels of the config's crops, made once and moved to the device for every pass."""
+class RandomBatches:
+    """Random images and labels of the config's crops, made once and moved to the device for every pass.
 
-    def prepare(self, methods: Sequence[str]) -> None:
-        """There is nothing to look up."""
+    A video's have context frames and flow of a few pixels, four fifths of it valid.
+    """
 
-    def student(self, pretrained: bool = False) -> nn.Module:
-        """The network at random, whatever its weights are read from."""
-        return super().student(pretrained=False)
-
-    def start(self, student: nn.Module) -> None:
-        """Weights to start from are left out."""
+    def __init__(self, config: Config, accelerator: Accelerator, num_classes: int) -> None:
+        self.config, self.accelerator, self.num_classes = config, accelerator, num_classes
 
     def frequency(self) -> Tensor:
         """Every class as often as any other."""
-        return torch.ones(len(self.classes), dtype=torch.int64, device=self.accelerator.device)
+        return torch.ones(self.num_classes, dtype=torch.int64, device=self.accelerator.device)
 
-    def evaluator(self) -> None:
-        """Nothing is evaluated."""
+    def skipped(self) -> dict[str, int]:
+        """No frame is ever skipped."""
+        return {}
 
     def batches(self, adapts: bool) -> Batches:
         """The same batch without end, in page-locked memory for a GPU."""
@@ -58,16 +60,17 @@ class Synthetic(Build):
         image, draws = self.images("source", self.config.source), tuple(range(self.config.training.batch))
         rows, columns = (-(-side // BLOCK) for side in image.shape[-2:])
         g = seeding.generator(self.config.seed, "synthetic labels")
-        label = torch.randint(len(self.classes), (len(image), rows, columns), generator=g)
+        label = torch.randint(self.num_classes, (len(image), rows, columns), generator=g)
         label[torch.rand(label.shape, generator=g) < 0.1] = IGNORE
         label = label.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)
         label = label[:, : image.shape[2], : image.shape[3]].to(torch.uint8).contiguous()
         return Sample(image, label, ("synthetic",) * len(image), draws)
 
-    def target_batch(self) -> Sample:
-        """Unlabelled crops in bytes."""
+    def target_batch(self) -> Sample | Clip:
+        """Unlabelled crops in bytes; clips of a video run."""
         image = self.images("target", self.config.target)
-        return Sample(image, None, ("synthetic",) * len(image), tuple(range(len(image))))
+        key = Sample(image, None, ("synthetic",) * len(image), tuple(range(len(image))))
+        return self._with_context(key) if isinstance(self.config, VideoConfig) else key
 
     def images(self, domain: str, data: Target, *more: int) -> Tensor:
         """(B, *more, 3, H, W) uint8. ValueError when the config has no size."""
@@ -78,13 +81,8 @@ class Synthetic(Build):
         generator = seeding.generator(self.config.seed, "synthetic", domain)
         return torch.randint(256, shape, dtype=torch.uint8, generator=generator)
 
-
-class SyntheticVideo(Synthetic, VideoBuild):
-    """The same with context frames and flow of a few pixels, four fifths of it valid."""
-
-    def target_batch(self) -> Clip:
-        """Unlabelled clips in bytes."""
-        key, offset = super().target_batch(), self.config.offsets
+    def _with_context(self, key: Sample) -> Clip:
+        offset = self.config.offsets
         context = self.images("context", self.config.target, len(offset))
         g = seeding.generator(self.config.seed, "synthetic flow")
         shape = (*context.shape[:2], *context.shape[-2:])
@@ -93,9 +91,36 @@ class SyntheticVideo(Synthetic, VideoBuild):
         return Clip(key.image, None, key.name, key.draw, context, flow, valid, offset)
 
 
-def synthetic(build: type[Build]) -> type[Synthetic]:
-    """The kind of synthetic run that stands for one of images or of video. ValueError for another kind."""
-    kinds = {Build: Synthetic, VideoBuild: SyntheticVideo}
-    if build not in kinds:
-        raise ValueError(f"no random batches for a {build.__name__}; give a config of images or video to be segmented")
-    return kinds[build]
+class RandomNetworks(NetworkFactory):
+    """The networks at random, whatever their weights are read from."""
+
+    def student(self, pretrained: bool = False) -> nn.Module:
+        """The network without its encoder's own weights."""
+        return super().student(pretrained=False)
+
+    def start(self, student: nn.Module) -> None:
+        """Leave out the weights to start from."""
+
+
+class NoEvaluation:
+    """Stands where nothing is evaluated; predicts as the run does."""
+
+    def __init__(self, run: Run) -> None:
+        self.predictor = run.evaluation.predictor
+
+    def evaluator(self) -> None:
+        """No evaluator."""
+
+
+def synthetic(compose: Callable[[Config, Accelerator], Run]) -> Callable[[Config, Accelerator], Run]:
+    """Compose the run on random batches of images or of clips. ValueError for another kind."""
+    if compose not in (image_run, video_run):
+        raise ValueError(f"no random batches for a {compose.__name__}; give a config that segments images or video")
+
+    def composed(config: Config, accelerator: Accelerator) -> Run:
+        batches = RandomBatches(config, accelerator, len(class_names(config)))
+        run = compose(config, accelerator, batches=batches, networks=RandomNetworks(config))
+        run.evaluation = NoEvaluation(run)
+        return run
+
+    return composed

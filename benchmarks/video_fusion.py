@@ -29,12 +29,13 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 from blda import atomic
+from blda.build.run import Run
 from blda.data.readers.frames import Frame
 from blda.data.sample import Sample
 from blda.data.segmentation_dataset import image_tensor, label_tensor, read_frame
 from blda.data.transforms import whole
 from blda.engine.metrics import MeanIoU
-from blda_video.build import ESTIMATORS, VideoBuild
+from blda_video.build import ESTIMATORS
 from blda_video.clips.clip import Clip
 from blda_video.clips.route import VideoReader
 from blda_video.flow.estimator_names import component_of
@@ -66,13 +67,13 @@ def videos(reader: VideoReader, labelled: Iterable[Frame], history: int) -> list
     return found
 
 
-def samples(parts: VideoBuild, reader: VideoReader, video: Sequence[Frame]) -> Iterator[tuple[Sample, Tensor | None]]:
+def samples(run: Run, reader: VideoReader, video: Sequence[Frame]) -> Iterator[tuple[Sample, Tensor | None]]:
     """Every frame with the one before (the first one alone) and flow (1, 2, H, W) from that one to it.
 
     Frames that are not to be scored have no label. Raises ValueError when two differ in size.
     """
-    lookup, flow = parts.evaluation_lookup(reader), parts.flow()
-    size, device = parts.resize("evaluation"), parts.accelerator.device
+    lookup, flow = run.data.readers.evaluation_lookup(reader), run.data.flow()
+    size, device = run.data.readers.resize("evaluation"), run.accelerator.device
 
     def motion(image: Tensor, neighbour: Tensor, start: Frame, end: Frame) -> Tensor:
         if not isinstance(flow, StoredFlow):
@@ -117,18 +118,18 @@ class Streams:
 
 
 def measure(
-    parts: VideoBuild, predict: Callable[[Tensor], Tensor], decays: Iterable[float], history: int, count: int | None
+    run: Run, predict: Callable[[Tensor], Tensor], decays: Iterable[float], history: int, count: int | None
 ) -> dict[str, object]:
     """The numbers of every stream. count: labelled frames, evenly spread; None for all."""
-    reader = parts.reader("evaluation.reader", parts.config.evaluation.reader, labelled=True)
+    reader = run.data.readers.evaluation()
     chosen, streams = labelled(reader, count), Streams(predict, decays)
     found = videos(reader, chosen, history)
-    about = parts.classes, parts.protocols[:1]
+    about = run.class_names, run.protocols[:1]
     metrics = {name: (MeanIoU(*about), TemporalConsistency(*about)) for name in (ALONE, *streams.fused)}
     for video in tqdm(found, desc="videos"):
         streams.reset()
         past: dict[str, Tensor] = {}
-        for sample, back in samples(parts, reader, video):
+        for sample, back in samples(run, reader, video):
             now = streams(sample, back)
             for name, (accuracy, steadiness) in metrics.items():
                 said = past.get(name)  # of the frame before
@@ -175,17 +176,17 @@ def main() -> None:
         named = given.flow and not given.flow.startswith("{")
         flow = [f"flow={component_of(given.flow, ESTIMATORS) if named else given.flow}"] if given.flow else []
         # Any key of video's makes the readers of an image run those of video.
-        parts, student = restored(given.checkpoint, [*given.overrides, *flow, "consistency=[]"])
-        found = measure(parts, parts.predictor(student), given.decay, given.history, given.frames)
+        run, student = restored(given.checkpoint, [*given.overrides, *flow, "consistency=[]"])
+        found = measure(run, run.evaluation.predictor(student), given.decay, given.history, given.frames)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
     settings = {
         "benchmark": "video_fusion",
         "checkpoint": str(given.checkpoint),
-        "data": parts.config.evaluation.reader,
-        "flow": parts.config.flow,
+        "data": run.config.evaluation.reader,
+        "flow": run.config.flow,
         "history": given.history,
-        "protocol": parts.protocols[0].name,
+        "protocol": run.protocols[0].name,
     }
     print(json.dumps({**settings, **found, **circumstances()}, indent=1, default=str))
 

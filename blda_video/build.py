@@ -1,17 +1,32 @@
-"""From a config to a trainer with time: what differs from the image run, and nothing else."""
+"""Compose a run on clips: what differs from a run on single images, and nothing else."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable
+from functools import partial
 
-from blda.build.image_run import Build
+from accelerate import Accelerator
+from torch import Tensor
+
+from blda.balance.logit_statistics import LogitStatistics
+from blda.build.adaptation_factory import AdaptationFactory, class_mix
+from blda.build.batch_stream import BatchStream
+from blda.build.data_factory import ImageData
+from blda.build.evaluation_factory import EvaluationFactory
+from blda.build.loss_factory import LossFactory
+from blda.build.network_factory import NetworkFactory
+from blda.build.reader_factory import READERS as IMAGE_READERS
+from blda.build.reader_factory import ReaderFactory
+from blda.build.run import Run
+from blda.build.statistics_factory import balances, image_statistics, statistics_arguments
 from blda.config.components import Constructors, construct
 from blda.config.schema import Component
 from blda.data.checks.data_report import DataReport
 from blda.data.checks.dataset_check import CheckScope, CheckTarget
-from blda.engine.metrics import Metric
+from blda.data.class_statistics import ClassCounts
+from blda.data.segmentation_dataset import EvaluationDataset, SegmentationDataset
+from blda.engine.metrics import MeanIoU
 from blda_video.clips.clip_check import check
 from blda_video.clips.clip_crop import Estimator
 from blda_video.clips.clip_dataset import ClipDataset, EvaluationClips
@@ -40,6 +55,17 @@ from blda_video.smoothed_statistics import SmoothedStatistics
 from blda_video.street_world.world_writer import ensure
 from blda_video.temporal_metrics import TemporalConsistency
 
+READERS: Constructors = {
+    **IMAGE_READERS,
+    "bdd100k": BDD100k,
+    "bdd_vid": BDDVid,
+    "camvid": CamVidSequence,
+    "cityscapes_seq": CityscapesSequence,
+    "folder": FolderSequence,
+    "synthia_seq": SynthiaSequence,
+    "videos": VideoFiles,
+    "viper": ViperSequence,
+}
 ESTIMATORS: Constructors = {"dis": DIS, "mmflow": MMFlow, "raft": RAFT}
 STORES: Constructors = {"published": PublishedFlow, "store": FlowStore}
 RULES: Constructors = {
@@ -65,93 +91,117 @@ def estimator_of(where: str, estimator: str | Component | None) -> Estimator:
     return construct(where, component_of(estimator, ESTIMATORS), ESTIMATORS)
 
 
-class VideoBuild(Build):
-    """The parts of a video run: target clips, propagated labels, smoothed statistics, temporal metrics."""
+class ClipData:
+    """Data sets of a video run: single images of the source, clips of the target, whole images with neighbours.
 
-    readers: ClassVar[Constructors] = {
-        **Build.readers,
-        "bdd100k": BDD100k,
-        "bdd_vid": BDDVid,
-        "camvid": CamVidSequence,
-        "cityscapes_seq": CityscapesSequence,
-        "folder": FolderSequence,
-        "synthia_seq": SynthiaSequence,
-        "videos": VideoFiles,
-        "viper": ViperSequence,
-    }
+    What concerns single images is `ImageData`'s.
+    """
+
     config: VideoConfig
 
-    def prepare(self, methods: Sequence[str]) -> None:
-        """Make the street worlds that the config names, by one process, then as for images."""
-        self.make_worlds()
-        super().prepare(methods)
+    def __init__(self, readers: ReaderFactory) -> None:
+        self.readers, self.config, self._images = readers, readers.config, ImageData(readers)
 
-    def make_worlds(self) -> None:
+    def make(self) -> None:
         """Make the street worlds that the config names and that are not there yet."""
-        with self.accelerator.main_process_first():
-            for world in self.config.worlds:
-                ensure(world, workers=os.cpu_count() or 1)
+        for world in self.config.worlds:
+            ensure(world, workers=os.cpu_count() or 1)
+
+    def source(self, distorted: bool = False) -> SegmentationDataset:
+        """Labelled training crops; distorted: in their colours."""
+        return self._images.source(distorted)
+
+    def target(self) -> ClipDataset:
+        """Unlabelled clips."""
+        around = (self.config.offsets, self.flow(), True, self.config.chain)
+        crop, seed = self._images.target_crop(), self.readers.seed("target")
+        return ClipDataset(self.readers.target(), None, crop, seed, *around)
+
+    def evaluation(self) -> EvaluationClips:
+        """Labelled whole images with the neighbours that temporal consistency compares."""
+        readers, offsets = self.readers, self.config.consistency
+        reader = readers.evaluation()
+        around = (offsets, self.flow() if offsets else None, self.config.chain)
+        return EvaluationClips(reader, readers.evaluation_lookup(reader), readers.resize("evaluation"), *around)
+
+    def whole_images(self, domain: str) -> EvaluationDataset:
+        """Whole images of the training data of "source", with labels, or "target", without."""
+        return self._images.whole_images(domain)
+
+    def check(self, target: CheckTarget, scope: CheckScope) -> DataReport:
+        """Look into one data set, with neighbours and stored flow."""
+        return check(target, scope)
+
+    def class_counts(self, source: SegmentationDataset, skip_unreadable: bool | None = None) -> ClassCounts:
+        """Class pixels of every source frame; see `ImageData.class_counts`."""
+        return self._images.class_counts(source, skip_unreadable)
 
     def flow(self) -> Estimator | StoredFlow:
-        """Where flow comes from: estimated on the crop, stored before by tools/compute_flow.py, or published."""
-        part = self.config.flow
-        if part.get("name") == "store" and part.get("estimator") is not None:
-            part = {**part, "estimator": described(part["estimator"], ESTIMATORS)}
-        return construct("flow", part, {**ESTIMATORS, **STORES})
+        """The flow: estimated on the crop, stored before by tools/compute_flow.py, or published."""
+        component = self.config.flow
+        if component.get("name") == "store" and component.get("estimator") is not None:
+            component = {**component, "estimator": described(component["estimator"], ESTIMATORS)}
+        return construct("flow", component, {**ESTIMATORS, **STORES})
 
-    def estimator(self) -> Estimator:
-        """What the run's flow store is computed with."""
+    def stored_flow_estimator(self) -> Estimator:
+        """The estimator that the run's flow store is computed with."""
         return estimator_of("flow.estimator", self.config.flow.get("estimator"))
 
     def flow_pairs(self) -> list[tuple[VideoReader, tuple[int, ...]]]:
         """The readers and offsets that a run needs flow for."""
-        config = self.config
-        target = self.reader("target.reader", config.target.reader, labelled=False)
-        evaluated = self.reader("evaluation.reader", config.evaluation.reader, labelled=True)
-        return [(target, config.offsets), (evaluated, config.consistency)]
+        return [
+            (self.readers.target(), self.config.offsets),
+            (self.readers.evaluation(), self.config.consistency),
+        ]
 
-    def check(self, role: CheckTarget, scope: CheckScope) -> DataReport:
-        """A check of one data set, with neighbours and stored flow."""
-        return check(role, scope)
 
-    def target_data(self) -> ClipDataset:
-        """Unlabelled clips."""
-        data = self.config.target
-        reader = self.reader("target.reader", data.reader, labelled=False)
-        crop = self.target_crop()
-        around = (self.config.offsets, self.flow(), True, self.config.chain)
-        return ClipDataset(reader, None, crop, self.seed("target"), *around)
+def video_run(
+    config: VideoConfig,
+    accelerator: Accelerator,
+    batches: BatchStream | None = None,
+    networks: NetworkFactory | None = None,
+) -> Run:
+    """Compose a video run: target clips, propagated labels, smoothed statistics, temporal metrics.
 
-    def pseudo_labeler(self) -> PropagatedLabels:
-        """Pseudo-labels from all frames of a clip."""
-        config, settings = self.config, self.config.self_training
-        trust = (settings.threshold, settings.ignore_top, settings.ignore_bottom)
-        observe = config.smoothing is not None and self.balances
-        return PropagatedLabels(self.rule(), *trust, observe, config.blda.by_belief and self.balances)
+    batches, networks: in place of the config's.
+    """
+    data = ClipData(ReaderFactory(config, READERS))
+    batches = batches or BatchStream(data, accelerator)
+    losses = LossFactory(config, accelerator, clip_statistics, batches.frequency)
+    labels = partial(propagated_labels, frequency=batches.frequency)
+    return Run(
+        config,
+        accelerator,
+        data,
+        batches,
+        networks or NetworkFactory(config),
+        losses,
+        AdaptationFactory(config, accelerator, losses, labels, class_mix),
+        EvaluationFactory(data, accelerator, [MeanIoU, TemporalConsistency]),
+    )
 
-    def rule(self) -> Rule:
-        """How beliefs of frames combine."""
-        part = self.config.rule if isinstance(self.config.rule, dict) else {"name": self.config.rule}
-        name = part.get("name")
-        if name == "oracle":
-            raise ValueError("rule: oracle reads the target's labels; only benchmarks/rule_quality.py may do that")
-        fixed = {"frequency": self.frequency()} if name == "rare_class" else {}
-        return construct("rule", part, RULES, **fixed)
 
-    def target_statistics(self) -> SmoothedStatistics:
-        """Statistics pooled over each clip, unless smoothing is off."""
-        if self.config.smoothing is None:
-            return super().target_statistics()
-        return SmoothedStatistics(**self.statistics_settings("target"), scale=self.config.smoothing.scale)
+def clip_statistics(config: VideoConfig, domain: str) -> LogitStatistics:
+    """Statistics of a domain; the target's are pooled over each clip, unless smoothing is off."""
+    if domain == "source" or config.smoothing is None:
+        return image_statistics(config, domain)
+    return SmoothedStatistics(**statistics_arguments(config, domain), scale=config.smoothing.scale)
 
-    def evaluation_data(self) -> EvaluationClips:
-        """Labelled whole images with the neighbours that temporal consistency compares."""
-        data = self.config.evaluation
-        reader = self.reader("evaluation.reader", data.reader, labelled=True)
-        lookup, offsets = self.evaluation_lookup(reader), self.config.consistency
-        around = (offsets, self.flow() if offsets else None, self.config.chain)
-        return EvaluationClips(reader, lookup, self.resize("evaluation"), *around)
 
-    def metrics(self) -> Sequence[Metric]:
-        """Accuracy, and how the prediction behaves along the flow."""
-        return [*super().metrics(), TemporalConsistency(self.classes, self.protocols)]
+def propagated_labels(config: VideoConfig, frequency: Callable[[], Tensor]) -> PropagatedLabels:
+    """Pseudo-labels from all frames of a clip; frequency: see `rule_of`."""
+    settings = config.self_training
+    trust = (settings.threshold, settings.ignore_top, settings.ignore_bottom)
+    observe = config.smoothing is not None and balances(config)
+    soft_counting = config.blda.by_belief and balances(config)
+    return PropagatedLabels(rule_of(config, frequency), *trust, observe, soft_counting)
+
+
+def rule_of(config: VideoConfig, frequency: Callable[[], Tensor]) -> Rule:
+    """The rule by which frames combine; frequency: counts the source's pixels of each class, for `rare_class`."""
+    component = config.rule if isinstance(config.rule, dict) else {"name": config.rule}
+    name = component.get("name")
+    if name == "oracle":
+        raise ValueError("rule: oracle reads the target's labels; only benchmarks/rule_quality.py may do that")
+    fixed = {"frequency": frequency()} if name == "rare_class" else {}
+    return construct("rule", component, RULES, **fixed)

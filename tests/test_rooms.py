@@ -26,7 +26,7 @@ IMAGE: dict[str, set[str]] = {
 IMAGE["blda.build"] = set(IMAGE)
 VIDEO: dict[str, set[str]] = {
     "blda_video.config": {"blda.config"},
-    "blda_video.flow": {"blda.config", "blda.models"},
+    "blda_video.flow": {"blda.config", "blda.data", "blda.models"},
     "blda_video.clips": {"blda_video.flow", "blda.data"},
     "blda_video.propagation": {"blda_video.clips", "blda_video.flow", "blda.data", "blda.selftraining"},
     "blda_video.smoothed_statistics": {"blda_video.propagation", "blda.balance", "blda.data"},

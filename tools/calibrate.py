@@ -27,20 +27,19 @@ from torch.utils.data import Dataset, Subset
 
 from blda import text
 from blda.balance.logit_statistics import LogitStatistics
-from blda.build.classifier_run import ClassifyBuild
-from blda.build.image_run import Build
+from blda.build.image_run import image_run
+from blda.build.run import Run
 from blda.calibration.posthoc import Subject, calibrate
 from blda.calibration.saved_logits import SavedLogits
-from blda.config.schema import Source, Target
-from blda.data.classification_dataset import ClassificationEvaluation
+from blda.config.classification import ClassifyConfig
 from blda.data.protocols import protocol_of
 from blda.data.sample import Sample
-from blda.data.segmentation_dataset import EvaluationDataset
 from blda.engine import checkpoint, runtime
 from blda.engine.inference import Predictor
 from blda.engine.metrics import MeanIoU
 from blda.selftraining.pseudo_labels import TeacherLabels
-from blda_video.build import VideoBuild
+from blda_video.build import READERS
+from blda_video.config import VideoConfig
 from command import one_line_errors, parser
 from evaluate import restored
 
@@ -86,28 +85,28 @@ def arguments() -> ArgumentParser:
 def of_run(given: Namespace) -> tuple[Subject, tuple[LogitStatistics, LogitStatistics] | None]:
     """A checkpoint's network with whole images of its run, and the statistics it kept if these are wanted."""
     path, overrides = Path(given.run[0]), given.run[1:]
-    parts, student = restored(path, overrides)
-    config = parts.config
-    # A video run is calibrated as one of images: its own parts would read neighbours and flow too.
-    kind = Build if isinstance(parts, VideoBuild) else type(parts)
+    run, student = restored(path, overrides)
+    config = run.config
+    # A video run is calibrated as one of images: clips would read neighbours and flow too.
+    images = image_run(config, run.accelerator, READERS) if isinstance(config, VideoConfig) else run
     fits = given.statistics == "fit"
     subject = Subject(
-        predict=parts.predictor(student),
-        source=_spread(_whole(parts, "source", config.source), given.images) if fits else None,
-        target=_spread(_whole(parts, "target", config.target), given.images) if fits else None,
-        validation=None if given.fit_only else kind.evaluation_data(parts),
-        pseudo_labeler=kind.pseudo_labeler(parts),
-        classes=parts.classes,
-        protocol=parts.protocols[0],
-        metric=lambda: kind.metrics(parts)[0],
-        accelerator=parts.accelerator,
+        predict=run.evaluation.predictor(student),
+        source=_spread(run.data.whole_images("source"), given.images) if fits else None,
+        target=_spread(run.data.whole_images("target"), given.images) if fits else None,
+        validation=None if given.fit_only else images.data.evaluation(),
+        pseudo_labeler=images.adaptation.pseudo_labeler(config),
+        classes=run.class_names,
+        protocol=run.protocols[0],
+        metric=lambda: images.evaluation.metrics()[0],
+        accelerator=run.accelerator,
         components=config.blda.components,
         min_pixels=config.blda.min_pixels if given.min_pixels is None else given.min_pixels,
         workers=config.training.workers,
-        batch=config.training.batch if isinstance(parts, ClassifyBuild) and config.classification.centre else 1,
+        batch=config.training.batch if isinstance(config, ClassifyConfig) and config.classification.centre else 1,
         bar=config.log.bar,
     )
-    return subject, None if fits else _stored(parts, path)
+    return subject, None if fits else _stored(run, path)
 
 
 def of_files(given: Namespace) -> tuple[Subject, None]:
@@ -153,27 +152,17 @@ def _tau(value: str) -> float | None:
     return None if value == BEST else float(value)
 
 
-def _whole(parts: Build, domain: str, data: Target) -> Dataset[Sample]:
-    """Whole images of a domain's training data, the target's without labels."""
-    labelled = isinstance(data, Source)
-    reader = parts.reader(f"{domain}.reader", data.reader, labelled=labelled)
-    lookup = parts.lookup(reader, data.rename) if labelled else None
-    if isinstance(parts, ClassifyBuild):
-        return ClassificationEvaluation(reader, lookup, parts.resize(domain), parts.config.classification.centre)
-    return EvaluationDataset(reader, lookup, parts.resize(domain))
-
-
 def _spread(dataset: Dataset[Sample], images: int) -> Dataset[Sample]:
     """At most so many samples, evenly over the data set."""
     chosen = torch.linspace(0, len(dataset) - 1, min(images, len(dataset)), dtype=torch.float64).round().long()
     return Subset(dataset, chosen.tolist())
 
 
-def _stored(parts: Build, path: Path) -> tuple[LogitStatistics, LogitStatistics]:
+def _stored(run: Run, path: Path) -> tuple[LogitStatistics, LogitStatistics]:
     """The statistics of both domains that a run of `blda` saved with its checkpoint."""
-    source, target = parts.source_statistics(), parts.target_statistics()
+    source, target = run.losses.statistics("blda")
     checkpoint.restore(path, checkpoint.read(path), {"source_statistics": source, "target_statistics": target})
-    return source.to(parts.accelerator.device), target.to(parts.accelerator.device)
+    return source, target
 
 
 def _names(given: list[str] | None, classes: int) -> tuple[str, ...]:

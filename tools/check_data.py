@@ -18,13 +18,13 @@ from pathlib import Path
 
 import kinds
 from blda import atomic
-from blda.build.image_run import Build
+from blda.build.data_examination import examine
+from blda.build.run import Run
 from blda.config import loading
 from blda.data.checks.data_report import DataReport, Problem, as_json, as_text, works
 from blda.data.checks.dataset_check import CheckScope
 from blda.data.checks.digests import compare, files_of
 from blda.engine import runtime
-from blda_video.build import VideoBuild
 from command import completed, one_line_errors, parser
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     with one_line_errors(*config):
         if given.digests and not given.all:
             raise ValueError("--digests looks at every file; add --all")
-        scope = CheckScope(None if given.all else given.sample, None, given.workers, progress=True)
+        scope = CheckScope(None if given.all else given.sample, workers=given.workers, progress=True)
         reports = check(given.config, given.overrides, scope, given.digests and Path(given.digests))
         if given.json:
             atomic.write(Path(given.json), json.dumps(as_json(reports), indent=1))
@@ -52,18 +52,17 @@ def main() -> None:
 
 def check(path: str, overrides: list[str], scope: CheckScope, digests: Path | None = None) -> list[DataReport]:
     """Reports on the data sets of a run; with digests, a text file, also on what has changed since it was written."""
-    kind, build = kinds.of_run(Path(path), overrides)
+    kind, compose = kinds.of_run(Path(path), overrides)
     config = loading.load(path, kind, overrides)
-    parts = build(config, runtime.start("no"))
-    if isinstance(parts, VideoBuild):
-        parts.make_worlds()
-    reports = list(parts.examine((*config.compare, config.method), scope, statistics=True))
-    return reports if digests is None else [*reports, _compared(parts, digests)]
+    run = compose(config, runtime.start("no"))
+    run.make_data()
+    reports = list(examine(run.data, (*config.compare, config.method), scope, count_rare=True))
+    return reports if digests is None else [*reports, _compared(run, digests)]
 
 
-def _compared(build: Build, listing: Path) -> DataReport:
+def _compared(run: Run, listing: Path) -> DataReport:
     """The files of all data sets that were made, against the digests in a listing."""
-    files = files_of(frame for reader in build.readers_made() for frame in reader.frames)
+    files = files_of(frame for reader in run.data.readers.opened() for frame in reader.frames)
     known, faults = compare(listing, files)
     faulty = tuple(Problem("digest", text, True) for text in faults)
     return DataReport(f"digests in {listing}", "SHA-256", len(files), known, problems=faulty)

@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from blda.build.image_run import Build
-from blda.build.run import train
+from blda.build.training_run import train
 from blda.config import loading
-from blda.config.schema import Config
 from blda.engine.trainer import TrainingStopped
+from kinds import Kind
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
@@ -56,7 +55,7 @@ def _last_line(error: Exception) -> str:
     return lines[-1].removeprefix(f"{type(error).__name__}: ") if len(lines) > 1 else lines[0]
 
 
-def run_training(doc: str, kind_of: Callable[[Path], tuple[type[Config], type[Build]]]) -> None:
+def run_training(doc: str, kind_of: Callable[[Path], Kind]) -> None:
     """The training tools: read the config as the kind that it is, train, print the table of classes."""
     arguments = parser(doc)
     arguments.add_argument("config", help="YAML file")
@@ -64,7 +63,7 @@ def run_training(doc: str, kind_of: Callable[[Path], tuple[type[Config], type[Bu
     arguments.add_argument("--resume", action="store_true", help="continue the newest checkpoint of the run's folder")
     given = arguments.parse_intermixed_args()
     with one_line_errors(given.config, *given.overrides):
-        kind, build = kind_of(Path(given.config))
-        report = train(build, loading.load(given.config, kind, given.overrides), given.resume)
+        kind, compose = kind_of(Path(given.config))
+        report = train(compose, loading.load(given.config, kind, given.overrides), given.resume)
     if report:
         print(report)

@@ -15,9 +15,11 @@ exits with 1 and a line on how to mend it when something is missing, damaged, or
 import sys
 from typing import Any
 
+from blda.run.run import Run
+
 from blda.config import loading
 from blda.engine import runtime
-from blda_video.build import VideoBuild
+from blda_video.build import video_run
 from blda_video.clips.fill_store import compute
 from blda_video.clips.verify_store import Verdict, gathered, verify
 from blda_video.config import VideoConfig
@@ -36,13 +38,13 @@ def main() -> None:
     shown = (given.config, *given.overrides)
     with one_line_errors(*shown):
         config = loading.load(given.config, VideoConfig, given.overrides)
-        build = VideoBuild(config, runtime.start("no"))
-        build.make_worlds()
+        run = video_run(config, runtime.start("no"))
+        run.make_data()
         if not given.check:
-            print(f"{fill(build)} flows written", file=sys.stderr)
+            print(f"{fill(run)} flows written", file=sys.stderr)
             return
-        verdict = examine(build)
-    if build.accelerator.is_main_process:
+        verdict = examine(run)
+    if run.accelerator.is_main_process:
         for line in verdict.lines():
             print(completed(line, *shown))
         counts = f"{len(verdict.missing)} missing, {len(verdict.faults)} faulty"
@@ -50,39 +52,39 @@ def main() -> None:
     sys.exit(1 if verdict.lines() else 0)
 
 
-def fill(build: VideoBuild) -> int:
+def fill(run: Run) -> int:
     """Store all flow of a run that is missing; returns the number of flows this process wrote."""
-    store = build.flow()
+    store = run.data.flow()
     if not isinstance(store, FlowStore):
         raise ValueError(f"flow: this run computes no flow beforehand; {EXAMPLE}")
-    estimator, device, share = build.estimator(), build.accelerator.device, _share(build)
+    estimator, device, share = run.data.stored_flow_estimator(), run.accelerator.device, _share(run)
     written = 0
     with runtime.StopSignal() as stop:
-        for reader, offsets in build.flow_pairs():
+        for reader, offsets in run.data.flow_pairs():
             written += compute(reader, offsets, estimator, store, **share, device=device, stopped=lambda: stop.received)
     if stop.received:
         sys.exit(f"stopped by {stop.received} after {written} flows; the same command continues")
     return written
 
 
-def examine(build: VideoBuild) -> Verdict:
+def examine(run: Run) -> Verdict:
     """Read all flow of a run; the verdict is that of all processes."""
-    store = build.flow()
+    store = run.data.flow()
     if not isinstance(store, StoredFlow):
         raise ValueError(f"flow: this run stores no flow; {EXAMPLE}")
-    verdicts = (verify(reader, offsets, store, **_share(build)) for reader, offsets in build.flow_pairs())
+    verdicts = (verify(reader, offsets, store, **_share(run)) for reader, offsets in run.data.flow_pairs())
     return gathered(sum(verdicts, Verdict()))
 
 
-def _share(build: VideoBuild) -> dict[str, Any]:
+def _share(run: Run) -> dict[str, Any]:
     """What this process takes of the work, and how."""
-    accelerator = build.accelerator
+    accelerator = run.accelerator
     return {
         "rank": accelerator.process_index,
         "world": accelerator.num_processes,
-        "chain": build.config.chain,
+        "chain": run.config.chain,
         "progress": accelerator.is_main_process,
-        "tolerant": build.config.data.on_error == "skip",
+        "skip_unreadable": run.config.data.on_error == "skip",
     }
 
 

@@ -37,17 +37,17 @@ def main() -> None:
 def draw(checkpoints: list[Path], frames: int, calibration: Path | None = None) -> Tensor:
     """The sheet (3, height, width) uint8."""
     runs = [restored(path, []) for path in checkpoints]
-    parts = runs[0][0]
-    predictors = [run.predictor(student) for run, student in runs]
+    first = runs[0][0]
+    predictors = [run.evaluation.predictor(student) for run, student in runs]
     if calibration:
         last, student = runs[-1]
-        balance = Calibration.load(calibration, last.classes).to(last.accelerator.device)
-        predictors.append(last.predictor(student, balance))
-    dataset = parts.evaluation_data()
-    classes = len(parts.classes)
+        balance = Calibration.load(calibration, last.class_names).to(last.accelerator.device)
+        predictors.append(last.evaluation.predictor(student, balance))
+    dataset = first.data.evaluation()
+    classes = len(first.class_names)
     rows = []
     for index in torch.linspace(0, len(dataset) - 1, frames).long().tolist():
-        sample = dataset[index].to(parts.accelerator.device)
+        sample = dataset[index].to(first.accelerator.device)
         if sample.label.ndim == 1:
             raise ValueError(f"{checkpoints[0]} classifies whole images, which is no picture; use tools/evaluate.py")
         size = sample.image.shape[-2:]

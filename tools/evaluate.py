@@ -27,7 +27,7 @@ from accelerate import PartialState
 
 import kinds
 from blda import atomic
-from blda.build.image_run import Build
+from blda.build.run import Run
 from blda.calibration.calibration_file import Calibration
 from blda.config.loading import load
 from blda.engine import checkpoint, runtime, score_table
@@ -50,25 +50,25 @@ def main() -> None:
 
 def measure(path: Path, overrides: list[str], calibration: Path | None) -> tuple[dict[str, float], str, str]:
     """The scores of a checkpoint, calibrated or not, the protocol of those without a protocol's name, their table."""
-    parts, student = restored(path, overrides)
-    balance = calibration and Calibration.load(calibration, parts.classes).to(parts.accelerator.device)
-    scores = parts.evaluator()(parts.predictor(student, balance)).scores
-    protocol = parts.protocols[0]
+    run, student = restored(path, overrides)
+    balance = calibration and Calibration.load(calibration, run.class_names).to(run.accelerator.device)
+    scores = run.evaluation.evaluator()(run.evaluation.predictor(student, balance)).scores
+    protocol = run.protocols[0]
     title = f"protocol {protocol.name}, percent" + (f", calibrated with tau {balance.tau:g}" if balance else "")
     return scores, protocol.name, f"{title}\n{score_table.of_classes({path.stem: scores}, protocol.classes)}"
 
 
-def restored(path: Path, overrides: list[str]) -> tuple[Build, Segmenter]:
-    """The parts of the run that wrote a checkpoint, and its student with the checkpoint's weights."""
+def restored(path: Path, overrides: list[str]) -> tuple[Run, Segmenter]:
+    """The run that wrote a checkpoint, and its student with the checkpoint's weights."""
     states = checkpoint.read(path)
     beside = path.parent / "config.yaml"
-    kind, build = kinds.of_run(beside, overrides)
+    kind, compose = kinds.of_run(beside, overrides)
     config = load(beside, kind, overrides)
-    parts = build(config, runtime.start(config.training.precision))
+    run = compose(config, runtime.start(config.training.precision))
     # The weights come from the checkpoint; what the encoder was initialised from need not exist here.
-    student = parts.student(pretrained=False)
+    student = run.networks.student(pretrained=False)
     checkpoint.restore(path, states, {"student": student})
-    return parts, student.to(parts.accelerator.device)
+    return run, student.to(run.accelerator.device)
 
 
 if __name__ == "__main__":

@@ -51,16 +51,16 @@ def convert(
     beside = output.parent / "config.yaml"
     if output.exists() or beside.exists():
         raise ValueError(f"{output.parent} holds a run; choose --output in another folder")
-    kind, build = kinds.of_run(config)
+    kind, compose = kinds.of_run(config)
     settings = loading.load(config, kind, overrides)
     published = ExternalCheckpoint.read(file)
-    parts = build(settings, runtime.start("no"))
-    student = parts.student(pretrained=False)
-    published.fill(student, network, parts.classes, tuple(without))
+    run = compose(settings, runtime.start("no"))
+    student = run.networks.student(pretrained=False)
+    published.fill(student, network, run.class_names, tuple(without))
     output.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(output, {"student": student})
     loading.save(settings, beside)
-    return published, parts.classes
+    return published, run.class_names
 
 
 if __name__ == "__main__":

@@ -1,31 +1,35 @@
-"""Which kind of run a config file describes: the config's type and the parts that belong to it."""
+"""The kind of run that a config file describes: the type of its config and the function that composes the run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from blda.build.classifier_run import ClassifyBuild
-from blda.build.image_run import Build
+from accelerate import Accelerator
+
+from blda.build.classifier_run import classifier_run
+from blda.build.image_run import image_run
+from blda.build.run import Run
 from blda.config.classification import ClassifyConfig
 from blda.config.loading import has_key
 from blda.config.schema import Config
-from blda_video.build import VideoBuild
+from blda_video.build import video_run
 from blda_video.config import VideoConfig
 
-Kind = tuple[type[Config], type[Build]]
+Kind = tuple[type[Config], Callable[[Config, Accelerator], Run]]
+"""The type of a config, and the function that composes its run."""
 ONLY_VIDEO = VideoConfig.__dataclass_fields__.keys() - Config.__dataclass_fields__.keys()
 """Keys by which a config is known as a video run's."""
 
 
 def of_video(path: Path) -> Kind:
     """Segmentation of video."""
-    return VideoConfig, VideoBuild
+    return VideoConfig, video_run
 
 
 def of_images(path: Path) -> Kind:
     """Segmentation of images, or their classification where the file has the key `classification`."""
-    return (ClassifyConfig, ClassifyBuild) if has_key(path, "classification") else (Config, Build)
+    return (ClassifyConfig, classifier_run) if has_key(path, "classification") else (Config, image_run)
 
 
 def of_run(path: Path, overrides: Sequence[str] = ()) -> Kind:

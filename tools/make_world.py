@@ -59,12 +59,12 @@ def arguments() -> argparse.Namespace:
 
 def make_like(path: Path, variants: Sequence[Path], root: Path) -> str:
     """Write the rehearsal of a config; returns the command that runs it."""
-    kind, build = kinds.of_run(path)
+    kind, compose = kinds.of_run(path)
     made = rehearsal.make(path, kind, root, variants)
     config = loading.load(made, kind)
     video = isinstance(config, VideoConfig)
     if video and config.flow.get("name") == "store":
-        compute_flow.fill(build(config, runtime.start("no")))
+        compute_flow.fill(compose(config, runtime.start("no")))
     tool = "train_video" if video else "train_image"
     return shlex.join(["accelerate", "launch", f"tools/{tool}.py", str(made)])
 

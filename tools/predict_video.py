@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from blda import atomic
-from blda.build.image_run import Build
+from blda.build.run import Run
 from blda.calibration.calibration_file import Calibration
 from blda.config.schema import Component
 from blda.data.readers.walk import IMAGE_SUFFIXES
@@ -68,14 +68,14 @@ def run(given: Namespace) -> None:
     film = _check(given)
     decay = DECAY if given.decay is None else given.decay
     frame_source = open_frame_source(given.video)
-    parts, student = restored(given.checkpoint, given.overrides)
-    balance = given.calibration and Calibration.load(given.calibration, parts.classes).to(parts.accelerator.device)
-    predict = parts.predictor(student, balance)
-    flow = flow_of(parts, given.flow) if given.fuse else None
+    run, student = restored(given.checkpoint, given.overrides)
+    balance = given.calibration and Calibration.load(given.calibration, run.class_names).to(run.accelerator.device)
+    predict = run.evaluation.predictor(student, balance)
+    flow = flow_of(run, given.flow) if given.fuse else None
     stream = FusedStream(predict, estimator_of("--flow", flow), decay) if given.fuse else predict
     if film:
         shown = (
-            overlay(image, labels, len(parts.classes)) for _, image, labels in labelled(parts, frame_source, stream)
+            overlay(image, labels, len(run.class_names)) for _, image, labels in labelled(run, frame_source, stream)
         )
         save_video(given.output, shown, given.rate or frame_source.rate or 30)
         return
@@ -84,9 +84,9 @@ def run(given: Namespace) -> None:
         "video": str(given.video.resolve()),
         "settings": [*given.overrides, *([f"calibration={given.calibration}"] if given.calibration else [])],
         "fused": f"along {described(flow, ESTIMATORS)}, decay {decay:g}" if given.fuse else "no",
-        "classes": list(parts.classes),
+        "classes": list(run.class_names),
     }
-    into_folder(given.output, about, parts, frame_source, stream)
+    into_folder(given.output, about, run, frame_source, stream)
 
 
 def _check(given: Namespace) -> bool:
@@ -104,7 +104,7 @@ def _check(given: Namespace) -> bool:
 
 
 def into_folder(
-    folder: Path, about: dict, parts: Build, frame_source: FrameSource, stream: Callable[[Tensor], Tensor]
+    folder: Path, about: dict, run: Run, frame_source: FrameSource, stream: Callable[[Tensor], Tensor]
 ) -> None:
     """A PNG for every frame that has none yet. ValueError when the folder holds the predictions of something else."""
     if (folder / ABOUT).exists():
@@ -122,22 +122,22 @@ def into_folder(
     # What is fused needs the frames before; after the last missing one there is nothing more to do.
     last = max((i for i, misses in enumerate(missing) if misses), default=-1)
     wanted = [i for i in range(last + 1) if missing[i] or isinstance(stream, FusedStream)]
-    for i, _, labels in labelled(parts, frame_source, stream, wanted):
+    for i, _, labels in labelled(run, frame_source, stream, wanted):
         if missing[i]:
-            write_labels(paths[i], labels, len(parts.classes))
+            write_labels(paths[i], labels, len(run.class_names))
 
 
 def labelled(
-    parts: Build, frame_source: FrameSource, stream: Callable[[Tensor], Tensor], wanted: list[int] | None = None
+    run: Run, frame_source: FrameSource, stream: Callable[[Tensor], Tensor], wanted: list[int] | None = None
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Number, image (H, W, 3) uint8 and class indices (H, W) uint8 of the wanted frames, with the time that is left."""
     wanted = range(len(frame_source.frames)) if wanted is None else wanted
-    for i in tqdm(wanted, desc="predict", unit="frame", disable=not parts.config.log.bar):
+    for i in tqdm(wanted, desc="predict", unit="frame", disable=not run.config.log.bar):
         if isinstance(stream, FusedStream) and frame_source.begins(i):
             stream.reset()
         image = frame_source.frames[i].read()
-        seen = whole(parts.resize("evaluation")(image.shape[:2])).image(image)
-        scores = stream(image_tensor(seen).to(parts.accelerator.device))
+        seen = whole(run.data.readers.resize("evaluation")(image.shape[:2])).image(image)
+        scores = stream(image_tensor(seen).to(run.accelerator.device))
         if scores.ndim != 4:
             raise ValueError("this run classifies whole images; give the checkpoint of one that segments them")
         if scores.shape[-2:] != image.shape[:2]:
@@ -145,9 +145,9 @@ def labelled(
         yield i, image, scores.argmax(1)[0].byte().cpu().numpy()
 
 
-def flow_of(parts: Build, asked: str | None) -> str | Component:
+def flow_of(run: Run, asked: str | None) -> str | Component:
     """What estimates flow: what was asked for, what the run's own is estimated by, or DIS."""
-    own = getattr(parts.config, "flow", {})
+    own = getattr(run.config, "flow", {})
     return asked or (own if own.get("name") in ESTIMATORS else "dis-medium")
 
 

@@ -66,12 +66,12 @@ def read(path: Path) -> Shown:
     if not all(name in states for name in names):
         raise ValueError(f"{path} holds no logit statistics, only {', '.join(states)}; method=blda keeps them")
     beside = path.parent / "config.yaml"
-    kind, build = kinds.of_run(beside)
+    kind, compose = kinds.of_run(beside)
     config = loading.load(beside, kind)
-    parts = build(config, runtime.start("no"))
-    source, target = parts.source_statistics(), parts.target_statistics()
+    run = compose(config, runtime.start("no"))
+    source, target = run.losses.statistics("blda")
     checkpoint.restore(path, states, dict(zip(names, (source, target), strict=True)))
-    return Shown(source, target, parts.classes, config.blda.tau, _measured(path.parent, states, parts.classes))
+    return Shown(source, target, run.class_names, config.blda.tau, _measured(path.parent, states, run.class_names))
 
 
 def draw(shown: Shown, chosen: list[str] | None, path: Path) -> None:

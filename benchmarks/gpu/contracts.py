@@ -24,7 +24,6 @@ import tiny
 from blda.config import loading
 from blda.engine import checkpoint
 from blda.engine.trainer import Trainer
-from blda_video.build import VideoBuild
 from blda_video.config import VideoConfig
 from gpu.report import Report, Settings, settings, usable
 from gpu.steps import fresh
@@ -56,8 +55,7 @@ def main() -> None:
 def trainer(worlds: Path, run: Path, mode: str, *overrides: str) -> Trainer:
     """A tiny run in a folder, with an accelerator of its own."""
     config = tiny.load(worlds, run, mode, *overrides)
-    build = VideoBuild if isinstance(config, VideoConfig) else tiny.ImageOfSequence
-    return fresh(build, config, run)
+    return fresh(tiny.compose, config, run)
 
 
 def resume(worlds: Path, run: Path, mode: str, steps: int) -> dict[str, object]:

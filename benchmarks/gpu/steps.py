@@ -9,15 +9,19 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 import step_time
+from blda.build.run import Run
 from blda.config import loading
+from blda.config.schema import Config
 from blda.engine import runtime
 from blda.engine.trainer import Trainer
 from gpu import profile
@@ -113,11 +117,11 @@ def _measured(case: Case, given: Settings, folder: Path) -> dict[str, object]:
     return found
 
 
-def fresh(build: type, config: object, folder: Path) -> Trainer:
+def fresh(compose: Callable[[Config, Accelerator], Run], config: Config, folder: Path) -> Trainer:
     """A trainer with an accelerator of its own: one of another precision may have been before."""
     AcceleratorState._reset_state(reset_partial_state=True)
-    parts = build(config, runtime.start(config.training.precision))
-    return parts.trainer(config.method, folder)
+    run = compose(config, runtime.start(config.training.precision))
+    return run.trainer(config.method, folder)
 
 
 def pace(trainer: Trainer, steps: int) -> float:

@@ -36,31 +36,33 @@ def main() -> None:
     given = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    kind, build = of_run(given.config, given.overrides)
+    kind, compose = of_run(given.config, given.overrides)
     config = loading.load(given.config, kind, given.overrides)
     folder = Path(config.run)
-    parts = build(config, runtime.start(config.training.precision))
-    parts.prepare([config.method])
+    accelerator = runtime.start(config.training.precision)
+    compose(config, accelerator).prepare([config.method])
     # A burn-in is on the source alone: its steps are no measure of the others.
-    parts.config = loading.load(given.config, kind, [*given.overrides, "self_training.burn_in=0"])
-    atomic.write(folder / PACE, json.dumps(pace(parts.trainer(config.method, folder / "pace"), config)))
-    parts.accelerator.free_memory()
+    timed = loading.load(given.config, kind, [*given.overrides, "self_training.burn_in=0"])
+    trainer = compose(timed, accelerator).trainer(config.method, folder / "pace")
+    atomic.write(folder / PACE, json.dumps(pace(trainer, config)))
+    del trainer
+    accelerator.free_memory()
     while not (folder / GO).exists():
         time.sleep(0.1)
     steps = json.loads((folder / GO).read_text())["steps"]
     final = [*given.overrides, f"training.steps={steps}", f"evaluation.every={steps}"]
-    parts.config = loading.load(given.config, kind, final)
-    trainer = parts.trainer(config.method, folder)
+    run = compose(loading.load(given.config, kind, final), accelerator)
+    trainer = run.trainer(config.method, folder)
     start = time.monotonic()
     scores = trainer.fit()
     took = time.monotonic() - start
     whole = bool(scores)
     scores = scores or trainer.evaluate()
-    named = {protocol.name for protocol in parts.protocols}  # what stands under them stands without them too
+    named = {protocol.name for protocol in run.protocols}  # what stands under them stands without them too
     trainer.log.close()
     found = {
-        "device": str(parts.accelerator.device),
-        "protocol": parts.protocols[0].name,
+        "device": str(accelerator.device),
+        "protocol": run.protocols[0].name,
         "steps": steps,
         "steps_done": trainer.step,
         "to_the_end": whole,

@@ -16,13 +16,19 @@ from blda.data.sample import IGNORE
 
 
 def cross_entropy(logits: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Weighted cross-entropy, averaged over all pixels, ignored ones counted in the denominator (METHOD 4).
+    """Compute the weighted cross-entropy, averaged over all pixels including ignored ones (METHOD 4).
 
-    logits: (B, C, *S); label: (B, *S); weight: (B, *S) or None for 1. The fixed denominator makes the mean over
-    processes equal to that of one process with the whole batch.
+    logits: (B, C, *S); label: (B, *S) of any integer type; weight: (B, *S) or None for 1. The fixed denominator makes
+    the mean over processes equal to that of one process with the whole batch. ValueError for other shapes and for
+    labels that are no class; on a GPU, where looking would wait, these make the loss NaN.
     """
-    pixels.check(logits, label, logits.shape[1])
-    pixels.known(label, logits.shape[1])
+    num_classes = logits.shape[1:2].numel()
+    label = pixels.checked(logits, label, num_classes)
+    weight = pixels.weights_of(weight, label)
+    if label.device.type != "cpu":
+        wrong = ~pixels.known(label, num_classes) & (label != IGNORE)
+        weight = torch.where(wrong, torch.nan, 1.0 if weight is None else weight)
+        label = torch.where(wrong, 0, label)
     loss = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="none")
     return (loss if weight is None else loss * weight).mean()
 
@@ -35,45 +41,46 @@ def balanced_cross_entropy(
     domain: Tensor | int = 0,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """`cross_entropy` of the balanced logits, z - tau * Delta_y(z), Delta without gradient (METHOD 4).
+    """Compute `cross_entropy` of the balanced logits z - tau * Delta_y(z), with no gradient through Delta (METHOD 4).
 
     Shapes: see `cross_entropy` and `correction`. Where kernels are compiled for the device, the logits are read once
     and their gradient written once, with nothing of their size in between.
     """
-    compiled = kernels(logits.device.type) if label.numel() else None
+    compiled = kernels(logits.device.type) if torch.is_tensor(label) and label.numel() else None
     if compiled is None:
         return cross_entropy(balanced(logits, correction(logits, label, domains, domain), tau), label, weight)
-    num_classes = domains[0].lookup.shape[1]
-    pixels.check(logits, label, num_classes)
-    known = pixels.known(label, num_classes)
-    weight = torch.ones_like(label, dtype=torch.float32) if weight is None else weight
+    num_classes = logits.shape[1:2].numel()
+    aligned = stacked(domains, num_classes)
+    label = pixels.checked(logits, label, num_classes)
+    pixels.same_device("alignment", aligned.lookup, logits)
+    domain = pixels.domains_of(domain, label, num_classes, len(aligned.lookup) // num_classes)
+    weight = pixels.weights_of(weight, label)
     # The mean's divisor goes into the weights, which saves a pass over the gradient; not in half precision, in which a
     # gradient scaler must multiply before anything divides, or small gradients vanish.
     early, late = (label.numel(), 1) if logits.dtype == torch.float32 else (1, label.numel())
-    # A label that is no class (see `known`) gets a row, so that its weight makes the loss NaN.
-    weight = torch.where(known | (label == IGNORE), weight / early, torch.nan)
-    row = torch.where(known, label + num_classes * domain, torch.where(label == IGNORE, -1, 0))
-    maps = pixels.flat_map(row), pixels.flat_map(weight)
-    return _Balanced.apply(pixels.flat_logits(logits), *maps, stacked(domains), tau, compiled) / late
+    where = pixels.flat_map(domain) if isinstance(domain, Tensor) else domain
+    maps = pixels.flat_map(label), where, None if weight is None else pixels.flat_map(weight)
+    loss = _Balanced.apply(pixels.flat_logits(logits), maps, early, aligned, tau, compiled)
+    return loss if late == 1 else loss / late
 
 
 class _Balanced(torch.autograd.Function):
-    """Summed loss with the gradient that came with it, good for one backward."""
+    """Autograd function of a loss whose kernel computes the gradient too; it allows one backward."""
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, row: Tensor, weight: Tensor, aligned: Alignment, tau: float, compiled: Any
+        ctx: Any, logits: Tensor, maps: tuple, divisor: int, aligned: Alignment, tau: float, compiled: Any
     ) -> Tensor:
-        loss, ctx.gradient = compiled.loss_and_gradient(logits.detach(), row, weight, *aligned, tau)
+        loss, ctx.gradient = compiled.loss_and_gradient(logits.detach(), *maps, divisor, *aligned, tau)
         return loss.float()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.gradient is None:
-            raise RuntimeError("the balanced loss was taken backward before; compute it again")
+            raise RuntimeError("the balanced loss has had its backward before; compute the loss again")
         gradient, ctx.gradient = ctx.gradient, None
-        # In place: a copy would be as large as the logits. On a GPU, to look at the slope would wait for the device.
+        # In place, as a copy would be as large as the logits. On a GPU, reading the slope would wait for the device.
         if slope.device.type != "cpu" or slope != 1:
             gradient.mul_(slope)
         return gradient, None, None, None, None, None

@@ -9,6 +9,7 @@ from blda.balance.alignment import cumulative_density
 from blda.balance.balanced_loss import BalancedLoss
 from blda.balance.logit_statistics import LogitStatistics
 from blda.data.batches import Mixed, PseudoLabels
+from blda.data.class_labels import class_labels
 from blda.data.sample import Sample
 from blda.models.output import Output
 
@@ -51,6 +52,7 @@ class DensityLoss:
 
     def _regression(self, output: Output, label: Tensor, weight: Tensor, statistics: LogitStatistics) -> Tensor:
         """Return the regression loss, averaged over all pixels; classes never estimated contribute nothing."""
+        label, _ = class_labels(label, statistics.num_classes)
         density = cumulative_density(output.logits, label, statistics)
         estimated = torch.cat((statistics.estimated[: statistics.num_classes], statistics.estimated.new_zeros(1)))
         counted = estimated[label.clamp(max=statistics.num_classes)]

@@ -1,18 +1,22 @@
-"""Parts of an image classifier's run: what differs from the segmentation run."""
+"""Compose a run of an image classifier, which has one class an image: its data sets, and its own parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import ClassVar
 
-from torch import nn
+from accelerate import Accelerator
 
-from blda.balance.pooled_statistics import PooledStatistics
-from blda.build.image_run import Build
+from blda.build.adaptation_factory import AdaptationFactory, image_labels, jitter_and_mask, whole_images
+from blda.build.batch_stream import BatchStream
+from blda.build.evaluation_factory import EvaluationFactory
+from blda.build.loss_factory import LossFactory
+from blda.build.network_factory import NetworkFactory
+from blda.build.reader_factory import ReaderFactory, class_names
+from blda.build.run import Run
+from blda.build.statistics_factory import pooled_statistics
 from blda.config.classification import ClassifyConfig
 from blda.config.components import Constructors
-from blda.config.schema import Component
+from blda.config.schema import Target
 from blda.data.checks.data_report import DataReport
 from blda.data.checks.dataset_check import CheckScope, CheckTarget, attempt, inspect
 from blda.data.class_statistics import ClassCounts
@@ -25,97 +29,84 @@ from blda.data.classification_dataset import (
 )
 from blda.data.random_resized_crop import RandomResizedCrop
 from blda.data.readers.class_folders import ClassFolders
-from blda.data.readers.frames import Reader
-from blda.data.transforms import RandomCrop, Resize
+from blda.data.transforms import RandomCrop
 from blda.engine.class_accuracy import ClassAccuracy
-from blda.engine.evaluator import Evaluator
-from blda.engine.metrics import Metric
 from blda.models.classifier import Classifier, LinearHead
-from blda.models.segmenter import IMAGENET_MEAN
-from blda.selftraining.masking import Augment, BlockMask
-from blda.selftraining.mixing import WholeImages
-from blda.selftraining.pseudo_labels import ImageLabels
+
+READERS: Constructors = {"class_folders": ClassFolders}
+HEADS: Constructors = {"linear": LinearHead}
 
 
-class ClassifyBuild(Build):
-    """The parts of a classifier's run: class folders, pooled features, whole target images, accuracy by class."""
+class ClassifiedImages:
+    """Data sets whose label is one class an image: random windows to train on, the middle to measure on."""
 
-    readers: ClassVar[Constructors] = {"class_folders": ClassFolders}
-    heads: ClassVar[Constructors] = {"linear": LinearHead}
-    kind: ClassVar[Callable[..., nn.Module]] = Classifier
     config: ClassifyConfig
 
-    def reader(self, where: str, part: Component, labelled: bool) -> Reader:
-        """A data set; its classes are the run's, in their order, unless it names its own."""
-        return super().reader(where, {"classes": self.classes, **part}, labelled)
+    def __init__(self, readers: ReaderFactory) -> None:
+        self.readers, self.config = readers, readers.config
 
-    def check(self, role: CheckTarget, scope: CheckScope) -> DataReport:
-        """A check of one data set; what its images show is known without opening them."""
-        made = attempt(role)
-        return made.failed or inspect(replace(role, count=self.class_counts), made, scope, look)
+    def make(self) -> None:
+        """Make the data that the config describes rather than names: none."""
 
-    def class_counts(self, source: Images, skip_unreadable: bool = True) -> ClassCounts:
-        """The class of every frame, as counts."""
-        return ClassCounts(images_of_classes(source.reader, source.lookup, len(self.classes)), {})
-
-    def source_data(self, distorted: bool = False) -> ClassificationDataset:
+    def source(self, distorted: bool = False) -> ClassificationDataset:
         """Labelled training windows; distorted must be False."""
-        data = self.config.source
-        reader = self.reader("source.reader", data.reader, labelled=True)
-        window = self.window(self.resize("source"), data.crop, data.flip)
-        return ClassificationDataset(reader, self.lookup(reader, data.rename), window, self.seed("source"))
+        readers = self.readers
+        reader, window = readers.source(), self._window("source", self.config.source)
+        lookup = readers.lookup(reader, self.config.source.rename)
+        return ClassificationDataset(reader, lookup, window, readers.seed("source"))
 
-    def target_data(self) -> ClassificationDataset:
+    def target(self) -> ClassificationDataset:
         """Unlabelled training windows."""
-        data = self.config.target
-        reader = self.reader("target.reader", data.reader, labelled=False)
-        window = self.window(self.resize("target"), data.crop, data.flip)
-        return ClassificationDataset(reader, None, window, self.seed("target"))
+        window = self._window("target", self.config.target)
+        return ClassificationDataset(self.readers.target(), None, window, self.readers.seed("target"))
 
-    def window(self, resize: Resize, crop: tuple[int, int] | None, flip: bool) -> RandomCrop:
-        """What draws training windows."""
-        scale = self.config.classification.scale
-        return RandomCrop(resize, crop, flip) if scale is None else RandomResizedCrop(scale, crop, resize, flip)
-
-    def evaluation_data(self) -> ClassificationEvaluation:
+    def evaluation(self) -> ClassificationEvaluation:
         """Labelled images, cut to their middle."""
-        data = self.config.evaluation
-        reader = self.reader("evaluation.reader", data.reader, labelled=True)
-        shown = (self.resize("evaluation"), self.config.classification.centre)
-        return ClassificationEvaluation(reader, self.evaluation_lookup(reader), *shown)
+        readers = self.readers
+        reader = readers.evaluation()
+        shown = (readers.resize("evaluation"), self.config.classification.centre)
+        return ClassificationEvaluation(reader, readers.evaluation_lookup(reader), *shown)
 
-    def evaluator(self) -> Evaluator:
-        """Evaluation of this process's share, a batch at a time where all images have one size."""
-        config = self.config
-        alike = config.classification.centre or (config.evaluation.size and not config.evaluation.keep_ratio)
-        batch = config.training.batch if alike else 1
-        return Evaluator(
-            self.evaluation_data(), self.metrics, self.accelerator, config.training.workers, config.log.bar, batch
-        )
+    def whole_images(self, domain: str) -> ClassificationEvaluation:
+        """The middle of the training images of "source", with labels, or "target", without."""
+        readers = self.readers
+        shown = (readers.resize(domain), self.config.classification.centre)
+        if domain == "target":
+            return ClassificationEvaluation(readers.target(), None, *shown)
+        reader = readers.source()
+        return ClassificationEvaluation(reader, readers.lookup(reader, self.config.source.rename), *shown)
 
-    def pseudo_labeler(self) -> ImageLabels:
-        """What makes pseudo-labels."""
-        return ImageLabels(self.config.self_training.threshold)
+    def check(self, target: CheckTarget, scope: CheckScope) -> DataReport:
+        """Look into one data set; what its images show is known without opening them."""
+        made = attempt(target)
+        return made.failed or inspect(replace(target, count=self.class_counts), made, scope, look)
 
-    def mixer(self) -> WholeImages:
-        """Target images are trained on as they are."""
-        return WholeImages()
+    def class_counts(self, source: Images, skip_unreadable: bool | None = None) -> ClassCounts:
+        """The class of every frame, as counts."""
+        return ClassCounts(images_of_classes(source.reader, source.lookup, len(self.readers.class_names)), {})
 
-    def augment(self) -> Augment:
-        """Jitter and blur, then masking if there is any."""
-        mask = self.config.classification.mask
-        if mask is None:
-            return super().augment()
-        return BlockMask(super().augment(), self.config.seed, mask.block, mask.ratio, IMAGENET_MEAN)
+    def _window(self, role: str, data: Target) -> RandomCrop:
+        """Draws training windows."""
+        scale, resize = self.config.classification.scale, self.readers.resize(role)
+        if scale is None:
+            return RandomCrop(resize, data.crop, data.flip)
+        return RandomResizedCrop(scale, data.crop, resize, data.flip)
 
-    def source_statistics(self) -> PooledStatistics:
-        """Statistics that remember past batches, as each has a handful of images of a class."""
-        return PooledStatistics(**self.statistics_settings("source"), memory=self.config.classification.memory)
 
-    def target_statistics(self) -> PooledStatistics:
-        """The same of the target's logits."""
-        return PooledStatistics(**self.statistics_settings("target"), memory=self.config.classification.memory)
-
-    def metrics(self) -> Sequence[Metric]:
-        """What evaluation measures."""
-        return [ClassAccuracy(self.classes, self.protocols)]
+def classifier_run(config: ClassifyConfig, accelerator: Accelerator) -> Run:
+    """Compose the classification of images: class folders, pooled statistics, accuracy by class."""
+    # The classes of a folder are the run's, in their order, unless its reader names its own.
+    data = ClassifiedImages(ReaderFactory(config, READERS, classes=class_names(config)))
+    batches = BatchStream(data, accelerator)
+    losses = LossFactory(config, accelerator, pooled_statistics, batches.frequency)
+    alike = config.classification.centre or (config.evaluation.size and not config.evaluation.keep_ratio)
+    return Run(
+        config,
+        accelerator,
+        data,
+        batches,
+        NetworkFactory(config, HEADS, Classifier),
+        losses,
+        AdaptationFactory(config, accelerator, losses, image_labels, whole_images, jitter_and_mask),
+        EvaluationFactory(data, accelerator, [ClassAccuracy], config.training.batch if alike else 1),
+    )

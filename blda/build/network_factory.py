@@ -1,13 +1,20 @@
-"""The network of a run from its config."""
+"""Build the networks of a run: the student, its start, its teacher, and what is trained around it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 
+import torch
 from torch import nn
 
+from blda.build.reader_factory import class_names
 from blda.config.components import Constructors, construct
-from blda.config.schema import Hrda, Model
+from blda.config.schema import Config, Hrda, Model
+from blda.data import seeding
+from blda.engine import checkpoint
+from blda.models.density_regression import DensityRegression
 from blda.models.encoders.mit import MiT
 from blda.models.encoders.resnet import ResNetEncoder
 from blda.models.encoders.small import SmallEncoder
@@ -17,6 +24,8 @@ from blda.models.heads.daformer import DAFormerHead
 from blda.models.heads.deeplab import DeepLabV2Head
 from blda.models.heads.segformer import SegFormerHead
 from blda.models.hrda import HRDA, cell_of
+from blda.models.segmenter import Segmenter
+from blda.selftraining.teacher import Teacher
 
 ENCODERS: Constructors = {
     "small": SmallEncoder,
@@ -26,6 +35,41 @@ ENCODERS: Constructors = {
     "vit_pyramid": ViTPyramid,
 }
 HEADS: Constructors = {"daformer": DAFormerHead, "deeplab_v2": DeepLabV2Head, "segformer": SegFormerHead}
+
+
+class NetworkFactory:
+    """Build the networks of a run.
+
+    config: of the run. heads: what `model.head.name` may name. kind: the network around encoder and head.
+    """
+
+    def __init__(self, config: Config, heads: Constructors = HEADS, kind: Callable[..., nn.Module] = Segmenter) -> None:
+        self.config, self._heads, self._kind = config, heads, kind
+
+    def student(self, pretrained: bool = True) -> nn.Module:
+        """The network, its initial weights a function of the seed.
+
+        pretrained: False leaves the encoder's own weights out, for a network that a checkpoint fills.
+        """
+        config = self.config
+        torch.manual_seed(seeding.seed_of(config.seed, "student"))
+        num_classes = len(class_names(config))
+        return network(config.model, num_classes, pretrained, self._heads, self._kind, config.source.crop)
+
+    def start(self, student: nn.Module) -> None:
+        """Fill a new student with the network that the config says training starts from, if any."""
+        if self.config.model.weights is not None:
+            path = Path(self.config.model.weights)
+            checkpoint.restore(path, checkpoint.read(path), {"student": student})
+
+    def teacher(self, student: nn.Module, autocast: Callable[[], AbstractContextManager]) -> Teacher:
+        """The student's moving average."""
+        return Teacher(student, self.config.self_training.momentum, autocast)
+
+    def trained(self, method: str, student: nn.Module) -> nn.Module:
+        """What is trained by a method: the student, or the student with a head that only training has."""
+        regresses = method == "blda" and self.config.blda.density is not None
+        return DensityRegression(student) if regresses else student
 
 
 def network(

@@ -1,115 +1,163 @@
-"""A run from start or resume to its closing table; what the training tools share."""
+"""A run: factories that share a config, and the trainer they build together."""
 
 from __future__ import annotations
 
-import dataclasses
-import gc
-import json
-import math
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from blda import atomic
-from blda.build.image_run import Build
-from blda.config import loading
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.optim import Optimizer
+
+from blda.balance.diagnostics import StatisticsDiagnostics
+from blda.build.adaptation_factory import METHODS, AdaptationFactory
+from blda.build.batch_stream import BatchStream
+from blda.build.data_examination import examine
+from blda.build.data_factory import DataFactory
+from blda.build.evaluation_factory import EvaluationFactory
+from blda.build.loss_factory import LossFactory
+from blda.build.network_factory import NetworkFactory
 from blda.config.schema import Config
-from blda.engine import runtime, score_table
-from blda.engine.metrics import headline
+from blda.data.checks.data_report import require, warnings_of
+from blda.data.checks.dataset_check import CheckScope
+from blda.data.file_handles import require_handles
+from blda.data.protocols import Protocol
+from blda.engine import optim, runtime
+from blda.engine.run_log import RunLog
+from blda.engine.trainer import Plan, Trainer
+from blda.models.activation_checkpointing import checkpoint_activations
+from blda.models.cuda_graphs import GraphedTraining, graph_inference
+from blda.models.feature_tap import FeatureTap
+from blda.spelling import nearest
 
-RESULT, CONFIG = "result.json", "config.yaml"
-MAY_CHANGE = ("compare", "data", "evaluation", "log", "method", "optimizer", "run", "training")
-"""Keys that may differ when a run is continued; all others would make it another experiment."""
-LEAVE_RESULT = ("compare", "data", "log", "method", "run")
-"""Keys that may differ when a finished run's result is taken as it is."""
+_LOG = logging.getLogger(__name__)
+NO_DECAY: Mapping[str, optim.Exempt] = {"norms": optim.is_norm, "encoder_layer_norms": optim.is_encoder_layer_norm}
+AT_START = CheckScope(opened=4, named=2000)
+"""The scope of the check before the first step: seconds."""
 
 
-def train(build: type[Build], config: Config, resume: bool) -> str:
-    """Train every compared method and the run's own, each in its folder; returns the table of classes.
+@dataclass
+class Run:
+    """Build trainers of one config. Runs of images, of clips and of classifiers differ in the factories they hold:
 
-    resume: continue the newest checkpoint of each method, start those that have none, and take the results of those
-    that are finished with this very config. Without it a folder that holds a run is a ValueError, so nothing is
-    written over; so is a continued run whose config differs in what defines the experiment.
+    data: data sets. batches: the stream of training batches. networks: student and teacher. losses: criteria and
+    statistics. adaptation: the training method. evaluation: predictors and metrics.
     """
-    folder = Path(config.run)
-    methods = tuple(dict.fromkeys((*config.compare, config.method)))
-    for method in methods:
-        _check_folder(folder / method, config, resume)
-    accelerator = runtime.start(config.training.precision)
-    parts = build(config, accelerator)
-    parts.prepare(methods)
-    columns = {}
-    for method in methods:
-        scores = _result(folder / method, config)
-        if scores is None:
-            scores = _train_one(parts, method, folder / method)
-        if not scores:  # stopped by a signal
-            break
-        columns[method] = scores
-    accelerator.end_training()
-    return _report(columns, parts)
 
+    config: Config
+    accelerator: Accelerator
+    data: DataFactory
+    batches: BatchStream
+    networks: NetworkFactory
+    losses: LossFactory
+    adaptation: AdaptationFactory
+    evaluation: EvaluationFactory
 
-def _train_one(parts: Build, method: str, folder: Path) -> dict[str, float]:
-    trainer = parts.trainer(method, folder)
-    if any(folder.glob("step_*.pt")):
-        trainer.resume()
-    trainer.log.resume(trainer.step)
-    if parts.accelerator.is_main_process:
-        (folder / RESULT).unlink(missing_ok=True)
-        loading.save(dataclasses.replace(parts.config, method=method, compare=()), folder / CONFIG)
-    parts.accelerator.wait_for_everyone()
-    scores = trainer.fit()
-    trainer.log.close()
-    if scores and parts.accelerator.is_main_process:
-        atomic.write_numbers(folder / RESULT, scores, protocol=parts.protocols[0].name)
-    # The next method starts with a clean Accelerator and an empty device; patched forwards are reference cycles.
-    del trainer
-    parts.accelerator.free_memory()
-    gc.collect()
-    return scores
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the run's classes, in their order."""
+        return self.data.readers.class_names
 
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """What is scored; the first protocol's numbers stand without its name."""
+        return self.data.readers.protocols
 
-def _check_folder(folder: Path, config: Config, resume: bool) -> None:
-    """ValueError unless the folder is free, or holds a run that this config continues."""
-    if not resume:
-        if any(folder.glob("step_*.pt")) or any((folder / name).exists() for name in (RESULT, "metrics.jsonl")):
-            raise ValueError(f"{folder} holds a run; continue it with --resume, or set run=ANOTHER_FOLDER")
-        return
-    changed = [key for key in _changed(folder, config) if key not in MAY_CHANGE]
-    if changed:
-        raise ValueError(
-            f"{folder} was trained with another {', '.join(changed)} (see its {CONFIG}); "
-            "resume with the same, or set run=ANOTHER_FOLDER"
+    def prepare(self, methods: Sequence[str]) -> None:
+        """Find the mistakes that would stop a method, before the first step of the first one."""
+        self.make_data()
+        require_handles(self.config.training.workers)
+        for method in methods:
+            if method not in METHODS:
+                raise ValueError(f"method: unknown '{method}'; {nearest(method, METHODS)}")
+        if set(methods) != {"source_only"}:
+            self.adaptation.pseudo_labeler(self.config)
+            self.losses.things()
+        for report in examine(self.data, methods, AT_START):
+            require(report)
+            if self.accelerator.is_main_process:
+                for text in warnings_of(report):
+                    _LOG.warning("%s", text)
+
+    def make_data(self) -> None:
+        """Make the data that the config describes rather than names, such as street worlds; by one process."""
+        with self.accelerator.main_process_first():
+            self.data.make()
+
+    def trainer(self, method: str, folder: Path) -> Trainer:
+        """Build a trainer at step 0 for one of METHODS, keeping its files in `folder`."""
+        config, accelerator = self.config, self.accelerator
+        runtime.set_deterministic(config.training.deterministic)
+        if config.training.cuda_graphs:
+            _require_graphs(config, accelerator)
+        student = self.networks.student().to(accelerator.device)
+        pretrained = self.losses.pretrained_encoder(method, student)
+        self.networks.start(student)
+        if config.training.channels_last:
+            student.to(memory_format=torch.channels_last)
+        # The teacher is copied before Accelerate wraps the student's forward.
+        teacher = None if method == "source_only" else self.networks.teacher(student, accelerator.autocast)
+        if config.training.checkpointing:
+            checkpoint_activations(student)
+        trained = self.networks.trained(method, student).to(accelerator.device)
+        optimizer = self.optimizer(trained)
+        statistics = self.losses.statistics(method)
+        criterion = self.losses.criterion(method, trained, statistics)
+        if pretrained is not None:
+            trained = FeatureTap(trained, student.encoder)
+            criterion = self.losses.with_feature_distance(criterion, pretrained)
+        wrapped, optimizer = accelerator.prepare(trained, optimizer)
+        if config.training.compile:
+            # Around all, so that the student itself keeps its names, and evaluates other sizes as it is.
+            wrapped = torch.compile(wrapped)
+        if config.training.cuda_graphs:
+            wrapped = GraphedTraining(wrapped)
+            for fixed in filter(None, (teacher, pretrained)):
+                graph_inference(fixed)
+        batches = self.batches.batches(adapts=teacher is not None)
+        log = RunLog(folder, self.class_names, accelerator.is_main_process, config.log.bar, self.protocols[0].name)
+        diagnostics = None if statistics is None else StatisticsDiagnostics(*statistics, self.class_names)
+        trained_by = self.adaptation.method(wrapped, teacher, criterion, diagnostics)
+        measure, predict = self.evaluation.evaluator(), self.evaluation.predictor(student)
+        how = (batches, measure, log, folder, self.plan(), self.batches.skipped, predict)
+        return Trainer(accelerator, trained_by, student, optimizer, *how)
+
+    def optimizer(self, trained: nn.Module) -> Optimizer:
+        """Build AdamW over all that is trained."""
+        settings = self.config.optimizer
+        exempt = NO_DECAY[settings.no_decay]
+        return optim.adamw(trained, settings.lr, settings.head_factor, settings.weight_decay, exempt)
+
+    def plan(self) -> Plan:
+        """The steps at which things happen."""
+        config, training = self.config, self.config.training
+        return Plan(
+            steps=training.steps,
+            warmup=config.optimizer.warmup,
+            accumulate=training.accumulate,
+            clip=config.optimizer.clip,
+            evaluate_every=config.evaluation.every,
+            checkpoint_every=training.checkpoint_every,
+            log_every=config.log.every,
+            pictures_every=config.log.pictures,
+            keep=training.keep,
+            seed=config.seed,
         )
 
 
-def _changed(folder: Path, config: Config) -> list[str]:
-    """Top keys in which the config differs from the one saved in the folder."""
-    path = folder / CONFIG
-    saved = loading.load(path, type(config)) if path.exists() else config
-    return [f.name for f in dataclasses.fields(config) if getattr(saved, f.name) != getattr(config, f.name)]
-
-
-def _result(folder: Path, config: Config) -> dict[str, float] | None:
-    """The scores of a method that is finished with this config."""
-    path = folder / RESULT
-    if not path.exists() or not set(_changed(folder, config)) <= set(LEAVE_RESULT):
-        return None
-    numbers = json.loads(path.read_text(encoding="utf-8"))
-    return {name: math.nan if value is None else value for name, value in numbers.items() if name != "protocol"}
-
-
-def _report(columns: dict[str, dict[str, float]], parts: Build) -> str:
-    if not columns or not parts.accelerator.is_main_process:
-        return ""
-    protocol = parts.protocols[0]
-    lines = [
-        f"protocol {protocol.name}, percent, last checkpoint of each run",
-        score_table.of_classes(columns, protocol.classes),
-    ]
-    for method, scores in columns.items():
-        judged = headline(scores)
-        best, step = scores[f"best_on_validation/{judged}"], scores["best_on_validation/step"]
-        lines.append(
-            f"{method}: best {protocol.name} {judged} on validation {best:.2f} at step {step:.0f}, not the result"
-        )
-    return "\n".join(lines)
+def _require_graphs(config: Config, accelerator: Accelerator) -> None:
+    """Raise ValueError where passes cannot be captured as CUDA graphs."""
+    training = config.training
+    reasons = {
+        f"the device is {accelerator.device.type}": accelerator.device.type != "cuda",
+        f"there are {accelerator.num_processes} processes": accelerator.num_processes > 1,
+        "model.hrda draws its windows on the host": config.model.hrda is not None,
+        "training.compile is on": training.compile,
+        "training.checkpointing is on": training.checkpointing,
+    }
+    for reason, applies in reasons.items():
+        if applies:
+            raise ValueError(f"training.cuda_graphs: {reason}; set it to false")

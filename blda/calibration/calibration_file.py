@@ -63,7 +63,7 @@ class Calibration:
             "classes": list(self.classes),
             "origin": dict(self.origin),
         }
-        atomic.write(path, lambda file: torch.save(state, file))
+        atomic.write_tensors(path, state)
 
     @classmethod
     def load(cls, path: Path, classes: Sequence[str]) -> Calibration:
@@ -90,9 +90,9 @@ def _read(path: Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"no calibration file at {path}; make one with tools/calibrate.py")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises errors of many types for damaged files
-        raise ValueError(f"{path} is damaged or not a calibration file; make it with tools/calibrate.py") from error
+        state = atomic.read_tensors(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged or no calibration: {error}; make one with tools/calibrate.py") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or not state.keys() >= KEYS:
         raise ValueError(f"{path} is not a calibration file of this version; make it with tools/calibrate.py")
     if not torch.equal(state["nodes"], logit_grid.nodes()):

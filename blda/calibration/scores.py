@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from blda.balance import logit_grid
-from blda.balance.alignment import Alignment
+from blda.balance import logit_grid, pixels
+from blda.balance.alignment import Alignment, stacked
 
 PIXELS = 2**18
 """Pixels corrected at a time, which bounds the memory for large images."""
@@ -27,6 +27,9 @@ def scores(logits: Tensor, alignment: Alignment, tau: float) -> Tensor:
     Returns float32 of the same shape; exactly log softmax for tau 0 and for rows that were never estimated. Infinite
     logits are not corrected, so a class that is ruled out by -inf stays ruled out.
     """
+    pixels.check_logits(logits, len(alignment.active))
+    alignment = stacked([alignment], logits.shape[1])
+    pixels.same_device("alignment", alignment.lookup, logits)
     plain = logits.float().log_softmax(1)
     if tau == 0:
         return plain

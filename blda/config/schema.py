@@ -242,7 +242,9 @@ class Training:
 
     checkpoint_every: steps between checkpoints; the last `keep` are kept. workers: loader processes per domain.
     channels_last: keep the network's convolutions in that layout. compile: the student's forward, by torch.compile.
-    checkpointing: the network's blocks run again in the backward instead of keeping what they computed.
+    checkpointing: the network's blocks run again in the backward instead of keeping what they computed. cuda_graphs:
+    capture the networks' passes once and replay them, where the host is slower than the GPU; for one process, without
+    hrda, compile and checkpointing (blda/models/cuda_graphs.py). deterministic: sums on a GPU in a fixed order, slower.
     """
 
     steps: int = 40000
@@ -255,6 +257,8 @@ class Training:
     channels_last: bool = False
     compile: bool = False
     checkpointing: bool = False
+    cuda_graphs: bool = False
+    deterministic: bool = False
 
 
 @dataclass(frozen=True)

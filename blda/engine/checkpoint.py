@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from blda import atomic
+
+IDENTITY = "identity"
+"""Name in a checkpoint of what says which run wrote it: plain numbers and texts."""
+_NAME = re.compile(r"step_\d+\.pt")
 
 
 class Stateful(Protocol):
@@ -20,32 +22,64 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
 
 
-def save(path: Path, objects: Mapping[str, Stateful]) -> None:
-    """Write the named states; an interruption leaves the old file or none, never half of one."""
+def save(path: Path, objects: Mapping[str, Stateful], identity: Mapping[str, Any] | None = None) -> None:
+    """Write the named states and a digest; an interruption leaves the old file or none, never half of one.
+
+    identity: what says which run this is, see `load`. ValueError naming the checkpoint before where the disk is full.
+    """
     states = {name: item.state_dict() for name, item in objects.items()}
-    atomic.write(path, lambda file: torch.save(states, file))
+    if identity:
+        states[IDENTITY] = dict(identity)
+    try:
+        atomic.write_tensors(path, states)
+    except OSError as error:
+        kept = latest(path.parent)
+        left = f"{kept} is whole; continue it with --resume" if kept else "no checkpoint was written before"
+        raise ValueError(f"cannot write {path} ({error.strerror}); make room on the disk. {left}") from error
 
 
 def read(path: Path) -> dict[str, Any]:
     """The named states, on the CPU. Tensors, numbers and texts only are unpickled.
 
-    Raises FileNotFoundError or ValueError naming the file.
+    Raises FileNotFoundError or ValueError naming the file, and the whole checkpoint before a damaged one.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
-        states = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is damaged or no checkpoint of this library: {reason}") from error
+        states = atomic.read_tensors(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged or no checkpoint of this library: {error}{_before(path)}") from error
     if not isinstance(states, dict):
         raise ValueError(f"{path} is no checkpoint of this library: it holds a {type(states).__name__}")
     return states
 
 
-def load(path: Path, objects: Mapping[str, Stateful]) -> None:
-    """Restore every named object. A missing or extra name, and a state of another shape, are a ValueError."""
+def _before(path: Path) -> str:
+    """How to go on from the newest whole checkpoint before a damaged one, where there is one."""
+    if not _NAME.fullmatch(path.name):
+        return ""
+    for other in sorted(_checkpoints(path.parent), key=step_of, reverse=True):
+        if step_of(other) < step_of(path):
+            try:
+                atomic.check_digest(other)
+            except ValueError:
+                continue
+            return f"; {other} is whole: delete {path.name}, then --resume continues at step {step_of(other)}"
+    return "; no older whole checkpoint is beside it"
+
+
+def load(path: Path, objects: Mapping[str, Stateful], identity: Mapping[str, Any] | None = None) -> None:
+    """Restore every named object. A missing or extra name, and a state of another shape, are a ValueError.
+
+    identity: what the run that continues says of itself; a ValueError where the checkpoint says another thing under the
+    same name. Checkpoints of older versions say nothing.
+    """
     states = read(path)
+    written = states.pop(IDENTITY, {})
+    differs = [key for key, value in (identity or {}).items() if written.get(key, value) != value]
+    if differs:
+        listed = ", ".join(f"{key} {written[key]}, here {identity[key]}" for key in differs)
+        raise ValueError(f"{path} was written by another run ({listed}); resume with what wrote it, or delete it")
     missing, extra = sorted(objects.keys() - states.keys()), sorted(states.keys() - objects.keys())
     if missing or extra:
         raise ValueError(
@@ -68,7 +102,12 @@ def restore(path: Path, states: Mapping[str, Any], objects: Mapping[str, Statefu
 
 def latest(folder: Path) -> Path | None:
     """The checkpoint of the highest step in a run's folder."""
-    return max(folder.glob("step_*.pt"), key=step_of, default=None)
+    return max(_checkpoints(folder), key=step_of, default=None)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of a run's folder; copies under other names are none."""
+    return [path for path in folder.glob("step_*.pt") if _NAME.fullmatch(path.name)]
 
 
 def step_of(path: Path) -> int:
@@ -83,5 +122,5 @@ def path_of(folder: Path, step: int) -> Path:
 
 def keep_last(folder: Path, count: int) -> None:
     """Delete all but the newest `count` checkpoints."""
-    for path in sorted(folder.glob("step_*.pt"), key=step_of)[:-count]:
+    for path in sorted(_checkpoints(folder), key=step_of)[:-count]:
         path.unlink()

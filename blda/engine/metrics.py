@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blda.data import measured_bias
+from blda.data.class_labels import class_labels
 from blda.data.protocols import Protocol
 from blda.data.sample import IGNORE, Sample
 
@@ -48,7 +49,9 @@ class Confusion:
             raise ValueError(f"{sample.name[0]} has no label; evaluate on a labelled data set")
         if logits.shape[2:] != label.shape[1:]:
             logits = F.interpolate(logits, label.shape[-2:], mode="bilinear", align_corners=False)
-        counted = label != IGNORE
+        label, counted = class_labels(label, len(self.classes))
+        if not (counted | (label == IGNORE)).all():  # the counting below waits for the device anyway
+            raise ValueError(f"{sample.name[0]} has a label that is no class; check the label ids")
         pair = label[counted] * len(self.classes) + logits.argmax(1)[counted]
         self.counts = self.counts.to(label.device)
         self.counts += torch.bincount(pair, minlength=len(self.classes) ** 2).view_as(self.counts)

@@ -17,19 +17,29 @@ from blda import atomic
 from blda.data.sample import Sample
 from blda.engine import label_colors
 
+Tracker = Callable[[int, Mapping[str, float]], None]
+"""(step, finite numbers under their names in metrics.jsonl) -> nothing; called in the main process."""
+
 
 class RunLog:
     """Numbers and pictures of a run, by step.
 
     folder: holds metrics.jsonl and the TensorBoard files. classes: names for values per class. main: of the main
     process; others write nothing. bar: whether a progress bar is wanted. protocol: of the scores that name none.
+    trackers: get the same numbers.
     """
 
     def __init__(
-        self, folder: Path, classes: Sequence[str], main: bool = True, bar: bool = True, protocol: str = "all"
+        self,
+        folder: Path,
+        classes: Sequence[str],
+        main: bool = True,
+        bar: bool = True,
+        protocol: str = "all",
+        trackers: Sequence[Tracker] = (),
     ) -> None:
         self.folder, self.classes, self.main, self.bar = folder, tuple(classes), main, bar and main
-        self.protocol = protocol
+        self.protocol, self.trackers = protocol, list(trackers)
         self._writer: SummaryWriter | None = None
 
     def resume(self, step: int) -> None:
@@ -90,9 +100,11 @@ class RunLog:
         if not self.main:
             return
         writer = self._tensorboard()
-        for name, value in values.items():
-            if math.isfinite(value):
-                writer.add_scalar(f"{group}/{name}", value, step)
+        finite = {f"{group}/{name}": value for name, value in values.items() if math.isfinite(value)}
+        for name, value in finite.items():
+            writer.add_scalar(name, value, step)
+        for tracker in self.trackers:
+            tracker(step, finite)
         line = {f"{group}/{name}": value for name, value in atomic.finite(values).items()}
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **metadata, **line}) + "\n")

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
 from blda.data import seeding
+from blda.engine import launcher
 
 
 def start(precision: str) -> Accelerator:
@@ -22,10 +23,24 @@ def start(precision: str) -> Accelerator:
     """
     # One process makes what all need (class statistics, a street world); the others wait for it longer than usual.
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=2))
+    launcher.require_precision(precision, torch.cuda.is_available())
     accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[patience])
     if accelerator.device.type == "cpu" and accelerator.num_processes == 1:
         torch.set_num_threads(cores())
+    launcher.require_processes(accelerator.num_processes)
     return accelerator
+
+
+def set_deterministic(wanted: bool) -> None:
+    """Have this process's sums on a GPU come in a fixed order, so that a run repeats itself bit for bit, or not.
+
+    Call it before the first product on the GPU. PyTorch warns of an operation that has no such order.
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(wanted, warn_only=True)
+    torch.backends.cudnn.deterministic = wanted
 
 
 def cores() -> int:
@@ -59,18 +74,30 @@ class AsyncScalar:
 
 
 class StopSignal:
-    """Remembers SIGTERM and SIGINT, so that the step under way is finished and saved.
+    """Remembers SIGTERM, SIGINT, the SIGHUP of a closed terminal and the loss of the launcher, so that the step under
+    way is finished and saved.
 
-    A second SIGINT, from an impatient user, ends at once; launchers and clusters may both send a SIGTERM.
+    A second SIGINT, from an impatient user, ends at once; launchers and clusters may both send a SIGTERM. A SIGHUP that
+    is ignored already, under nohup, stays ignored.
     """
 
     def __init__(self) -> None:
-        self.received: str | None = None
+        self._signal: str | None = None
         self._previous: dict[int, signal.Handlers] = {}
+        self._launcher = launcher.process()
+
+    @property
+    def received(self) -> str | None:
+        """What asked to stop; None while nothing did."""
+        if self._signal is None and self._launcher not in (None, os.getppid()):
+            return "the loss of its launcher"
+        return self._signal
 
     def __enter__(self) -> StopSignal:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._previous[number] = signal.signal(number, self._remember)
+        hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+        for number in (signal.SIGTERM, signal.SIGINT, hangup):
+            if number is not None and not (number == hangup and signal.getsignal(number) == signal.SIG_IGN):
+                self._previous[number] = signal.signal(number, self._remember)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,6 +105,6 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self.received and number == signal.SIGINT:
+        if self._signal and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
+        self._signal = signal.Signals(number).name

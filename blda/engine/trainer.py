@@ -106,6 +106,8 @@ class Trainer:
         self.batches, self.evaluator, self.log, self.folder, self.plan = batches, evaluator, log, folder, plan
         self.counts, self.predict = counts, predict or Predictor(student, accelerator.autocast)
         self.step, self.best = 0, (-math.inf, 0)
+        self.identity: dict[str, Any] = {}
+        """What says which run this is, in every checkpoint; see `checkpoint.load`."""
         self._finite = torch.ones((), dtype=torch.bool, device=accelerator.device)
         self._verdict: runtime.AsyncScalar | None = None
         self._seen: dict[str, list[Tensor]] = {}
@@ -175,7 +177,7 @@ class Trainer:
             self._finite = self._finite & parameter.detach().isfinite().all()
         self._agree(False, wait=True)
         if self.accelerator.is_main_process:
-            checkpoint.save(checkpoint.path_of(self.folder, self.step), self.state())
+            checkpoint.save(checkpoint.path_of(self.folder, self.step), self.state(), self.identity)
             checkpoint.keep_last(self.folder, self.plan.keep)
         self.accelerator.wait_for_everyone()
 
@@ -185,7 +187,7 @@ class Trainer:
         if newest is None:
             raise FileNotFoundError(f"nothing to resume: no step_*.pt in {self.folder}; start without --resume")
         settings = [{key: group[key] for key in ("peak", "weight_decay")} for group in self.optimizer.param_groups]
-        checkpoint.load(newest, self.state())
+        checkpoint.load(newest, self.state(), self.identity)
         # These are the config's to say, which may have changed; the optimizer's state would bring the old ones back.
         for group, own in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(own)

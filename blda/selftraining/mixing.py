@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from blda.data import seeding
 from blda.data.batches import Mixed, PseudoLabels
-from blda.data.sample import IGNORE, Sample
+from blda.data.class_labels import class_labels
+from blda.data.sample import Sample
 
 
 def chosen_classes(label: Tensor, num_classes: int, draw: tuple[int, ...], seed: int) -> Tensor:
@@ -19,7 +20,8 @@ def chosen_classes(label: Tensor, num_classes: int, draw: tuple[int, ...], seed:
 
     label: label map, (B, H, W). The choice for row b depends on (seed, draw[b]) and the classes present.
     """
-    one_each = torch.where(label == IGNORE, num_classes, label).flatten(1)
+    label, known = class_labels(label, num_classes)
+    one_each = torch.where(known, label, num_classes).flatten(1)
     present = torch.zeros(len(label), num_classes + 1, dtype=torch.bool, device=label.device)
     present = present.scatter_(1, one_each, True)[:, :num_classes]
     score = seeding.uniform(seed, "classmix", draw, num_classes).to(label.device, non_blocking=True)
@@ -36,8 +38,9 @@ def chosen_classes_of_batch(label: Tensor, num_classes: int, draw: tuple[int, ..
 
     label: label map, (B, H, W). The choice for row b depends on (seed, draw[b]) and the labels present.
     """
+    label, known = class_labels(label, num_classes)
     present = torch.zeros(num_classes + 1, dtype=torch.int32, device=label.device)
-    present = present.scatter_(0, torch.where(label == IGNORE, num_classes, label).flatten(), 1)
+    present = present.scatter_(0, torch.where(known, label, num_classes).flatten(), 1)
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(present, dist.ReduceOp.MAX)
     score = seeding.uniform(seed, "classmix", draw, num_classes + 1).to(label.device, non_blocking=True)
@@ -65,11 +68,12 @@ def mix(
     """
     chosen = choose(source.label, num_classes, target.draw, seed)
     lookup = F.pad(chosen, (0, num_classes + 1 - chosen.shape[1]))
-    index = torch.where(source.label == IGNORE, num_classes, source.label)
+    label, known = class_labels(source.label, num_classes)
+    index = torch.where(known, label, num_classes)
     from_source = lookup.gather(1, index.flatten(1)).view_as(index)
     return Mixed(
         torch.where(from_source[:, None], source.image, target.image),
-        torch.where(from_source, source.label, pseudo.label),
+        torch.where(from_source, label, pseudo.label),
         torch.where(from_source, 1.0, pseudo.weight),
         from_source,
     )

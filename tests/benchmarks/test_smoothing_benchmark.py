@@ -54,14 +54,14 @@ def test_every_kind_is_measured_at_every_step_against_the_hard_one(found):
             assert numbers["smaller_percent"] == pytest.approx(smaller, abs=0.1)
 
 
-def test_a_calibrated_belief_comes_as_near_as_true_labels_and_its_likeliest_class_does_not(found):
+def test_calibrated_probabilities_count_as_true_labels_do_classes_do_not(found):
     numbers = found[8]
     assert numbers["by_belief"]["all_cells"] < 0.6 * numbers["hard"]["all_cells"]
     assert numbers["by_belief"]["all_cells"] < numbers["true_labels"]["all_cells"] + 0.03
     assert numbers["hard"]["all_cells"] > 0.1
 
 
-def test_the_distance_of_a_distribution_to_itself_is_small_and_to_a_shifted_one_is_known():
+def test_distance_to_itself_is_small_and_to_a_shifted_one_known():
     logits = torch.randn(4, 1, 100, 100, generator=torch.Generator().manual_seed(0))
     statistics = LogitStatistics(1, components=1, momentum=0)
     labels = torch.zeros(4, 100, 100, dtype=torch.long)

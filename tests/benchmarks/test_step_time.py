@@ -45,7 +45,7 @@ def test_what_cannot_be_measured_is_an_error():
         measured(CONFIG, [*SMALL, "source.crop=null", "source.resize=null"], 1, True)
     with pytest.raises(ValueError, match="at least 1"):
         measured(CONFIG, [], 0, True)
-    with pytest.raises(ValueError, match="ClassifyBuild"):
+    with pytest.raises(ValueError, match="classifier_run"):
         measured(CONFIG.with_name("visda17.yaml"), ["training.precision='no'"], 1, True)
 
 

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 import video_fusion
+from blda.build.run import Run
 from blda.config import loading
 from blda.data.readers.frames import Frame
 from blda.data.sample import IGNORE
 from blda.data.segmentation_dataset import image_tensor, label_tensor, read_frame
 from blda.engine import checkpoint, runtime
 from blda.engine.inference import Predictor
-from blda_video.build import VideoBuild
+from blda_video.build import video_run
 from blda_video.clips.readers.cityscapes_sequence import CityscapesSequence
 from blda_video.config import VideoConfig, WorldSpec
 from blda_video.flow.flow_geometry import consistent, warp_labels
@@ -57,15 +58,15 @@ def run(world, tmp_path_factory) -> Path:
     """A checkpoint of a network whose predictions differ from place to place."""
     folder = tmp_path_factory.mktemp("run")
     (folder / "config.yaml").write_text(CONFIG.replace("WORLD", str(world)), encoding="utf-8")
-    student = _parts(folder).student()
+    student = _composed(folder).networks.student()
     weight = student.head.classifier.weight.detach().normal_(generator=torch.Generator().manual_seed(0))
     weight -= weight.mean(1, keepdim=True)
     checkpoint.save(folder / "step_000001.pt", {"student": student})
     return folder / "step_000001.pt"
 
 
-def _parts(folder: Path, *overrides: str) -> VideoBuild:
-    return VideoBuild(loading.load(folder / "config.yaml", VideoConfig, overrides), runtime.start("no"))
+def _composed(folder: Path, *overrides: str) -> Run:
+    return video_run(loading.load(folder / "config.yaml", VideoConfig, overrides), runtime.start("no"))
 
 
 def _main(monkeypatch, capsys, *arguments: object) -> dict:
@@ -126,25 +127,26 @@ def test_decay_zero_is_alone_and_all_numbers_are_those_of_a_direct_loop(run, wor
     assert found["streams"]["0"] == found["streams"]["alone"]
     assert found["streams"]["0.8"]["mIoU"] != found["streams"]["alone"]["mIoU"]
 
-    parts = _parts(run.parent)
-    student = parts.student()
+    parts = _composed(run.parent)
+    student = parts.networks.student()
     checkpoint.restore(run, checkpoint.read(run), {"student": student})
-    reader = parts.reader("evaluation.reader", parts.config.evaluation.reader, labelled=True)
+    reader = parts.data.readers.evaluation()
     for name, decay in (("alone", 0.0), ("0.8", 0.8)):
-        expected = _direct(parts, reader, parts.predictor(student), decay)
+        expected = _direct(parts, reader, parts.evaluation.predictor(student), decay)
         # A pixel whose two likeliest classes tie may fall to either: one more or less of some thousands.
         assert {key: found["streams"][name][key] for key in expected} == pytest.approx(expected, abs=0.1)
 
 
-def _direct(parts: VideoBuild, reader: CityscapesSequence, predict: Predictor, decay: float) -> dict[str, float]:
+def _direct(parts: Run, reader: CityscapesSequence, predict: Predictor, decay: float) -> dict[str, float]:
     """mIoU and consistency of history 1, without anything of the benchmark."""
     counts, same, seen = torch.zeros(19, 19), 0, 0
     before = (reader.neighbour(frame, -1) for frame in reader.frames)
     frames = {frame.name: frame for frame in (*before, *reader.frames)}
     for drive in {name.rsplit("_", 1)[0] for name in frames}:
         for numbers in ((2, 3), (5, 6, 7)):
-            video = [read_frame(reader, parts.evaluation_lookup(reader), frames[f"{drive}_{i:06d}"]) for i in numbers]
-            flow = _Between([image_tensor(pixels) for pixels, _ in video], drive, numbers, parts.flow())
+            lookup = parts.data.readers.evaluation_lookup(reader)
+            video = [read_frame(reader, lookup, frames[f"{drive}_{i:06d}"]) for i in numbers]
+            flow = _Between([image_tensor(pixels) for pixels, _ in video], drive, numbers, parts.data.flow())
             stream, last = FusedStream(predict, flow, decay), None
             for t, (image, (_, truth)) in enumerate(zip(flow.images, video, strict=True)):
                 label = stream(image).argmax(1)
@@ -157,7 +159,7 @@ def _direct(parts: VideoBuild, reader: CityscapesSequence, predict: Predictor, d
                     same += int((valid & (warp_labels(last, there, IGNORE) == label)).sum())
                     seen += int(valid.sum())
                 last = label
-    score = parts.protocols[0].scores(counts.double(), parts.classes)["mIoU"]
+    score = parts.protocols[0].scores(counts.double(), parts.class_names)["mIoU"]
     return {"mIoU": round(score, 2), "consistency": round(100 * same / seen, 2)}
 
 
@@ -172,7 +174,7 @@ class _Between:
         return self.store.read(self.names[id(image)], self.names[id(neighbour)])
 
 
-def test_noise_that_changes_from_frame_to_frame_is_averaged_away_and_frames_are_predicted_once(run):
+def test_changing_noise_is_averaged_away_with_one_prediction_a_frame(run):
     asked = []
 
     def predict(image: torch.Tensor) -> torch.Tensor:
@@ -184,7 +186,7 @@ def test_noise_that_changes_from_frame_to_frame_is_averaged_away_and_frames_are_
         noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(len(asked)))
         return 3 * logits + 2 * noise
 
-    found = video_fusion.measure(_parts(run.parent), predict, [0.8], 10, None)
+    found = video_fusion.measure(_composed(run.parent), predict, [0.8], 10, None)
     assert len(asked) == found["streamed"] == 2 * FRAMES
     assert found["streams"]["alone"]["gain"] == found["streams"]["alone"]["steadier"] == 0
     assert found["streams"]["0.8"]["gain"] > 10

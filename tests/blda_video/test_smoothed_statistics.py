@@ -136,7 +136,7 @@ def test_scale_must_be_positive():
         SmoothedStatistics(CLASSES, scale=0)
 
 
-def test_by_belief_a_point_is_one_class_in_all_frames_and_belief_decides_which():
+def test_soft_counting_gives_a_point_one_class_in_all_frames():
     logits, labels, pseudo = observation()
     probabilities = torch.zeros_like(logits)
     probabilities[:, 1], probabilities[:, 2] = 0.75, 0.25

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import tiny
-from blda.build.image_run import Build
+from blda.build.image_run import image_run
 from blda.engine import checkpoint, optim, runtime
 from blda.engine.trainer import Trainer
 from blda.models.activation_checkpointing import blocks, checkpoint_activations
@@ -27,7 +27,7 @@ NOWHERE = Path("nowhere")
 
 def _trainer(run: Path, *overrides: str) -> Trainer:
     config = tiny.load(NOWHERE, run, "image", *tiny.BATCH_NORM, "optimizer.lr=1e-3", *overrides)
-    return synthetic(Build)(config, runtime.start("no")).trainer(config.method, run)
+    return synthetic(image_run)(config, runtime.start("no")).trainer(config.method, run)
 
 
 def _student(trainer: Trainer) -> dict[str, torch.Tensor]:

@@ -15,17 +15,17 @@ from accelerate import Accelerator
 from torch.overrides import TorchFunctionMode
 
 import tiny
-from blda.build.image_run import Build
+from blda.build.image_run import image_run
 from blda.engine import runtime
 from blda.engine.trainer import Trainer
-from blda_video.build import RULES, VideoBuild
+from blda_video.build import RULES, video_run
 from synthetic import synthetic
 
 
 def _trainer(folder: Path, mode: str, *overrides: str) -> Trainer:
     config = tiny.load(Path("nowhere"), folder, mode, *tiny.BATCH_NORM, *overrides)
-    parts = synthetic({"image": Build, "video": VideoBuild}[mode])(config, runtime.start("no"))
-    return parts.trainer(config.method, folder / "run")
+    run = synthetic({"image": image_run, "video": video_run}[mode])(config, runtime.start("no"))
+    return run.trainer(config.method, folder / "run")
 
 
 class NoWaitingCopies(TorchFunctionMode):

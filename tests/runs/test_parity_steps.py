@@ -88,7 +88,7 @@ def test_three_steps_of_daformer_are_the_recorded_ones(daformer):
 )
 def test_three_steps_of_two_resolutions_are_those_of_the_published_code(shared, names, record):
     recorded = of_two_resolutions(shared, names, record)
-    run = Replay.of(recorded)
+    run = Replay(recorded)
     assert max(losses_apart(run.losses, recorded.losses).values()) <= LIMITS["losses"]
     assert [weight.max().item() for weight in run.pseudo_weights] == pytest.approx(record["share"], abs=1e-6)
     untrusted = ~torch.as_tensor(recorded.arrays["trusted"])
@@ -117,7 +117,7 @@ def test_a_step_from_other_values_is_noticed(daformer, field):
 def test_the_first_teacher_of_earlier_versions_is_noticed(daformer):
     """It was a copy of the student after the first step."""
     recorded = RecordedSteps(daformer)
-    run = Replay.of(recorded)
+    run = Replay(recorded)
     teacher = run.ended.method.teacher.model
     assert weights_apart(teacher, recorded, "teacher")["relative_change"] <= LIMITS["teacher_change"]
     with torch.no_grad():

@@ -13,8 +13,8 @@ import torch
 import yaml
 
 import tiny
-from blda.build.image_run import Build
-from blda.build.run import CONFIG
+from blda.build.image_run import image_run
+from blda.build.training_run import CONFIG
 from blda.config import loading
 from blda.config.schema import Component, Config
 from blda.engine import checkpoint, runtime
@@ -193,7 +193,7 @@ def test_a_variant_on_two_processes_equals_one_on_the_same_global_batch(halved, 
 def test_a_mistake_shows_before_the_first_step(small, override, message):
     config = small("gta2cs", "daformer", override)
     with pytest.raises(ValueError, match=message):
-        Build(config, runtime.start("no")).prepare(["source_only", "self_training"])
+        image_run(config, runtime.start("no")).prepare(["source_only", "self_training"])
 
 
 def test_the_pretrained_encoder_is_neither_learnt_nor_saved(small):

@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 
-from blda.build.image_run import Build
+from blda.build.image_run import image_run
+from blda.build.run import Run
 from blda.config import loading
 from blda.config.schema import Config
 from blda.engine import checkpoint, runtime
 from blda.engine.trainer import Trainer
-from blda_video.build import VideoBuild
+from blda_video.build import READERS, video_run
 from blda_video.config import VideoConfig, WorldSpec
 from blda_video.street_world.world_writer import make
 
@@ -32,10 +35,11 @@ BATCH_NORM = ("model.encoder.norm=batch", "model.head.norm=batch")
 States = dict[str, torch.Tensor]
 
 
-class ImageOfSequence(Build):
-    """Image mode on the images of any data set, a video's too."""
-
-    readers = VideoBuild.readers
+def compose(config: Config, accelerator: Accelerator) -> Run:
+    """Compose a video run, or an image run on the images of any data set, a video's too."""
+    return (
+        video_run(config, accelerator) if isinstance(config, VideoConfig) else image_run(config, accelerator, READERS)
+    )
 
 
 def make_worlds(
@@ -82,8 +86,7 @@ def shrunk(worlds: Path, run: Path) -> list[str]:
 
 def trainer(config: Config, name: str) -> Trainer:
     """A trainer of the config's method at step 0, with its files in the folder `name` of the run."""
-    build = VideoBuild if isinstance(config, VideoConfig) else ImageOfSequence
-    return build(config, runtime.start("no")).trainer(config.method, Path(config.run) / name)
+    return compose(config, runtime.start("no")).trainer(config.method, Path(config.run) / name)
 
 
 def with_sgd(trainer: Trainer) -> Trainer:
@@ -155,13 +158,18 @@ def on_two_processes(configs: Sequence[Config], folder: Path) -> list[list[dict]
     files = [str(folder / f"{number}.yaml") for number in range(len(configs))]
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     path = os.pathsep.join([str(TESTS.parents[1]), str(TESTS.parents[1] / "tools"), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [*command, "--main_process_port", "0", str(TESTS / "two_processes.py"), *files],
+    with socket.create_server(("127.0.0.1", 0)) as free:  # Accelerate 1.2 finds none by itself
+        port = str(free.getsockname()[1])
+    job = subprocess.Popen(
+        [*command, "--main_process_port", port, str(TESTS / "two_processes.py"), *files],
         env={**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": path},
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
-        check=False,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    try:
+        _, said = job.communicate(timeout=300)
+    finally:
+        job.terminate()  # and it its ranks; nothing where all have ended
+    assert job.returncode == 0, said[-3000:]
     return [[torch.load(f"{file}.{rank}.pt", weights_only=True) for rank in (0, 1)] for file in files]

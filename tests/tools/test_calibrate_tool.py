@@ -11,8 +11,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from blda.build.classifier_run import ClassifyBuild
-from blda.build.image_run import Build
+from blda.build.classifier_run import classifier_run
+from blda.build.image_run import image_run
 from blda.calibration.calibration_file import Calibration
 from blda.calibration.saved_logits import SavedLogits
 from blda.config import loading
@@ -285,8 +285,9 @@ def run(tmp_path_factory) -> Path:
     config = loading.load(root / "run.yaml", Config)
     folder = root / "blda"
     loading.save(config, folder / "config.yaml")
-    build = Build(config, Accelerator(cpu=True))
-    student, criterion = build.student(), build.balanced_loss(build.statistics("blda"))
+    run = image_run(config, Accelerator(cpu=True))
+    student = run.networks.student()
+    criterion = run.losses.criterion("blda", student, run.losses.statistics("blda"))
     image = torch.rand(2, 3, 32, 48)
     for statistics in criterion.state().values():
         statistics.update(student.eval()(image).detach(), torch.randint(0, 4, (2, 32, 48)))
@@ -385,9 +386,9 @@ def test_a_classifier_is_calibrated_and_measured_by_accuracy(tmp_path, capsys):
         "training": {"workers": 0, "batch": 5},
     }
     (tmp_path / "config.yaml").write_text(json.dumps(tree))
-    build = ClassifyBuild(loading.load(tmp_path / "config.yaml", ClassifyConfig), Accelerator(cpu=True))
+    run = classifier_run(loading.load(tmp_path / "config.yaml", ClassifyConfig), Accelerator(cpu=True))
     path = checkpoint.path_of(tmp_path, 1)
-    checkpoint.save(path, {"student": build.student()})
+    checkpoint.save(path, {"student": run.networks.student()})
     options = ["--output", tmp_path / "c.pt", "--tau", 0, 1, "--choose", "best-miou"]
     tool("calibrate", path, *options)
     said = capsys.readouterr()

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import tiny
-from blda.build.image_run import Build
+from blda.build.run import Run
 from blda.config import loading
 from blda.data import class_statistics
 from blda.engine import checkpoint
@@ -140,13 +140,13 @@ def test_missing_flow_is_an_error_with_the_command(config, data, tmp_path, capsy
 
 
 def _vanish_after_the_check(monkeypatch, bad: Path) -> None:
-    prepare = Build.prepare
+    prepare = Run.prepare
 
-    def prepared(self: Build, methods: object) -> None:
+    def prepared(self: Run, methods: object) -> None:
         prepare(self, methods)
         bad.unlink()
 
-    monkeypatch.setattr(Build, "prepare", prepared)
+    monkeypatch.setattr(Run, "prepare", prepared)
 
 
 def test_a_file_that_vanishes_during_training_stops_it_with_the_path(config, data, monkeypatch):
@@ -156,9 +156,7 @@ def test_a_file_that_vanishes_during_training_stops_it_with_the_path(config, dat
     assert said.startswith(f"error: no file {bad}") and "\n" not in said
 
 
-def test_a_file_that_vanishes_during_training_is_skipped_counted_and_reported(
-    config, data, tmp_path, monkeypatch, caplog
-):
+def test_a_file_that_vanishes_in_training_is_skipped_and_reported(config, data, tmp_path, monkeypatch, caplog):
     bad = _a_target_frame(data)
     _vanish_after_the_check(monkeypatch, bad)
     assert exit_of("train_video", config, "data.on_error=skip") == 0

@@ -9,7 +9,7 @@ import torch
 
 import published_names as names
 import tiny
-from blda.build.image_run import Build
+from blda.build.loss_factory import LossFactory
 from blda.data.label_map import CLASS_LISTS
 from blda.engine import checkpoint
 from blda.models.encoders.mit import MiT
@@ -50,7 +50,9 @@ def test_an_imported_checkpoint_is_evaluated_and_trained_from(worlds, tmp_path, 
 
     torch.save(MiT("b0").state_dict(), tmp_path / "mit_b0.pth")
     tapped = []
-    monkeypatch.setattr(Build, "with_feature_distance", lambda self, loss, encoder: tapped.append(encoder) or loss)
+    monkeypatch.setattr(
+        LossFactory, "with_feature_distance", lambda self, loss, encoder: tapped.append(encoder) or loss
+    )
     rest = ["method=self_training", "compare=[]", f"model.encoder.weights={tmp_path / 'mit_b0.pth'}"]
     rest += ["feature_distance={}", f"model.weights={output}", "optimizer.lr=1e-30"]
     tool("train_video", *config, *rest)

@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 
 import tiny
+from blda.build.run import Run
 from blda.config import loading
 from blda.data.readers.frames import Frame
 from blda.engine import checkpoint, runtime
 from blda.engine.inference import Predictor
 from blda.models.test_time_augmentation import Flipped, Sliding
-from blda_video.build import VideoBuild
+from blda_video.build import video_run
 from blda_video.config import VideoConfig
 from blda_video.stream import video_writer
 from blda_video.stream.frame_source import open_frame_source
@@ -34,7 +35,7 @@ def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     overrides = ("classes=[road, sky, car]", "evaluation.protocols=[]", *tiny.BATCH_NORM)
     loading.save(tiny.load(Path("nowhere"), folder, "video", *overrides), folder / "config.yaml")
-    student = _parts(folder).student()
+    student = _composed(folder).networks.student()
     weight = student.head.classifier.weight.detach().normal_()
     weight -= weight.mean(1, keepdim=True)
     checkpoint.save(folder / "step_000001.pt", {"student": student})
@@ -54,8 +55,8 @@ def frames(tmp_path_factory) -> Path:
     return root
 
 
-def _parts(folder: Path, *overrides: str) -> VideoBuild:
-    return VideoBuild(loading.load(folder / "config.yaml", VideoConfig, overrides), runtime.start("no"))
+def _composed(folder: Path, *overrides: str) -> Run:
+    return video_run(loading.load(folder / "config.yaml", VideoConfig, overrides), runtime.start("no"))
 
 
 def _labels(folder: Path) -> dict[str, np.ndarray]:
@@ -92,7 +93,7 @@ def test_every_frame_of_a_folder_gets_labels_and_what_is_there_is_left(run, fram
     assert not list(out.rglob(".*")), "no draft stays"
 
 
-def test_fusion_starts_anew_in_every_folder_and_a_continued_run_is_the_same(run, frames, tmp_path):
+def test_fusion_starts_anew_in_every_folder_and_continues_alike(run, frames, tmp_path):
     plain, fused = tmp_path / "plain", tmp_path / "fused"
     tool("predict_video", run, frames, "--output", plain)
     tool("predict_video", run, frames, "--output", fused, "--fuse")
@@ -166,11 +167,11 @@ def test_mistakes_are_one_line(run, frames, tmp_path):
 
 def test_the_config_says_how_a_run_predicts(run):
     image = torch.rand(1, 3, 40, 70)
-    student = _parts(run.parent).student()
-    plain = _parts(run.parent).predictor(student)
+    student = _composed(run.parent).networks.student()
+    plain = _composed(run.parent).evaluation.predictor(student)
     assert plain.model is student
     assert torch.equal(plain(image), Predictor(student)(image))
-    windows = _parts(run.parent, "evaluation.window=[32,32]", "evaluation.flip=true", "evaluation.window_batch=3")
+    windows = _composed(run.parent, "evaluation.window=[32,32]", "evaluation.flip=true", "evaluation.window_batch=3")
     expected = Predictor(Flipped(Sliding(student, (32, 32), (16, 16), 3)))(image)
     assert torch.equal(windows.predictor(student)(image), expected)
     assert not torch.equal(expected, plain(image))

@@ -6,7 +6,11 @@ number of classes. Logits may be of any float type and strides: they are read as
 | kernel | reads per logit | writes per logit | registers a thread (sm_90) |
 | --- | --- | --- | --- |
 | `_count` | the logit twice | one atomic of 8 bytes, in the L2 cache | 40 |
+| `_gather` | nothing | a cell's share of 8 bytes a bin, once, of COPIES counts | 20 |
 | `_loss` | the logit and two floats of the table, each twice | its gradient | 64 |
+
+Labels, weights and domains are taken as they come: to make rows of a table of them first would be a dozen launches, and
+a step's launches take longer than their work.
 
 The second reads mostly come from a cache. The registers are measured by tests/blda/balance/test_kernel_resources.py.
 """
@@ -18,64 +22,96 @@ from torch import Tensor
 
 from blda.balance.kernels.cuda_axis import BINS, position
 from blda.balance.logit_grid import UNITS
+from blda.data.sample import IGNORE
 
 PIXELS = 512
-"""Pixels a program."""
+"""Pixels of a program."""
+
+GATHERED = 1024
+"""Counts a program."""
 
 WARPS = 4
 
 COPIES, COPIES_BYTES = 8, 2**24
-"""Most histograms that programs share out among them, and most memory for these.
+"""Largest number of copies of the histograms that programs add to, and largest memory of all copies.
 
-Atomics on one address follow one another, and logits of a frequent class crowd into a few bins.
+Copies are needed because atomics on one address are serialised, and logits of a frequent class fall into a few bins.
 """
 
 
-def count(logits: Tensor, row: Tensor, units: Tensor) -> Tensor:
-    """Histograms (C, C, BINS) float64 of logits (B, C, N) by row (B, N) int64.
+_UNITS = tl.constexpr(float(UNITS))
+_IGNORE = tl.constexpr(IGNORE)
+_WHOLE = tl.constexpr(float(2**23))
+"""Floats of this size and more are whole numbers: to add it and take it away rounds to the nearest, half to even."""
 
-    units: (B, N) int64, what a pixel counts, in parts of 1 / UNITS. A row outside [0, C) counts nothing, and neither
-    does a pixel with a logit that is NaN. Exact, in any order.
+
+def count(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Histograms (C, C, BINS) float64 of logits (B, C, N) by label (B, N) int64.
+
+    weight: (B, N) >= 0, what a pixel counts, rounded to parts of 1 / UNITS; None for 1. A label outside [0, C) counts
+    nothing, and neither does a pixel with a logit that is NaN. Exact, in any order.
     """
     logits = _readable(logits)
     batch, num_classes, pixels = logits.shape
     copies = max(1, min(COPIES, COPIES_BYTES // (num_classes * num_classes * BINS.value * 8)))
     counts = torch.zeros(copies, num_classes, num_classes, BINS.value, dtype=torch.int64, device=logits.device)
+    gathered = torch.empty(counts.shape[1:], dtype=torch.float64, device=logits.device)
     blocks = triton.cdiv(pixels, PIXELS)
-    if batch * blocks:
-        tensors = (logits, row.contiguous(), units.contiguous(), counts)
-        with torch.cuda.device_of(logits):
-            _count[(batch * blocks,)](
-                *tensors, copies, num_classes, pixels, blocks, *logits.stride(), PIXELS, num_warps=WARPS
-            )
-    return (counts[0] if copies == 1 else counts.sum(0)).double().div_(UNITS)
+    with torch.cuda.device_of(logits):
+        if batch * blocks:
+            maps = (labels.contiguous(), *_weights(weight, labels))
+            sizes = (copies, num_classes, pixels, blocks, *logits.stride())
+            _count[(batch * blocks,)](logits, *maps, counts, *sizes, PIXELS, num_warps=WARPS)
+        size = gathered.numel()
+        _gather[(triton.cdiv(size, GATHERED),)](counts, gathered, copies, size, GATHERED, num_warps=WARPS)
+    return gathered
 
 
 def loss_and_gradient(
-    logits: Tensor, row: Tensor, weight: Tensor, table: Tensor, active: Tensor, tau: float
+    logits: Tensor,
+    labels: Tensor,
+    domain: Tensor | int,
+    weight: Tensor | None,
+    divisor: int,
+    table: Tensor,
+    active: Tensor,
+    tau: float,
 ) -> tuple[Tensor, Tensor]:
-    """Sum of weight * CE(z - tau * Delta, row % C), float64, and its gradient by the logits, as if Delta were fixed.
+    """Sum of weight / divisor * CE(z - tau * Delta, label), float64, and its gradient by the logits, Delta fixed.
 
-    logits: (B, C, N), any float type, which is the gradient's too. row: (B, N) int64 into the table; pixels with one
-    outside [0, R) cost nothing. weight: (B, N) float32. table: (R, C, BINS) float32, aligned logits at the nodes.
-    active: (R,) bool, False where Delta is 0.
+    logits: (B, C, N), any float type, which is the gradient's too. labels: (B, N) int64; IGNORE costs nothing, and
+    whatever else is no class makes the loss NaN. domain: (B, N), bool or integers, or one for all: row domain x C +
+    label of the table corrects a pixel. weight: (B, N), None for 1. table: (R, C, BINS) float32, aligned logits at
+    the nodes. active: (R,) bool, False where Delta is 0.
     """
     logits = _readable(logits)
     batch, num_classes, pixels = logits.shape
     blocks = triton.cdiv(pixels, PIXELS)
     gradient = torch.empty_like(logits)
-    losses = torch.zeros(batch * blocks, dtype=torch.float32, device=logits.device)
+    losses = torch.empty(batch * blocks, dtype=torch.float32, device=logits.device)
     if batch * blocks:
-        maps = (row.contiguous(), weight.float().contiguous())
-        tensors = (logits, *maps, table.contiguous(), active.contiguous().view(torch.int8), gradient, losses)
+        by_pixel = isinstance(domain, Tensor)
+        domains = (_bytes(domain.contiguous()), 0, True) if by_pixel else (labels, domain * num_classes, False)
+        maps = (labels.contiguous(), *domains, *_weights(weight, labels), float(divisor))
         sizes = (len(table), num_classes, pixels, blocks, *logits.stride(), *gradient.stride())
+        tables = (table.contiguous(), _bytes(active.contiguous()), gradient, losses)
         with torch.cuda.device_of(logits):
-            _loss[(batch * blocks,)](*tensors, float(tau), *sizes, PIXELS, num_warps=WARPS)
+            _loss[(batch * blocks,)](logits, *maps, *tables, float(tau), *sizes, PIXELS, num_warps=WARPS)
     return losses.sum(dtype=torch.float64), gradient
 
 
+def _weights(weight: Tensor | None, labels: Tensor) -> tuple[Tensor, bool]:
+    """What stands for the weights, and whether there are any."""
+    return (labels, False) if weight is None else (weight.contiguous(), True)
+
+
+def _bytes(values: Tensor) -> Tensor:
+    """Bools as Triton takes them."""
+    return values.view(torch.int8) if values.dtype == torch.bool else values
+
+
 def _readable(logits: Tensor) -> Tensor:
-    """Logits of a type that the GPU knows: bfloat16 came with compute capability 8, and older Tritons insist on it."""
+    """Convert bfloat16 to float32 on GPUs below compute capability 8, on which Triton does not compile bfloat16."""
     old = logits.is_cuda and torch.cuda.get_device_capability(logits.device) < (8, 0)
     return logits.float() if logits.dtype == torch.bfloat16 and old else logits
 
@@ -83,8 +119,9 @@ def _readable(logits: Tensor) -> Tensor:
 @triton.jit
 def _count(
     logits_at,
-    row_at,
-    units_at,
+    labels_at,
+    weight_at,
+    weighted: tl.constexpr,
     counts_at,
     copies,
     num_classes: tl.constexpr,
@@ -100,9 +137,13 @@ def _count(
     start = (program % blocks).to(tl.int64) * block
     pixel = tl.arange(0, block)
     inside = pixel < pixels - start
-    row = tl.load(row_at + (image * pixels + start) + pixel, inside, -1)
-    units = tl.load(units_at + (image * pixels + start) + pixel, inside, 0)
+    row = tl.load(labels_at + (image * pixels + start) + pixel, inside, -1)
     counted = inside & (row >= 0) & (row < num_classes)
+    units = tl.full((block,), _UNITS, tl.float32)
+    if weighted:
+        units *= tl.load(weight_at + (image * pixels + start) + pixel, counted, 0.0).to(tl.float32)
+        units = tl.where(units < _WHOLE, (units + _WHOLE) - _WHOLE, units)
+    units = units.to(tl.int64)
 
     first_at = logits_at + (image * image_stride + start * pixel_stride)
     channel_at = first_at
@@ -122,8 +163,19 @@ def _count(
 
 
 @triton.jit
+def _gather(counts_at, gathered_at, copies, size, block: tl.constexpr):
+    """All copies of the counts as one, in pixels."""
+    place = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
+    total = tl.zeros((block,), tl.int64)
+    for _ in range(copies):
+        total += tl.load(counts_at + place, place < size, 0)
+        counts_at += size
+    tl.store(gathered_at + place, total.to(tl.float64) * (1.0 / _UNITS), place < size)
+
+
+@triton.jit
 def _corrected(logits, table_at, active, tau):
-    """z - tau * Delta of logits (block,) by the cells of the table (block, BINS) at table_at; z where not active."""
+    """Compute z - tau * Delta of logits (block,); table_at: addresses of their cells (block, BINS). z if not active."""
     moved = active & (logits == logits)
     place = position(tl.where(moved, logits, 0.0))
     left = tl.minimum(place.to(tl.int32), BINS - 2)
@@ -135,8 +187,13 @@ def _corrected(logits, table_at, active, tau):
 @triton.jit
 def _loss(
     logits_at,
-    row_at,
+    labels_at,
+    domain_at,
+    first_row,
+    by_pixel: tl.constexpr,
     weight_at,
+    weighted: tl.constexpr,
+    divisor,
     table_at,
     active_at,
     gradient_at,
@@ -159,12 +216,22 @@ def _loss(
     start = (program % blocks).to(tl.int64) * block
     pixel = tl.arange(0, block)
     inside = pixel < pixels - start
-    row = tl.load(row_at + (image * pixels + start) + pixel, inside, -1)
-    counted = inside & (row >= 0) & (row < rows)
-    row = tl.where(counted, row, 0)
-    weight = tl.load(weight_at + (image * pixels + start) + pixel, counted, 0.0)
-    active = counted & (tl.load(active_at + row, counted, 0) != 0)
-    label = (row % num_classes).to(tl.int32)
+    label = tl.load(labels_at + (image * pixels + start) + pixel, inside, _IGNORE)
+    known = (label >= 0) & (label < num_classes)
+    # A label that is no class costs NaN, for to look for it on the host would wait for the device.
+    counted = inside & (known | (label != _IGNORE))
+    label = tl.where(known, label, 0)
+    row = label + first_row
+    if by_pixel:
+        row += num_classes * tl.load(domain_at + (image * pixels + start) + pixel, inside, 0).to(tl.int64)
+    known = known & (row >= 0) & (row < rows)
+    row = tl.where(known, row, 0)
+    weight = tl.full((block,), 1.0, tl.float32)
+    if weighted:
+        weight = tl.load(weight_at + (image * pixels + start) + pixel, counted, 0.0).to(tl.float32)
+    weight = tl.where(known, weight / divisor, float("nan"))
+    active = known & (tl.load(active_at + row, known, 0) != 0)
+    label = label.to(tl.int32)
 
     # The softmax's denominator, relative to the largest logit so far.
     top = tl.full((block,), float("-inf"), tl.float32)

@@ -1,17 +1,21 @@
-"""Fitting and aligning all mixtures at once on a GPU, in Triton; the same results as
-`blda/balance/gaussian_mixture.py`, in float32.
+"""Fitting, averaging and aligning all mixtures at once on a GPU, in Triton; the same results as
+`LogitStatistics.fit` and `alignment` in plain torch, in float32.
 
-In plain torch these are some hundred small operations a step, whose launches take longer than their work. Here `fit`
-takes one launch and `aligned` two, with no temporary of the size of the histograms.
+In plain torch these are some hundred small operations a step, whose launches take longer than their work. Here
+`advance` takes five launches and `align` two, with no temporary of the size of the histograms.
 
 | kernel | program | reads | registers a thread (sm_90) |
 | --- | --- | --- | --- |
-| `_fit` | one cell, all iterations | BINS counts of 8 bytes an iteration, from a cache after the first | 91 |
+| `_pool` | 128 bins of one class | the row's counts | 24 |
+| `_fit` | one cell, all iterations | BINS counts of 8 bytes an iteration, from a cache after the first | 96 |
+| `_note` | one class or anchor | BINS counts | 24 |
 | `_tabulate` | 256 points of one anchor | nothing but the anchor | 27 |
 | `_align` | one cell | per node, 14 floats of the anchor's table of 32 KB | 24 |
 
 The registers are measured by tests/blda/balance/test_kernel_resources.py.
 """
+
+from typing import NamedTuple
 
 import torch
 import triton
@@ -21,6 +25,8 @@ from torch import Tensor
 from blda.balance import gaussian_mixture
 from blda.balance.gaussian_mixture import Mixture
 from blda.balance.kernels.cuda_axis import BINS, node
+
+ANCHORS = 2
 
 NODES, WARPS = 128, 4
 """Nodes that a program works on at a time, one a thread."""
@@ -36,21 +42,46 @@ _TWO_PI = tl.constexpr(6.283185307179586)
 _ROOT_HALF = tl.constexpr(0.7071067811865476)
 
 
-def fit(mixture: Mixture, counts: Tensor, iterations: int, rows: Tensor | None = None) -> Mixture:
-    """`gmm.em_step` at the nodes so many times: mixture (..., K), counts (..., BINS) of any float type -> (..., K).
+class State(NamedTuple):
+    """The buffers of `LogitStatistics`: mixture (C, C, K), anchors (2, K), estimated (C + 2,) int8, absent (C + 2,) and
+    updates () int64. They are contiguous, and changed in place."""
 
-    rows: which the caller wants; all are fitted, for to look would wait for the device.
-    """
-    arguments = [field.contiguous() for field in mixture]
-    fitted = Mixture(*map(torch.empty_like, arguments))
-    components = mixture.means.shape[-1]
-    cells, padded = fitted.means.numel() // components, max(2, triton.next_power_of_2(components))
-    if cells:
-        with torch.cuda.device_of(counts):
-            _fit[(cells,)](
-                *arguments, counts.contiguous(), *fitted, components, padded, iterations, NODES, num_warps=WARPS
-            )
-    return fitted
+    mixture: Mixture
+    anchors: Mixture
+    estimated: Tensor
+    absent: Tensor
+    updates: Tensor
+
+
+class Settings(NamedTuple):
+    """See `LogitStatistics`."""
+
+    momentum: float
+    warmup: float
+    min_pixels: float
+
+
+def advance(state: State, counts: Tensor, settings: Settings, iterations: int) -> None:
+    """`LogitStatistics.fit`: EM on counts (C, C, BINS) from where the mixtures are, averaged with them, in place."""
+    num_classes = len(counts)
+    counts = counts.contiguous()
+    components = state.mixture.means.shape[-1]
+    padded = max(2, triton.next_power_of_2(components))
+    pooled = torch.empty(num_classes, ANCHORS, BINS.value, dtype=torch.float64, device=counts.device)
+    fit = (components, padded, iterations, NODES)
+    with torch.cuda.device_of(counts):
+        _pool[(num_classes * triton.cdiv(BINS.value, NODES),)](counts, pooled, num_classes, NODES, num_warps=WARPS)
+        anchors = pooled.sum(0)
+        told = (state.estimated, state.absent, state.updates, *map(float, settings))
+        for mixture, seen, first, columns in (
+            (state.mixture, counts, 0, num_classes),
+            (state.anchors, anchors, num_classes, 1),
+        ):
+            cells = mixture.means.numel() // components
+            _fit[(cells,)](*mixture, seen, *told, first, columns, *fit, num_warps=WARPS)
+        _note[(num_classes + ANCHORS,)](
+            counts, anchors, *told[:3], float(settings.min_pixels), num_classes, NODES, num_warps=WARPS
+        )
 
 
 def align(mixture: Mixture, anchors: Mixture, clip: float, table: Tensor, rows: Tensor) -> None:
@@ -60,7 +91,7 @@ def align(mixture: Mixture, anchors: Mixture, clip: float, table: Tensor, rows: 
     """
     num_classes, _, components = mixture.means.shape
     heights, ends = torch.empty(2, POINTS.value, device=table.device), torch.empty(2, 2, device=table.device)
-    fields, wanted = [field.contiguous() for field in mixture], rows.to(torch.int8)
+    fields, wanted = [field.contiguous() for field in mixture], rows.contiguous().view(torch.int8)
     with torch.cuda.device_of(table):
         _tabulate[(2 * POINTS.value // NODES,)](
             *(field.contiguous() for field in anchors), heights, ends, components, NODES, num_warps=WARPS
@@ -71,54 +102,124 @@ def align(mixture: Mixture, anchors: Mixture, clip: float, table: Tensor, rows: 
 
 
 @triton.jit
+def _pool(counts_at, pooled_at, num_classes, block: tl.constexpr):
+    """Counts of a row's own logits, and of all others: (C, C, BINS) -> (C, 2, BINS)."""
+    blocks = (BINS + block - 1) // block
+    row = (tl.program_id(0) // blocks).to(tl.int64)
+    place = tl.program_id(0) % blocks * block + tl.arange(0, block)
+    own, others = tl.zeros((block,), tl.float64), tl.zeros((block,), tl.float64)
+    cell_at = counts_at + row * num_classes * BINS + place
+    for column in range(num_classes):
+        count = tl.load(cell_at, place < BINS, 0.0)
+        own += tl.where(column == row, count, 0.0)
+        others += tl.where(column == row, 0.0, count)
+        cell_at += BINS
+    tl.store(pooled_at + 2 * row * BINS + place, own, place < BINS)
+    tl.store(pooled_at + (2 * row + 1) * BINS + place, others, place < BINS)
+
+
+@triton.jit
+def _total(counts_at, block: tl.constexpr):
+    """The sum of a cell's counts."""
+    total = tl.zeros((block,), tl.float64)
+    for start in range(0, BINS, block):
+        place = tl.arange(0, block) + start
+        total += tl.load(counts_at + place, place < BINS, 0.0)
+    return tl.sum(total, 0)
+
+
+@triton.jit
+def _past(entry, estimated_at, absent_at, updates_at, momentum, warmup):
+    """The share of the past in the average of a row or anchor."""
+    share = momentum
+    if warmup > 0:
+        share = momentum * tl.minimum(tl.load(updates_at).to(tl.float32) / warmup, 1.0)
+    absent = tl.load(absent_at + entry).to(tl.float32)
+    power = tl.where(share > 0, tl.exp(absent * tl.log(tl.maximum(share, _TINY))), 0.0)
+    return tl.where(tl.load(estimated_at + entry) != 0, power, 0.0)
+
+
+@triton.jit
+def _between(fresh, kept, past):
+    """`torch.lerp(fresh, kept, past)`."""
+    return tl.where(past < 0.5, fresh + past * (kept - fresh), kept - (kept - fresh) * (1.0 - past))
+
+
+@triton.jit
 def _fit(
     weights_at,
     means_at,
     variances_at,
     counts_at,
-    fitted_weights_at,
-    fitted_means_at,
-    fitted_variances_at,
+    estimated_at,
+    absent_at,
+    updates_at,
+    momentum,
+    warmup,
+    min_pixels,
+    first,
+    columns,
     components: tl.constexpr,
     padded: tl.constexpr,
     iterations: tl.constexpr,
     block: tl.constexpr,
 ):
+    """One cell of rows of so many columns, told of from entry `first` on; nothing where its row has too few pixels."""
     cell = tl.program_id(0).to(tl.int64)
+    row = cell // columns
     component = tl.arange(0, padded)[:, None]
     real = component < components
     own = cell * components + component
-    weight, mean = tl.load(weights_at + own, real, 0.0), tl.load(means_at + own, real, 0.0)
-    variance = tl.load(variances_at + own, real, 1.0)
-    for _ in range(iterations):
-        # Second moments are taken about the cell's mean, as in `gmm.em_step`.
-        centre = tl.sum(weight * mean, 0)[None, :]
-        peak, steep = weight * tl.rsqrt(variance * _TWO_PI), -0.5 / variance
-        mass = tl.zeros((padded, block), tl.float32)
-        first = tl.zeros((padded, block), tl.float32)
-        second = tl.zeros((padded, block), tl.float32)
-        for start in range(0, BINS, block):
-            place = tl.arange(0, block)[None, :] + start
-            count = tl.load(counts_at + cell * BINS + place, place < BINS, 0.0).to(tl.float32)
-            value = node(place) - centre
-            distance = value - (mean - centre)
-            joint = tl.where(real, peak * tl.exp(steep * distance * distance) + _BACKGROUND, 0.0)
-            share = joint * (count / tl.sum(joint, 0)[None, :])
-            mass += share
-            first += share * value
-            second += share * value * value
-        amount = tl.sum(mass, 1)[:, None]
-        total = tl.sum(amount, 0)[None, :]
-        amount = tl.maximum(amount, _TINY)
-        moved = tl.sum(first, 1)[:, None] / amount
-        spread = tl.maximum(tl.sum(second, 1)[:, None] / amount - moved * moved, _MIN_VARIANCE)
-        # A cell without evidence keeps its parameters.
-        weight = tl.where(total > 0, tl.where(real, amount / tl.maximum(total, _TINY), 0.0), weight)
-        mean = tl.where(total > 0, moved + centre, mean)
-        variance = tl.where(total > 0, spread, variance)
-    tl.store(fitted_weights_at + own, weight, real)
-    tl.store(fitted_means_at + own, mean, real)
-    tl.store(fitted_variances_at + own, variance, real)
+    if _total(counts_at + row * columns * BINS, block) >= min_pixels:
+        old_weight, old_mean = tl.load(weights_at + own, real, 0.0), tl.load(means_at + own, real, 0.0)
+        old_variance = tl.load(variances_at + own, real, 1.0)
+        weight, mean, variance = old_weight, old_mean, old_variance
+        for _ in range(iterations):
+            # Second moments are taken about the cell's mean, as in `em_step`.
+            centre = tl.sum(weight * mean, 0)[None, :]
+            peak, steep = weight * tl.rsqrt(variance * _TWO_PI), -0.5 / variance
+            mass = tl.zeros((padded, block), tl.float32)
+            one = tl.zeros((padded, block), tl.float32)
+            two = tl.zeros((padded, block), tl.float32)
+            for start in range(0, BINS, block):
+                place = tl.arange(0, block)[None, :] + start
+                count = tl.load(counts_at + cell * BINS + place, place < BINS, 0.0).to(tl.float32)
+                value = node(place) - centre
+                distance = value - (mean - centre)
+                joint = tl.where(real, peak * tl.exp(steep * distance * distance) + _BACKGROUND, 0.0)
+                share = joint * (count / tl.sum(joint, 0)[None, :])
+                mass += share
+                one += share * value
+                two += share * value * value
+            amount = tl.sum(mass, 1)[:, None]
+            total = tl.sum(amount, 0)[None, :]
+            amount = tl.maximum(amount, _TINY)
+            moved = tl.sum(one, 1)[:, None] / amount
+            spread = tl.maximum(tl.sum(two, 1)[:, None] / amount - moved * moved, _MIN_VARIANCE)
+            # A cell without evidence keeps its parameters.
+            weight = tl.where(total > 0, tl.where(real, amount / tl.maximum(total, _TINY), 0.0), weight)
+            mean = tl.where(total > 0, moved + centre, mean)
+            variance = tl.where(total > 0, spread, variance)
+        past = _past(first + row, estimated_at, absent_at, updates_at, momentum, warmup)
+        tl.store(weights_at + own, _between(weight, old_weight, past), real)
+        tl.store(means_at + own, _between(mean, old_mean, past), real)
+        tl.store(variances_at + own, _between(variance, old_variance, past), real)
+
+
+@triton.jit
+def _note(counts_at, anchors_at, estimated_at, absent_at, updates_at, min_pixels, num_classes, block: tl.constexpr):
+    """What is estimated by now, steps since it was last fed, and one more update."""
+    entry = tl.program_id(0).to(tl.int64)
+    if entry < num_classes:
+        evidence_at = counts_at + entry * num_classes * BINS
+    else:
+        evidence_at = anchors_at + (entry - num_classes) * BINS
+    fed = _total(evidence_at, block) >= min_pixels
+    absent = tl.load(absent_at + entry)
+    tl.store(absent_at + entry, tl.where(fed, 1, absent + 1))
+    tl.store(estimated_at + entry, tl.where(fed, 1, tl.load(estimated_at + entry)).to(tl.int8))
+    if entry == 0:
+        tl.store(updates_at, tl.load(updates_at) + 1)
 
 
 @triton.jit

@@ -56,9 +56,9 @@ class CheckScope:
 
     opened: int | None = 64
     named: int | None = None
-    labels: int | None = 512
     workers: int = 0
     progress: bool = False
+    labels: int | None = 512
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ from blda.data.readers.headers import Header, read_header, upright
 from blda.data.readers.remarks import remark
 
 _AGAIN = "download or extract it again"
-_DAMAGE = ("premature end", "bad huffman", "instead of rst", "no image in")
-"""Parts of messages of libjpeg, in small letters, after which pixels are missing or wrong."""
+_DAMAGE = ("premature end", "bad huffman", "instead of rst", "no image in", "libpng error")
+"""Parts of messages of libjpeg and libpng, in small letters, after which pixels are missing or wrong."""
+_DOUBT = ("corrupt", "jpeg", "libpng warning")
+"""Of others about the file; one about colour profiles, which are not used, is none."""
 _DARK = 16
 """Of 8 bits. 16-bit images that stay below hold 12 bits or fewer, and would come out almost black."""
 _TURNED: dict[Path, int] = {}
@@ -39,6 +41,10 @@ def _opened(path: Path) -> tuple[np.ndarray, Header]:
         fix = "" if "; " in str(error) else f"; {_AGAIN}"
         raise ValueError(f"cannot read {path}: {error}{fix}") from error
     if header.orientation != 1:
+        if header.kind == "TIFF":
+            raise ValueError(
+                f"{path} is a TIFF with an orientation, which each decoder reads its own way; save it upright"
+            )
         _TURNED[path] = header.orientation
     return data, header
 
@@ -46,27 +52,26 @@ def _opened(path: Path) -> tuple[np.ndarray, Header]:
 def _decoded(path: Path, data: np.ndarray, header: Header, flags: int) -> np.ndarray:
     """Pixels as stored, by OpenCV."""
     try:
-        if header.kind == "JPEG":
-            with caught() as messages:
-                pixels = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
-            _report(path, messages)
-        else:
+        with caught() as messages:
             pixels = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise ValueError(f"cannot read {path}: {error.err}; {_AGAIN}") from error
     if pixels is None:
         raise ValueError(f"cannot read {path}: not a complete image; {_AGAIN}")
+    _report(path, messages)
     return pixels
 
 
 def _report(path: Path, messages: Sequence[str]) -> None:
-    """ValueError when a JPEG decoder says that pixels are missing; a remark for what else it says of the file."""
+    """ValueError when a decoder says that pixels are missing; a remark for what else it says of the file."""
     for message in messages:
-        if any(part in message.lower() for part in _DAMAGE):
+        said = message.lower()
+        if any(part in said for part in _DAMAGE):
             raise ValueError(f"cannot read {path}: {message.strip()}; {_AGAIN}")
-        if "jpeg" in message.lower() or "extraneous" in message.lower():
-            remark(f"image {path} may be damaged: the decoder says '{message.strip()}'; {_AGAIN}")
-        else:
+        if any(part in said for part in _DOUBT):
+            if "iccp" not in said:
+                remark(f"image {path} may be damaged: the decoder says '{message.strip()}'; {_AGAIN}")
+        elif message.strip():
             print(message, file=sys.stderr)  # noqa: T201  written by others meanwhile
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,16 +129,16 @@ def _exif_orientation(tiff: memoryview) -> int:
 def _other(view: memoryview) -> Header:
     """By Pillow, which reads no pixels until it is asked."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(view)) as image:
-                kind, (width, height) = image.format or "", image.size
-                orientation = image.getexif().get(_ORIENTATION, 1)
-                lossy = _LOSSY.get(kind) or ("JPEG" if "jpeg" in str(image.info.get("compression")) else None)
+        with Image.open(io.BytesIO(view)) as image:
+            kind, (width, height), mode = image.format or "", image.size, image.mode
+            orientation = image.getexif().get(_ORIENTATION, 1)
+            lossy = _LOSSY.get(kind) or ("JPEG" if "jpeg" in str(image.info.get("compression")) else None)
     except Image.DecompressionBombError as error:
         raise ValueError(f"{error}; cut it into tiles") from error
     except Exception:  # not Pillow's, or damaged: the decoder says what is wrong with it
         return Header("", (0, 0))
+    if mode == "F":
+        raise ValueError("it holds floating-point numbers of unknown range; save it with 8 bits a channel")
     if kind == "WEBP" and b"VP8L" not in bytes(view[:4096]):
         lossy = "WebP"
     return Header(kind, (height, width), orientation if orientation in range(1, 9) else 1, lossy)

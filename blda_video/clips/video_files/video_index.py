@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from blda.data.readers.remarks import remark
+
 AGAIN = "copy or download it again, or leave it out"
+_TRANSMISSIONS = ("mpegts", "mpeg")
+"""FFmpeg's names of containers of broadcasts, which have a constant rate and no header that counts frames."""
 _MOVIE = "mp4"
 """Part of FFmpeg's name for the MP4 and MOV family."""
 
@@ -82,11 +86,24 @@ def _index(path: Path, file: Any) -> VideoIndex:
             f"cannot read {path}: its frames have no times of their own; write it again, with: ffmpeg -i OLD NEW.mp4"
         )
     times = np.array(stored, dtype=np.int64)
+    if lost := _lost(np.sort(times), stream.frames - len(packets), file.format.name):
+        remark(
+            f"video {path} lacks about {lost} frames that it should hold; those after them may look wrong "
+            f"until the next key frame: {AGAIN}"
+        )
     key = np.array([packet.is_keyframe for packet in shown])
     order = np.argsort(times)
     state = path.stat()
     stamp = (state.st_size, state.st_mtime_ns)
     return VideoIndex(times[order], np.flatnonzero(key[order]), float(stream.time_base), stamp)
+
+
+def _lost(times: np.ndarray, counted: int, container: str) -> int:
+    """Frames that are missing from the inside of a file: by its header's count, or by holes in a transmission."""
+    steps = np.diff(times)
+    if container not in _TRANSMISSIONS or not len(steps):
+        return max(counted, 0)
+    return int((steps > 1.5 * np.median(steps)).sum())
 
 
 def _cut_off(path: Path) -> bool:

@@ -16,17 +16,28 @@ from blda.balance.logit_grid import BINS
 
 CAPABILITIES = [75, 80, 86, 89, 90, 100, 120]
 
-MOST_REGISTERS = {"_count": 64, "_loss": 96, "_fit": 128, "_tabulate": 64, "_align": 64}
+MOST_REGISTERS = {
+    "_count": 64,
+    "_gather": 64,
+    "_loss": 96,
+    "_pool": 64,
+    "_fit": 128,
+    "_note": 64,
+    "_tabulate": 64,
+    "_align": 64,
+}
 """Of a thread: at 96, 640 threads share a multiprocessor, enough to wait for gathers side by side."""
 
 
 def _pixels(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     """The launches of a step that go over pixels, by tensors that need not hold anything."""
     logits, (batch, classes, pixels) = torch.zeros(shape, dtype=dtype), shape
-    row, units, weight = (torch.zeros(batch, pixels, dtype=kind) for kind in (torch.int64, torch.int64, torch.float32))
+    labels, domain, weight = (
+        torch.zeros(batch, pixels, dtype=kind) for kind in (torch.int64, torch.bool, torch.float32)
+    )
     table, active = torch.empty(2 * classes, classes, BINS), torch.zeros(2 * classes, dtype=torch.bool)
-    cuda.count(logits, row, units)
-    cuda.loss_and_gradient(logits, row, weight, table, active, 0.1)
+    cuda.count(logits, labels, weight)
+    cuda.loss_and_gradient(logits, labels, domain, weight, batch * pixels, table, active, 0.1)
 
 
 def _cells(classes: int, components: int) -> None:
@@ -34,7 +45,10 @@ def _cells(classes: int, components: int) -> None:
     cells, anchors = (
         Mixture(*(torch.ones(*shape, components) for _ in range(3))) for shape in ((classes, classes), (2,))
     )
-    cuda_mixtures.fit(cells, torch.empty(classes, classes, BINS, dtype=torch.float64), 3)
+    told = [torch.zeros(size, dtype=kind) for size, kind in ((classes + 2, torch.int8), (classes + 2, torch.int64))]
+    state = cuda_mixtures.State(cells, anchors, *told, torch.zeros((), dtype=torch.int64))
+    counts, settings = torch.zeros(classes, classes, BINS, dtype=torch.float64), cuda_mixtures.Settings(0.99, 1500, 100)
+    cuda_mixtures.advance(state, counts, settings, 3)
     table = torch.zeros(classes, classes, BINS)
     cuda_mixtures.align(cells, anchors, 0.01, table, torch.zeros(classes, dtype=torch.bool))
 
@@ -54,7 +68,7 @@ def _check(launches: list[ahead_of_time.Launch], capability: int) -> None:
 def test_kernels_compile_for_every_gpu_without_spilling(classes, capability, monkeypatch):
     work = ahead_of_time.launches(cuda, lambda: _pixels((2, classes, 1024), torch.float32), monkeypatch)
     work += ahead_of_time.launches(cuda_mixtures, lambda: _cells(classes, components=5), monkeypatch)
-    assert [launch.kernel.__name__ for launch in work] == list(MOST_REGISTERS)
+    assert list(dict.fromkeys(launch.kernel.__name__ for launch in work)) == list(MOST_REGISTERS)
     _check(work, capability)
 
 

@@ -207,15 +207,14 @@ def test_results_do_not_depend_on_the_number_of_threads(threads):
     module, before = kernels("cpu"), torch.get_num_threads()
     if module is None:
         pytest.skip("numba is not installed")
-    row = torch.where(labels == IGNORE, -1, labels).flatten(1)
     table, active = _domains(4)[0]
-    arrays = (logits.flatten(2), row)
+    arrays, share = (logits.flatten(2), labels.flatten(1)), weight.flatten(1)
     results = []
     try:
         for number in (threads, 4):
             torch.set_num_threads(number)
-            results.append((module.count(*arrays, (weight * 100).long().flatten(1)),))
-            results[-1] += module.loss_and_gradient(*arrays, weight.flatten(1), table, active, 0.1)
+            results.append((module.count(*arrays, share),))
+            results[-1] += module.loss_and_gradient(*arrays, 0, share, 1, table, active, 0.1)
             statistics = LogitStatistics(4, min_pixels=1)
             statistics.update(logits, labels)
             results[-1] += (*statistics.buffers(), *alignment(statistics, statistics, labels))

@@ -181,5 +181,5 @@ def test_soft_counting_needs_probabilities():
     statistics = LogitStatistics(3, soft_counting=True)
     statistics.update(logits, label)  # source labels, which are true
     statistics.update(logits, label, keep_probabilities)
-    with pytest.raises(ValueError, match="make them believed"):
+    with pytest.raises(ValueError, match="make them with keep_probabilities"):
         statistics.update(logits, label, alone)

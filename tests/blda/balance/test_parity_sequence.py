@@ -15,7 +15,7 @@ from blda.balance.logit_statistics import LogitStatistics
 from blda.data.batches import Mixed, PseudoLabels
 from blda.data.sample import IGNORE, Sample
 
-SETTINGS = {"classes": 19, "components": 5, "momentum": 0.99, "warmup": 1500, "min_pixels": 100}
+SETTINGS = {"num_classes": 19, "components": 5, "momentum": 0.99, "warmup": 1500, "min_pixels": 100}
 DRAWN = [4, 1, 7, 5, 3, 9, 0, 8, 6, 2]
 """What `torch.randperm(10)` draws after `manual_seed(0)` where the values were recorded."""
 
@@ -29,8 +29,8 @@ class DrawnNegatives(LogitStatistics):
         past = self.momentum * min(self.updates.item() / self.warmup, 1)
         old = Mixture(*(field[1].clone() for field in self.anchors))
         super().update(logits, labels, pseudo)
-        spare = torch.where(labels == IGNORE, self.classes, labels)
-        positive = F.one_hot(spare, self.classes + 1)[..., : self.classes].movedim(-1, 1).bool()
+        spare = torch.where(labels == IGNORE, self.num_classes, labels)
+        positive = F.one_hot(spare, self.num_classes + 1)[..., : self.num_classes].movedim(-1, 1).bool()
         negative = logits[~positive & (labels != IGNORE)[:, None]]
         count = int(positive.sum())
         torch.randperm(count)  # the positive ones were put in another order

@@ -4,6 +4,7 @@ Triton decides at import whether it compiles or interprets, so the interpreter g
 the tests of this file again.
 """
 
+import copy
 import os
 import subprocess
 import sys
@@ -57,7 +58,9 @@ def device(request, monkeypatch) -> torch.device:
     if INTERPRETED and not _interpreter_works():
         pytest.skip(f"the interpreter of triton {triton.__version__} does not work beside this NumPy")
     if INTERPRETED:
-        monkeypatch.setattr(cuda_mixtures, "NODES", 1024)  # an interpreter's time goes by operations, not by their size
+        # An interpreter's time goes by operations, not by their size.
+        monkeypatch.setattr(cuda_mixtures, "NODES", 1024)
+        monkeypatch.setattr(cuda, "GATHERED", 2**20)
     return torch.device("cpu" if INTERPRETED else request.param)
 
 
@@ -206,44 +209,77 @@ def test_adversarial_logits_and_labels(change, device):
     _check(logits, labels, weight, device)
 
 
-def test_rows_beyond_the_table_touch_nothing(device):
+def test_labels_that_are_no_class_count_nothing_and_make_the_loss_nan(device):
     logits, labels, weight = _batch((1, 3, 4, 150))
-    rows = torch.where(labels == IGNORE, -1, labels)
-    wrong = rows.clone()
-    wrong[0, 0] = torch.tensor([-(2**40), -2, 3, 6, 255, 2**31, 2**40, 2**62]).repeat(19)[:150]
-    rows[0, 0] = -1
-    table, active = stacked(_domains(3)[:1])
-    units = (1000 * weight).long()
-    flat = [
-        pixels.flat_logits(logits).to(device),
-        pixels.flat_map(units).to(device),
-        pixels.flat_map(weight).to(device),
-    ]
-    results = []
-    for some in (wrong, rows):
-        row = pixels.flat_map(some).to(device)
-        loss = cuda.loss_and_gradient(flat[0], row, flat[2], table.to(device), active.to(device), 0.1)
-        results.append((cuda.count(flat[0], row, flat[1]), *loss))
-    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
-    assert (results[0][0] * UNITS).sum() == 3 * units[rows >= 0].sum()
+    wrong = labels.clone()
+    wrong[0, 0] = torch.tensor([-(2**40), -2, 3, 6, 254, 2**31, 2**40, 2**62]).repeat(19)[:150]
+    labels[0, 0] = IGNORE
+    table, active = (field.to(device) for field in stacked(_domains(3)[:1]))
+    flat, share = pixels.flat_logits(logits).to(device), pixels.flat_map(weight).to(device)
+    counts, losses, gradients = [], [], []
+    for some in (wrong, labels):
+        maps = pixels.flat_map(some).to(device)
+        loss, gradient = cuda.loss_and_gradient(flat, maps, 0, share, 1, table, active, 0.1)
+        counts.append(cuda.count(flat, maps, share))
+        losses.append(loss)
+        gradients.append(gradient[..., 150:])
+    assert torch.equal(*counts)
+    assert torch.equal(*gradients)
+    assert losses[0].isnan()
+    assert losses[1].isfinite()
+    units = (weight * UNITS).round().long()
+    assert (counts[0] * UNITS).sum() == 3 * units[labels != IGNORE].sum()
+
+
+def test_weights_are_rounded_as_torch_rounds(device):
+    weight = torch.cat(
+        (torch.arange(300) / 2, torch.tensor([2.0**22 + 0.5, 2.0**23 - 0.5, 2.0**23 + 1, 2.0**30 + 128]))
+    )
+    weight = weight[None] / UNITS
+    labels, logits = torch.zeros(weight.shape, dtype=torch.int64), torch.zeros(1, 1, weight.shape[1])
+    counts = cuda.count(logits.to(device), labels.to(device), weight.to(device))
+    assert counts.sum() * UNITS == (weight * UNITS).round().double().sum()
 
 
 @pytest.mark.parametrize("components", [1, 3, 5, 9])
 def test_fit_equals_plain_em_in_double_precision(components, device):
     g = torch.Generator().manual_seed(0)
-    shape = (3, 2, components)
-    start = Mixture(torch.full(shape, 1 / components), torch.randn(shape, generator=g), torch.ones(shape))
-    counts = 100 * torch.rand(3, 2, BINS, generator=g).double() * (torch.rand(3, 2, BINS, generator=g) < 0.3)
+    start = LogitStatistics(3, components, momentum=0, min_pixels=1)
+    counts = 100 * torch.rand(3, 3, BINS, generator=g).double() * (torch.rand(3, 3, BINS, generator=g) < 0.3)
     counts[..., :200] = 0
     counts[1, 1] = 0
     counts[2, 0], counts[2, 0, 700] = 0, 1e7  # one value only: the variance's floor
-    fitted = cuda_mixtures.fit(Mixture(*(field.to(device) for field in start)), counts.to(device), 3)
-    expected = Mixture(*(field.double() for field in start))
+    fitted = copy.deepcopy(start).to(device)
+    with _triton():
+        fitted.fit(counts.to(device))
+    expected = Mixture(*(field.double() for field in start.mixture))
     for _ in range(3):
         expected = em_step(expected, nodes().double(), counts)
-    for own, right, old in zip(fitted, expected, start, strict=True):
+    for own, right, old in zip(fitted.mixture, expected, start.mixture, strict=True):
         torch.testing.assert_close(own.cpu(), right.float(), atol=1e-4, rtol=1e-4)
         assert torch.equal(own[1, 1].cpu(), old[1, 1])
+
+
+def test_what_is_kept_of_the_past_equals_plain_torch(device):
+    """Rows are fed, starve and are fed again, before and after the warm-up's end."""
+    g = torch.Generator().manual_seed(0)
+    one = LogitStatistics(3, 2, warmup=3, min_pixels=50)
+    other = copy.deepcopy(one).to(device)
+    for step in range(7):
+        counts = torch.rand(3, 3, BINS, generator=g).double() * (torch.rand(3, 3, BINS, generator=g) < 0.3)
+        counts[step % 3] *= 0.0 if step % 2 else 1e-3
+        if step == 5:
+            counts *= 0
+        with _plain():
+            one.fit(counts)
+        with _triton():
+            other.fit(counts.to(device))
+        for name, right in one.named_buffers():
+            own = getattr(other, name).cpu()
+            if right.is_floating_point():
+                torch.testing.assert_close(own, right, atol=1e-4, rtol=1e-3, msg=lambda text, n=name: f"{n} {text}")
+            else:
+                assert torch.equal(own, right), (step, name)
 
 
 @pytest.mark.parametrize("classes", [1, 3])
@@ -323,15 +359,15 @@ def test_more_logits_than_32_bits_count(gpu):
         pytest.skip("needs 20 GB of free GPU memory")
     logits = torch.zeros(1, classes, size, dtype=torch.float16, device=gpu)
     logits[..., -tail:] = torch.randn(1, classes, tail, device=gpu, generator=torch.Generator(gpu).manual_seed(0))
-    row = torch.full((1, size), -1, device=gpu)
+    row = torch.full((1, size), IGNORE, device=gpu)
     row[:, -tail:] = torch.arange(tail, device=gpu) % classes
-    ones, weight = torch.ones_like(row), torch.ones(1, size, device=gpu)
+    ones = torch.ones(1, size, device=gpu)
     table, active = (field.to(gpu) for field in _domains(classes)[0])
     counts = cuda.count(logits, row, ones)
-    loss, gradient = cuda.loss_and_gradient(logits, row, weight, table, active, 0.1)
-    end = [tensor[..., -tail:].contiguous() for tensor in (logits, row, ones, weight)]
-    assert torch.equal(counts, cuda.count(*end[:3]))
-    expected, slope = cuda.loss_and_gradient(end[0], end[1], end[3], table, active, 0.1)
+    loss, gradient = cuda.loss_and_gradient(logits, row, 0, ones, 1, table, active, 0.1)
+    end = [tensor[..., -tail:].contiguous() for tensor in (logits, row, ones)]
+    assert torch.equal(counts, cuda.count(*end))
+    expected, slope = cuda.loss_and_gradient(*end[:2], 0, end[2], 1, table, active, 0.1)
     torch.testing.assert_close(loss, expected)
     assert torch.equal(gradient[..., -tail:], slope)
     assert not gradient[..., :-tail].any()

@@ -15,7 +15,8 @@ from accelerate import Accelerator
 from blda.balance.gaussian_mixture import cdf
 from blda.balance.logit_statistics import LogitStatistics
 from blda.balance.pooled_statistics import PooledStatistics
-from blda.build.classifier_run import ClassifyBuild
+from blda.build.classifier_run import classifier_run
+from blda.build.run import Run
 from blda.config import loading
 from blda.config.classification import ClassifyConfig
 from blda.data.batches import PseudoLabels
@@ -109,9 +110,9 @@ def _overrides(visda: Path, run: Path, *more: str) -> list[str]:
     ]
 
 
-def _build(visda: Path, run: Path, *more: str) -> ClassifyBuild:
+def _build(visda: Path, run: Path, *more: str) -> Run:
     config = loading.load(ROOT / "configs" / "visda17.yaml", ClassifyConfig, _overrides(visda, run, *more))
-    return ClassifyBuild(config, Accelerator(cpu=True))
+    return classifier_run(config, Accelerator(cpu=True))
 
 
 def test_published_config_trains_and_is_measured_by_the_tools(visda, tmp_path, capsys):
@@ -140,8 +141,8 @@ def test_published_config_trains_and_is_measured_by_the_tools(visda, tmp_path, c
 @pytest.mark.parametrize("method", ["source_only", "self_training", "blda"])
 def test_a_few_steps_beat_chance_by_far_and_two_parts_equal_the_whole(visda, tmp_path, method):
     def trainer(name: str) -> Trainer:
-        parts = _build(visda, tmp_path, "training.steps=30", "self_training.burn_in=10")
-        return parts.trainer(method, tmp_path / name)
+        run = _build(visda, tmp_path, "training.steps=30", "self_training.burn_in=10")
+        return run.trainer(method, tmp_path / name)
 
     scores = trainer("whole").fit()
     assert scores["mAcc"] > 50, "chance is 25"
@@ -173,9 +174,9 @@ def test_nothing_in_training_knows_the_targets_classes(visda, tmp_path):
         shutil.copy(image, folder)
 
     def trained(folder: Path) -> dict[str, torch.Tensor]:
-        parts = _build(visda, tmp_path, f"target.reader.images={folder}")
-        parts.trainer("blda", tmp_path / "run" / folder.name).fit()
-        assert all(frame.label is None for frame in parts.target_data().reader.frames)
+        run = _build(visda, tmp_path, f"target.reader.images={folder}")
+        run.trainer("blda", tmp_path / "run" / folder.name).fit()
+        assert all(frame.label is None for frame in run.data.target().reader.frames)
         return checkpoint.read(checkpoint.latest(tmp_path / "run" / folder.name))["student"]
 
     expected = trained(visda / "validation")
@@ -258,7 +259,7 @@ def test_a_broken_image_and_a_wrong_size_stop_the_run_with_their_name(visda, tmp
     with pytest.raises(ValueError, match=r"folder .*cross is no class of the data set"):
         _build(visda, tmp_path, "source.reader.classes=[disc, ring]").prepare(["blda"])
     with pytest.raises(ValueError, match="no class 'square'"):
-        _build(visda, tmp_path, "source.rename={square: frame}").source_data()
+        _build(visda, tmp_path, "source.rename={square: frame}").data.source()
 
 
 def test_rare_classes_are_drawn_more_often_when_asked(visda, tmp_path):
@@ -267,9 +268,9 @@ def test_rare_classes_are_drawn_more_often_when_asked(visda, tmp_path):
     for image in sorted((few / "disc").iterdir())[2:]:
         image.unlink()
     rare = "source.rare={temperature: 0.1, min_pixels: 1, min_crop_ratio: 0.5}"
-    parts = _build(visda, tmp_path, f"source.reader.images={few}", rare)
-    parts.prepare(["source_only"])
-    batches = parts.batches(adapts=False)(0)
+    run = _build(visda, tmp_path, f"source.reader.images={few}", rare)
+    run.prepare(["source_only"])
+    batches = run.batches.batches(adapts=False)(0)
     labels = torch.cat([next(batches)[0].label for _ in range(8)])
     assert (labels == 1).float().mean() > 0.5, "2 of 74 images are discs"
 
@@ -289,13 +290,13 @@ def test_windows_are_a_function_of_the_draw_and_show_the_share_asked_for(visda, 
     assert (middle.top, middle.left, middle.flip) == (3, 4, False)
     with pytest.raises(ValueError, match="0 < least <= largest <= 1"):
         RandomResizedCrop((0.5, 0.2), (8, 8))
-    parts = _build(visda, tmp_path, "classification.scale=[0.3, 1.0]")
-    data = parts.target_data()
+    run = _build(visda, tmp_path, "classification.scale=[0.3, 1.0]")
+    data = run.data.target()
     one, again = data[Draw(3, 7)], data[Draw(3, 7)]
     assert torch.equal(one.image, again.image)
     assert one.label is None
     assert not torch.equal(one.image, data[Draw(3, 8)].image)
-    assert parts.source_data()[Draw(0, 0)].label.shape == (1,)
+    assert run.data.source()[Draw(0, 0)].label.shape == (1,)
 
 
 def test_masks_hide_whole_blocks_by_draw_and_leave_the_rest():
@@ -330,7 +331,7 @@ def test_whole_images_are_mixed_with_nothing_and_classmix_is_mix():
     assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("image", "label", "from_source"))
 
 
-def test_the_classifier_takes_any_size_and_splits_its_parameters_for_the_optimizer():
+def test_the_classifier_takes_any_size_and_splits_its_parameters():
     torch.manual_seed(0)
     encoder = SmallEncoder((8, 8, 8, 8), (0, 0, 0, 0))
     model = Classifier(encoder, LinearHead(encoder.channels, 5, bottleneck=7))

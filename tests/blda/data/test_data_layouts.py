@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blda.build.image_run import Build
+from blda.build.reader_factory import READERS
 from blda.data.draws import Draw
 from blda.data.label_map import CITYSCAPES19, CLASS_LISTS, label_lookup
 from blda.data.readers.acdc import ACDC
@@ -49,7 +49,7 @@ def test_unlabelled_needs_no_labels_and_has_the_same_frames(name: str, tmp_path:
 
 
 def test_every_reader_has_a_name_in_configs() -> None:
-    known = {reader.__name__ for reader in Build.readers.values()}
+    known = {reader.__name__ for reader in READERS.values()}
     assert {"ACDC", "BDD10k", "CamVid", "DarkZurich", "GTA5", "Synthia", "Viper", "Cityscapes", "FolderReader"} <= known
 
 

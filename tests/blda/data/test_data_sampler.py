@@ -94,7 +94,7 @@ def test_rare_classes_are_drawn_by_their_law() -> None:
     assert all(draw.wanted != 2 for draw in draws)
 
 
-def test_rare_class_sampling_survives_small_temperature_and_refuses_empty_data() -> None:
+def test_rare_class_sampling_takes_small_temperatures_and_no_empty_data() -> None:
     probabilities = RareClassSampler(PIXELS, 1, temperature=1e-4).probabilities
     assert torch.isfinite(probabilities).all()
     assert probabilities.sum() == pytest.approx(1)

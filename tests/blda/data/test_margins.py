@@ -65,7 +65,7 @@ def _batch(margins: tuple[int, ...] | None) -> Sample:
     return collate([_dataset(margins)[Draw(0, number)] for number in range(8)]).to("cpu")
 
 
-def test_a_data_set_tells_which_pixels_are_trusted_and_labels_weigh_nothing_elsewhere():
+def test_labels_weigh_nothing_where_the_data_set_trusts_no_pixel():
     batch = _batch(MARGINS)
     row, column = (batch.image[:, :2] * 255).round().long().unbind(1)
     expected = (row >= 2) & (row < 15) & (column >= 3) & (column < 26)

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 import tiny
 from blda.balance.cross_entropy import cross_entropy
-from blda.build.image_run import Build
+from blda.build.data_examination import examine
+from blda.build.image_run import image_run
 from blda.config import loading
 from blda.config.classification import ClassifyConfig
 from blda.config.schema import Config
@@ -173,7 +174,7 @@ def test_labels_are_resized_as_by_opencvs_nearest_whatever_is_cut():
     assert whole((4, 4)).nearest_exact
 
 
-def test_half_of_the_labels_of_the_whole_batch_are_chosen_ignored_ones_among_them():
+def test_half_of_the_labels_of_a_batch_are_chosen_ignored_ones_too():
     label = torch.tensor([[[0, 1, 1, IGNORE]], [[4, 4, 4, 0]]])
     chosen = torch.stack([chosen_classes_of_batch(label, 6, (2 * n, 2 * n + 1), seed=0) for n in range(300)])
     assert (chosen.sum(2) == 2).all()
@@ -268,8 +269,7 @@ def test_each_distortion_has_the_published_range(kind, least, most):
 def test_only_the_source_only_baseline_sees_distorted_colours(worlds, tmp_path):
     def first(adapts: bool, *overrides: str) -> Tensor:
         config = tiny.load(worlds, tmp_path, "image", *overrides)
-        parts = tiny.ImageOfSequence(config, runtime.start("no"))
-        stream = parts.batches(adapts)(0)
+        stream = tiny.compose(config, runtime.start("no")).batches.batches(adapts)(0)
         return torch.cat([next(stream)[0].image for _ in range(4)])
 
     plain = first(False)
@@ -281,9 +281,9 @@ def test_only_the_source_only_baseline_sees_distorted_colours(worlds, tmp_path):
 def test_draws_of_a_config_are_those_it_names(worlds, tmp_path):
     def batch(*overrides: str) -> list[int]:
         config = tiny.load(worlds, tmp_path, "image", "training.batch=12", *overrides)
-        parts = tiny.ImageOfSequence(config, runtime.start("no"))
-        assert parts.source_data().transform.tries == (11 if overrides else 10)
-        _, target = next(parts.batches(adapts=True)(0))
+        run = tiny.compose(config, runtime.start("no"))
+        assert run.data.source().transform.tries == (11 if overrides else 10)
+        _, target = next(run.batches.batches(adapts=True)(0))
         return len(set(target.name))
 
     assert batch() == 12
@@ -295,11 +295,11 @@ def test_clips_and_evaluation_keep_the_ratio_with_their_flow(worlds, tmp_path):
     named = ("target.resize=[40,80]", "evaluation.size=[40,80]")
     clips = []
     for overrides in (kept, named):
-        parts = tiny.VideoBuild(tiny.load(worlds, tmp_path, "video", *overrides), runtime.start("no"))
-        _, target = next(parts.batches(adapts=True)(0))
-        clips.append((target, parts.evaluation_data()[0]))
+        run = tiny.compose(tiny.load(worlds, tmp_path, "video", *overrides), runtime.start("no"))
+        _, target = next(run.batches.batches(adapts=True)(0))
+        clips.append((target, run.data.evaluation()[0]))
         assert not any(
-            problem.fatal for report in parts.examine(["blda"], CheckScope(opened=2)) for problem in report.problems
+            problem.fatal for report in examine(run.data, ["blda"], CheckScope(opened=2)) for problem in report.problems
         )
     for one, other in zip(*clips, strict=True):
         assert torch.equal(one.image, other.image)
@@ -362,8 +362,8 @@ def test_a_choice_that_is_none_is_refused_with_those_there_are(override, message
 
 def test_the_parts_of_a_run_are_the_published_ones():
     config = loading.load(CONFIGS / "gta2cs.yaml", Config)
-    parts = Build(config, runtime.start("no"))
-    assert isinstance(parts.augment(), PublishedColourAndBlur)
-    assert parts.mixer().choose is chosen_classes_of_batch
-    assert parts.resize("source")((1052, 1914)) == (704, 1280)
-    assert not parts.resize("source").nearest_exact
+    run = image_run(config, runtime.start("no"))
+    assert isinstance(run.adaptation.jitter(0), PublishedColourAndBlur)
+    assert run.adaptation.mixer(config).choose is chosen_classes_of_batch
+    assert run.data.readers.resize("source")((1052, 1914)) == (704, 1280)
+    assert not run.data.readers.resize("source").nearest_exact

@@ -1,9 +1,11 @@
+import os
 import pickle
 
 import pytest
 import torch
 from torch import nn
 
+from blda import atomic
 from blda.engine import checkpoint, optim, score_table
 
 
@@ -97,3 +99,88 @@ def test_table_shows_each_run_and_the_gain():
     road = next(line for line in text.splitlines() if line.startswith("road"))
     assert road.split() == ["road", "50.00", "60.00", "61.50", "60.00", "+11.50"]
     assert "sky" not in text
+
+
+def _tensors(states: dict) -> list[torch.Tensor]:
+    return [value for _, value in sorted(states["student"].items())]
+
+
+@pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "of an older version"])
+def test_200_flipped_bits_are_refused_or_change_nothing(tmp_path, sealed):
+    path = checkpoint.path_of(tmp_path, 1)
+    net = nn.Linear(5, 7)
+    checkpoint.save(path, {"student": net}, {"seed": 1})
+    if not sealed:
+        torch.save({"student": net.state_dict()}, path)
+    whole, wanted = path.read_bytes(), _tensors(checkpoint.read(path))
+    places = torch.randint(0, 8 * len(whole), (200,), generator=torch.Generator().manual_seed(0)).tolist()
+    places += range(8 * len(whole) - 90 * 8, 8 * len(whole), 8)  # the digest itself, and the zip's end
+    refused = 0
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            found = _tensors(checkpoint.read(path))
+        except ValueError as error:
+            refused += 1
+            assert "damaged" in str(error)
+            assert "\n" not in str(error)
+            continue
+        assert len(found) == len(wanted)
+        assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    assert refused >= (250 if sealed else 20)
+
+
+def test_a_damaged_checkpoint_names_the_whole_one_before_it(tmp_path):
+    for step in (1, 2, 3):
+        checkpoint.save(checkpoint.path_of(tmp_path, step), {"student": nn.Linear(2, 2)})
+    (tmp_path / "step_000009_copy.pt").write_bytes(b"a user's own")
+    for step in (2, 3):
+        path = checkpoint.path_of(tmp_path, step)
+        path.write_bytes(path.read_bytes()[:-300])
+    newest = checkpoint.latest(tmp_path)
+    assert checkpoint.step_of(newest) == 3
+    with pytest.raises(ValueError, match=r"step_000001\.pt is whole: delete step_000003\.pt.*step 1"):
+        checkpoint.read(newest)
+    checkpoint.path_of(tmp_path, 1).unlink()
+    with pytest.raises(ValueError, match="no older whole"):
+        checkpoint.read(newest)
+
+
+def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path):
+    path, net = checkpoint.path_of(tmp_path, 1), nn.Linear(2, 2)
+    checkpoint.save(path, {"student": net}, {"run": "a", "seed": 1})
+    checkpoint.load(path, {"student": net}, {"run": "a", "seed": 1, "new": 3})
+    with pytest.raises(ValueError, match=r"another run.*seed 1, here 2"):
+        checkpoint.load(path, {"student": net}, {"run": "a", "seed": 2})
+    checkpoint.save(path, {"student": net})
+    checkpoint.load(path, {"student": net}, {"run": "a", "seed": 2})
+
+
+def test_refusing_a_pickle_gives_no_unsafe_advice(tmp_path):
+    path = tmp_path / "step_000001.pt"
+    for content in (pickle.dumps(_Evil()), b"words", b"step: 3\nlr: 1\n", b"PK\3\4 not a zip", b"\x80\x02}q\x00."):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"step_000001\.pt") as caught:
+            checkpoint.load(path, {"student": nn.Linear(1, 1)})
+        assert "weights_only" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_names_the_file_and_what_is_left(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    checkpoint.save(checkpoint.path_of(tmp_path, 1), {"student": nn.Linear(1, 1)})
+    with open("/dev/full", "wb") as full, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pathlib.Path.open", lambda *_: full)
+        with pytest.raises(ValueError, match=r"cannot write .*step_000002\.pt \(No space.*step_000001\.pt is whole"):
+            checkpoint.save(checkpoint.path_of(tmp_path, 2), {"student": nn.Linear(300, 300)})
+
+
+def test_drafts_of_dead_processes_are_swept(tmp_path):
+    kept = [tmp_path / f".step_000001.pt.{os.getpid()}", tmp_path / ".hidden", tmp_path / "step_000001.pt"]
+    for path in (*kept, tmp_path / ".step_000001.pt.999999999"):
+        path.write_bytes(b"x")
+    assert [path.name for path in atomic.sweep(tmp_path)] == [".step_000001.pt.999999999"]
+    assert sorted(tmp_path.iterdir()) == sorted(kept)

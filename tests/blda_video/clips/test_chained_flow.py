@@ -119,7 +119,7 @@ def test_no_context_stays_an_image_whatever_the_chain(folder: Path) -> None:
 
 @pytest.mark.parametrize("links", [1, 2, None])
 @pytest.mark.parametrize(("offsets", "keys"), [((-4, 2), ()), ((-3, -1, 1), (2, 4)), ((4,), (1,))])
-def test_live_and_stored_flow_agree_and_a_store_holds_exactly_what_is_asked(
+def test_live_and_stored_flow_agree_and_a_store_holds_what_is_asked(
     folder: Path, offsets: tuple[int, ...], keys: tuple[int, ...], links: int | None
 ) -> None:
     reader, store = reader_of(folder, *keys), FlowStore(folder / "flow", "shift")

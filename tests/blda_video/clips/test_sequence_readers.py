@@ -13,7 +13,7 @@ from blda.data.label_map import CITYSCAPES19, CLASS_LISTS, label_lookup
 from blda.data.readers.frames import Frame
 from blda.data.sample import IGNORE
 from blda.data.segmentation_dataset import read_frame
-from blda_video.build import VideoBuild
+from blda_video.build import READERS
 from blda_video.clips.clip_dataset import ClipContext
 from blda_video.clips.readers.bdd_vid import BDDVid
 from blda_video.clips.readers.camvid_sequence import CamVidSequence
@@ -65,7 +65,7 @@ def test_synthia_seq_in_both_layouts_with_both_published_maps(make: object, tmp_
 def test_the_config_uses_the_published_map() -> None:
     config = loading.load(CONFIGS / "synthiaseq2csseq.yaml", VideoConfig)
     assert config.source.rename == {"bicycle": "rider"}
-    assert VideoBuild.readers[config.source.reader["name"]] is SynthiaSequence
+    assert READERS[config.source.reader["name"]] is SynthiaSequence
     assert config.evaluation.protocols == ("synthia_seq11", "synthia_seq11_uvda")
     assert config.target == loading.load(CONFIGS / "viper2csseq.yaml", VideoConfig).target
 

@@ -15,7 +15,7 @@ from blda.data.label_map import CITYSCAPES19, label_lookup
 from blda.data.sample import collate
 from blda.data.segmentation_dataset import read_frame
 from blda.data.transforms import RandomCrop
-from blda_video.build import VideoBuild
+from blda_video.build import READERS
 from blda_video.clips.clip_dataset import ClipDataset, EvaluationClips
 from blda_video.clips.fill_store import compute
 from blda_video.clips.readers.bdd100k import BDD100k
@@ -87,8 +87,8 @@ def test_wrong_declarations(drives: Path, tmp_path: Path) -> None:
 
 
 def test_yaml_names_them() -> None:
-    assert VideoBuild.readers["videos"] is VideoFiles
-    assert VideoBuild.readers["bdd100k"] is BDD100k
+    assert READERS["videos"] is VideoFiles
+    assert READERS["bdd100k"] is BDD100k
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")

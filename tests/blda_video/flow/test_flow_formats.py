@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from blda.data.draws import Draw
+from blda.data.readers.remarks import collecting
 from blda.data.transforms import RandomCrop
 from blda_video.clips.clip_dataset import ClipDataset, EvaluationClips
 from blda_video.clips.readers.folder_sequence import FolderSequence
@@ -179,3 +180,43 @@ def test_missing_and_unequal_published_flow_is_named(tmp_path, film):
     with pytest.raises(FileNotFoundError, match=r"01_00\.flo"):
         data[1]
     assert not store.has("a/01", "a/00") and store.has("a/02", "a/01")
+
+
+def write_png(path, red, green, blue):
+    assert cv2.imwrite(str(path), np.dstack((blue, green, red)).astype(np.uint16))
+    return path
+
+
+def test_a_png_means_what_the_keyword_says(tmp_path):
+    red, green, blue = np.full((9, 11), 40000), np.full((9, 11), 20000), np.ones((9, 11))
+    blue[3, 4] = 0
+    path = write_png(tmp_path / "a.png", red, green, blue)
+    expected = {
+        "kitti": ((40000 - 2**15) / 64, (20000 - 2**15) / 64),
+        256: ((40000 - 2**15) / 256, (20000 - 2**15) / 256),
+        "vkitti2": ((2 * 40000 / 65535 - 1) * 10, (2 * 20000 / 65535 - 1) * 8),
+    }
+    for png, (u, v) in expected.items():
+        with collecting():
+            found = read_flow(path, png)
+        assert found.dtype == torch.float32 and found[:, 3, 4].isnan().all()
+        assert found[:, 0, 0].tolist() == pytest.approx([u, v], rel=1e-5)
+    for png in ("middlebury", 0, -64, True, 2**16):
+        with pytest.raises(ValueError, match=r"flow\.png is .*; give kitti, vkitti2, or the steps"):
+            PublishedFlow(tmp_path, "{key}_{number}.png", png=png)
+
+
+def test_published_flow_hands_the_meaning_on(tmp_path):
+    write_png(tmp_path / "01_00.png", np.full((9, 11), 2**15 + 512), np.full((9, 11), 2**15), np.ones((9, 11)))
+    read = PublishedFlow(tmp_path, "{key}_{number}.png", png=256).read("a/01", "a/00")
+    assert (read[0, 0] == 2).all() and (read[0, 1] == 0).all()
+
+
+def test_vectors_longer_than_the_frame_are_told(tmp_path):
+    path = write_png(tmp_path / "a.png", np.full((9, 11), 2**15 + 64 * 12), np.full((9, 11), 2**15), np.ones((9, 11)))
+    with collecting() as remarks:
+        read_flow(path)
+    assert [f"{path}: 100% of its vectors are longer than the frame" in text for text in remarks] == [True]
+    with collecting() as remarks:
+        read_flow(path, 640)
+    assert not remarks

@@ -143,7 +143,7 @@ def test_resize_scales_the_vectors_on_each_axis(size):
     torch.testing.assert_close(resized, constant(3.0 * size[1] / 15, -2.0 * size[0] / 12, *size, batch=2))
 
 
-def test_resize_to_the_same_size_changes_nothing_and_takes_any_leading_axes():
+def test_resize_to_the_same_size_changes_nothing_with_any_axes():
     flow = noise(2, 3, 2, 12, 15)
     assert torch.equal(flow_geometry.resize(flow, (12, 15)), flow)
     together = flow_geometry.resize(flow, (7, 20))

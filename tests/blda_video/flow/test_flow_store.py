@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 
 import numpy as np
@@ -163,3 +164,23 @@ def test_travels_to_workers(tmp_path):
     store = FlowStore(tmp_path, "truth")
     store.write("a", "b", flow())
     assert torch.equal(pickle.loads(pickle.dumps(store)).read("a", "b"), store.read("a", "b"))
+
+
+@pytest.mark.parametrize(
+    "name", ["서울특별시강남대로주행영상" * 6, "a" * 251, os.fsdecode(b"stra\xdfe"), "x" * 240, "x" * 241]
+)
+def test_names_of_any_bytes_and_length_are_stored(name, tmp_path):
+    store = FlowStore(tmp_path, "truth")
+    names = [f"{name}/0001", f"{name}/0002", f"{name}/0003"]
+    for other in names[1:]:
+        store.write(names[0], other, flow())
+        assert len(os.fsencode(store.path(names[0], other).name)) <= 255
+    assert len({store.path(names[0], other) for other in names}) == 3
+    assert FlowStore(tmp_path).has(names[0], names[2]) and not FlowStore(tmp_path).has(names[2], names[0])
+    assert (store.read(names[0], names[1]) - flow()).abs().max() <= 1 / 128
+
+
+def test_short_names_are_stored_as_ever(tmp_path):
+    assert (
+        FlowStore(tmp_path, "truth").path("a/1", "b/é 2").relative_to(tmp_path).as_posix() == "a/1/b%2F%C3%A9%202.npz"
+    )

@@ -1,13 +1,11 @@
 """Every propagation rule against itself written out pixel by pixel, and what all of them promise."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
 from blda.config.schema import Evaluation, Model, Source, Target
-from blda_video.build import RULES, VideoBuild
+from blda_video.build import RULES, rule_of
 from blda_video.config import VideoConfig
 from blda_video.propagation.agreement_rules import ConsistentConfidence, Oracle, RareClass
 from blda_video.propagation.averaging_rules import Trajectory
@@ -209,7 +207,7 @@ def test_a_class_that_is_surer_on_average_needs_its_average():
     assert (combined.keep & ~ConsistentConfidence(0.4)(key, warped, valid, offset).keep).sum() == 0
 
 
-def test_of_frames_that_are_equally_sure_the_key_is_first_and_the_others_share():
+def test_of_equally_sure_frames_the_key_is_first_and_others_share():
     one, two = torch.eye(CLASSES)[1], torch.eye(CLASSES)[2]
     rule, valid = MADE["max_confidence"](), torch.ones(1, 2, 1, 1, dtype=torch.bool)
     warped = torch.stack((one, two))[None, :, :, None, None]
@@ -246,9 +244,7 @@ def test_a_belief_that_stands_alone_counts_less_and_one_neighbour_as_ever():
 def built(rule):
     part = {"name": "folder"}
     data = (Source(part), Target(part), Evaluation(part))
-    build = VideoBuild(VideoConfig("run", Model({}, {}), *data, rule=rule), SimpleNamespace())
-    build.frequency = lambda: torch.arange(19)
-    return build.rule()
+    return rule_of(VideoConfig("run", Model({}, {}), *data, rule=rule), lambda: torch.arange(19))
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -134,7 +134,7 @@ def _drive(frames: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Tensor 
         yield image, torch.from_numpy(frame.label).long()[None], to, back
 
 
-def test_a_noisy_network_is_steadier_on_a_street_when_fused_and_twice_the_same():
+def test_fusion_steadies_a_noisy_network_and_is_the_same_twice():
     drive = list(_drive(6))
     flows = {(id(drive[t][0]), id(drive[t - 1][0])): drive[t][2:] for t in range(1, len(drive))}
 

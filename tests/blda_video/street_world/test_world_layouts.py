@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blda.build.classifier_run import ClassifyBuild
-from blda.build.image_run import Build
+from blda.build import classifier_run, reader_factory
 from blda.data.label_map import CITYSCAPES19, CLASS_LISTS
 from blda.data.readers.acdc import ACDC
 from blda.data.readers.bdd10k import BDD10k
@@ -26,7 +25,7 @@ from blda.data.readers.dark_zurich import DarkZurich
 from blda.data.readers.frames import Reader
 from blda.data.readers.gta5 import GTA5
 from blda.data.readers.synthia import Synthia
-from blda_video.build import VideoBuild
+from blda_video import build
 from blda_video.clips.readers.bdd100k import BDD100k
 from blda_video.clips.readers.bdd_vid import BDDVid
 from blda_video.clips.readers.camvid_sequence import CamVidSequence
@@ -163,7 +162,9 @@ def test_a_layout_reads_back_as_what_the_world_showed(name: str, tmp_path: Path)
         assert (header[24], header[25]) == case.png
 
 
-@pytest.mark.parametrize("name", sorted(CASES.keys() & VideoBuild.readers.keys() - Build.readers.keys() | LIKE_IMAGES))
+@pytest.mark.parametrize(
+    "name", sorted(CASES.keys() & build.READERS.keys() - reader_factory.READERS.keys() | LIKE_IMAGES)
+)
 def test_neighbours_are_the_frames_before_and_after(name: str, tmp_path: Path) -> None:
     if name == "bdd100k":
         pytest.importorskip("av")
@@ -304,7 +305,7 @@ def test_any_class_names_get_pixels() -> None:
 
 
 def test_every_reader_has_a_layout_to_rehearse_with() -> None:
-    assert set(READERS) == {*VideoBuild.readers, *ClassifyBuild.readers}
+    assert set(READERS) == {*build.READERS, *classifier_run.READERS}
     assert {*CASES, "videos", "class_folders"} == set(LAYOUTS)
 
 

@@ -1,0 +1,106 @@
+"""Build the training methods of a run: supervised, or self-training with its pseudo-labels, mixing and masking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from blda.build.loss_factory import LossFactory
+from blda.build.reader_factory import class_names
+from blda.build.statistics_factory import balances
+from blda.config.classification import ClassifyConfig
+from blda.config.schema import Config
+from blda.data import seeding
+from blda.engine.trainer import Method
+from blda.models.segmenter import IMAGENET_MEAN
+from blda.selftraining.augmentation import ColourAndBlur, PublishedColourAndBlur, unchanged
+from blda.selftraining.criterion import Criterion, PlainLoss
+from blda.selftraining.masked_consistency import MaskedConsistency
+from blda.selftraining.masking import Augment, BlockMask
+from blda.selftraining.mixing import ClassMix, WholeImages, chosen_classes, chosen_classes_of_batch
+from blda.selftraining.pseudo_labels import ImageLabels, TeacherLabels
+from blda.selftraining.self_training import Diagnostics, Mixer, PseudoLabeler, SelfTraining
+from blda.selftraining.supervised import Supervised
+from blda.selftraining.teacher import Teacher
+
+METHODS = ("source_only", "self_training", "reweighted", "blda")
+
+
+@dataclass
+class AdaptationFactory:
+    """Build a method around a wrapped student.
+
+    losses: builds the detail's loss of masked images. pseudo_labeler, mixer: build these parts from the config;
+    augment: builds the augmentation of the mixed image from the colour jitter.
+    """
+
+    config: Config
+    accelerator: Accelerator
+    losses: LossFactory
+    pseudo_labeler: Callable[[Config], PseudoLabeler]
+    mixer: Callable[[Config], Mixer]
+    augment: Callable[[Config, Augment], Augment] = lambda config, jitter: jitter
+
+    def method(
+        self, student: nn.Module, teacher: Teacher | None, criterion: Criterion, diagnostics: Diagnostics | None
+    ) -> Method:
+        """Build `SelfTraining`, or `Supervised` without a teacher; student: wrapped by Accelerate."""
+        if teacher is None:
+            return Supervised(student, criterion)
+        config = self.config
+        augment = self.augment(config, self.jitter(config.seed))
+        masked = self.masked(teacher.model.mean)
+        parts = (student, teacher, self.pseudo_labeler(config), criterion, augment, len(class_names(config)))
+        burn_in = config.self_training.burn_in
+        return SelfTraining(*parts, config.seed, burn_in, self.mixer(config), masked, diagnostics)
+
+    def masked(self, mean: Tensor) -> MaskedConsistency | None:
+        """The loss of masked target images, if there is one; mean: what the network subtracts, for hidden blocks."""
+        settings, seed = self.config.self_training.masked, seeding.seed_of(self.config.seed, "masked")
+        if settings is None:
+            return None
+        before = self.jitter(seed, together=True) if settings.jitter else unchanged
+        mask = BlockMask(before, seed, settings.block, settings.ratio, mean.flatten().unbind())
+        return MaskedConsistency(mask, self.losses.with_detail(PlainLoss(), PlainLoss()), settings.domains == "both")
+
+    def jitter(self, seed: int, together: bool = False) -> Augment:
+        """Colour jitter and blur; together: see `PublishedColourAndBlur`."""
+        settings = self.config.self_training
+        strengths = (settings.strength, settings.jitter, settings.blur)
+        if settings.augment == "per_image":
+            return ColourAndBlur(seed, *strengths)
+        batch = self.config.training.batch * self.accelerator.num_processes
+        return PublishedColourAndBlur(seed, batch, *strengths, together)
+
+
+def teacher_labels(config: Config) -> TeacherLabels:
+    """Pseudo-labels of every pixel of single images."""
+    settings = config.self_training
+    keep_probabilities = config.blda.by_belief and balances(config)
+    return TeacherLabels(settings.threshold, settings.ignore_top, settings.ignore_bottom, keep_probabilities)
+
+
+def class_mix(config: Config) -> ClassMix:
+    """ClassMix, its classes chosen for each image, or for the batch as published."""
+    published = config.self_training.classmix == "per_batch"
+    choose = chosen_classes_of_batch if published else chosen_classes
+    return ClassMix(len(class_names(config)), config.seed, choose)
+
+
+def image_labels(config: Config) -> ImageLabels:
+    """One pseudo-label an image, for classifiers."""
+    return ImageLabels(config.self_training.threshold)
+
+
+def whole_images(config: Config) -> WholeImages:
+    """Target images as they are, for classifiers."""
+    return WholeImages()
+
+
+def jitter_and_mask(config: ClassifyConfig, jitter: Augment) -> Augment:
+    """Jitter and blur, then masking if a classifier's config has it."""
+    mask = config.classification.mask
+    return jitter if mask is None else BlockMask(jitter, config.seed, mask.block, mask.ratio, IMAGENET_MEAN)

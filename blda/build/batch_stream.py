@@ -1,0 +1,84 @@
+"""The training batches of a run, drawn from its data sets by every process for itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import Dataset
+
+from blda.build.data_factory import DataFactory, published_draws
+from blda.data.loader import endless_loader
+from blda.data.sample import Sample
+from blda.data.sampler import DrawSampler, RareClassSampler, ReplacingSampler
+from blda.data.skip_unreadable import SkipUnreadable
+from blda.engine.trainer import Batches
+
+_LOG = logging.getLogger(__name__)
+
+
+class BatchStream:
+    """Draw frames of both domains and load them in batches; data: builds the data sets."""
+
+    def __init__(self, data: DataFactory, accelerator: Accelerator) -> None:
+        self.data, self.config, self.accelerator = data, data.config, accelerator
+        self._skipping: list[SkipUnreadable] = []
+
+    def batches(self, adapts: bool) -> Batches:
+        """The stream of (source, target) batches from a pass on; no target unless the method adapts."""
+        source = self.data.source(distorted=self.config.source.photometric and not adapts)
+        pixels = self._rare_pixels(source)
+        target = self.data.target() if adapts else None
+        device = self.accelerator.device
+
+        def stream(start: int) -> Iterator[tuple[Sample, Sample | None]]:
+            sources = self._draws(source, "source", start, pixels)
+            if target is None:
+                for batch in sources:
+                    yield batch.to(device), None
+            else:
+                for batch, unlabelled in zip(sources, self._draws(target, "target", start), strict=True):
+                    yield batch.to(device), unlabelled.to(device)
+
+        return stream
+
+    def frequency(self) -> torch.Tensor:
+        """Labelled pixels of each class in the source, (C,) int64 on the device; counted once by one process."""
+        with self.accelerator.main_process_first():
+            pixels = self.data.class_counts(self.data.source()).pixels
+        return torch.from_numpy(pixels.sum(0)).to(self.accelerator.device)
+
+    def skipped(self) -> dict[str, int]:
+        """Frames that this process replaced because they could not be used; none unless that is allowed."""
+        if self.config.data.on_error == "stop":
+            return {}
+        return {"data/skipped": sum(dataset.replaced() for dataset in self._skipping)}
+
+    def _rare_pixels(self, source: Dataset[Sample]) -> Any:
+        """Class pixels of every source frame, counted once by one process; None unless rare classes are favoured."""
+        if self.config.source.rare is None:
+            return None
+        with self.accelerator.main_process_first():
+            counts = self.data.class_counts(source)
+        if counts.unusable and self.accelerator.is_main_process:
+            first = next(iter(counts.unusable.values()))
+            _LOG.warning("rare-class sampling leaves out %d frames, the first: %s", len(counts.unusable), first)
+        return counts.pixels
+
+    def _draws(self, dataset: Dataset[Sample], domain: str, start: int, pixels: Any = None) -> Iterator[Sample]:
+        """Batches of one domain from a pass on; pixels: see `_rare_pixels`."""
+        training, accelerator, seed = self.config.training, self.accelerator, self.data.readers.seed(domain)
+        shared = (training.batch, accelerator.process_index, accelerator.num_processes, seed, start)
+        published = published_draws(self.config)
+        if pixels is None:
+            sampler = (ReplacingSampler if published else DrawSampler)(len(dataset), *shared)
+        else:
+            rare = self.config.source.rare
+            sampler = RareClassSampler(pixels, *shared, rare.temperature, rare.min_pixels, published)
+        if self.config.data.on_error == "skip":
+            dataset = SkipUnreadable(dataset, sampler)
+            self._skipping.append(dataset)
+        return iter(endless_loader(dataset, sampler, training.workers, accelerator.device.type == "cuda"))

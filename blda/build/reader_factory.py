@@ -1,0 +1,120 @@
+"""Open the data sets that a config names, and map their labels to the classes of the run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from blda.config.components import Constructors, construct
+from blda.config.schema import Component, Config
+from blda.data import seeding
+from blda.data.label_map import CLASS_LISTS, LabelLookup, label_lookup
+from blda.data.protocols import PROTOCOLS, Protocol, protocol_of
+from blda.data.readers.acdc import ACDC
+from blda.data.readers.bdd10k import BDD10k
+from blda.data.readers.camvid import CamVid
+from blda.data.readers.cityscapes import Cityscapes
+from blda.data.readers.dark_zurich import DarkZurich
+from blda.data.readers.frames import Reader
+from blda.data.readers.gta5 import GTA5
+from blda.data.readers.image_folder import FolderReader
+from blda.data.readers.synthia import Synthia
+from blda.data.readers.viper import Viper
+from blda.data.transforms import Resize
+from blda.spelling import nearest
+
+READERS: Constructors = {
+    "acdc": ACDC,
+    "bdd10k": BDD10k,
+    "camvid": CamVid,
+    "cityscapes": Cityscapes,
+    "dark_zurich": DarkZurich,
+    "folder": FolderReader,
+    "gta5": GTA5,
+    "synthia": Synthia,
+    "viper": Viper,
+}
+
+
+class ReaderFactory:
+    """Open each data set of a run once, and say how its label ids and image sizes become the run's.
+
+    config: of the run. constructors: what `reader.name` may name. defaults: keywords that a reader gets unless the
+    config gives them. ValueError when `classes` or `evaluation.protocols` name nothing known, or do not fit together.
+    """
+
+    def __init__(self, config: Config, constructors: Constructors = READERS, **defaults: Any) -> None:
+        self.config, self._constructors, self._defaults = config, constructors, defaults
+        self._opened: dict[tuple[str, bool], Reader] = {}
+        self.class_names = class_names(config)
+        named = config.classes if isinstance(config.classes, str) else "all"
+        own = PROTOCOLS.get(named, protocol_of(self.class_names, named))
+        self.protocols = tuple(map(_protocol, config.evaluation.protocols)) or (own,)
+        for protocol in self.protocols:
+            protocol.require(self.class_names)
+
+    def open(self, where: str, component: Component, labelled: bool) -> Reader:
+        """The data set that a config's key `where` describes; an unlabelled one has no label paths at all."""
+        if (where, labelled) not in self._opened:
+            keywords = {**self._defaults, **component}
+            self._opened[where, labelled] = construct(where, keywords, self._constructors, labelled=labelled)
+        return self._opened[where, labelled]
+
+    def source(self) -> Reader:
+        """The labelled source."""
+        return self.open("source.reader", self.config.source.reader, labelled=True)
+
+    def target(self) -> Reader:
+        """The target, without labels."""
+        return self.open("target.reader", self.config.target.reader, labelled=False)
+
+    def evaluation(self) -> Reader:
+        """The labelled data set that is measured on."""
+        return self.open("evaluation.reader", self.config.evaluation.reader, labelled=True)
+
+    def opened(self) -> list[Reader]:
+        """The data sets that were asked for so far."""
+        return list(self._opened.values())
+
+    def lookup(self, reader: Reader, rename: Mapping[str, str]) -> LabelLookup:
+        """The reader's ids as indices of the run's classes."""
+        return label_lookup(reader.label_map, reader.ignored, self.class_names, rename)
+
+    def evaluation_lookup(self, reader: Reader) -> LabelLookup:
+        """As `lookup`, with what the first protocol merges where the run lacks the merged class."""
+        merged = self.protocols[0].renaming(self.class_names, reader.label_map.values())
+        return self.lookup(reader, {**merged, **self.config.evaluation.rename})
+
+    def resize(self, role: str) -> Resize:
+        """The rule by which whole images of "source", "target" or "evaluation" get their size."""
+        data, exact = getattr(self.config, role), self.config.data.label_resize == "nearest_exact"
+        return Resize(data.size if role == "evaluation" else data.resize, data.keep_ratio, exact)
+
+    def seed(self, stream: str) -> int:
+        """The seed of one stream of random numbers."""
+        return seeding.seed_of(self.config.seed, stream)
+
+
+def class_names(config: Config) -> tuple[str, ...]:
+    """The names of the run's classes: of a known list, or as the config gives them. ValueError for anything else."""
+    named = config.classes
+    if isinstance(named, str):
+        if named not in CLASS_LISTS:
+            raise ValueError(f"classes: no list '{named}'; {nearest(named, list(CLASS_LISTS))}, or give the names")
+        return CLASS_LISTS[named]
+    if not isinstance(named, tuple) or not named or not all(isinstance(name, str) for name in named):
+        raise ValueError(f"classes must be the name of a list or a list of names, not {named!r}")
+    return named
+
+
+def _protocol(named: Any) -> Protocol:
+    if isinstance(named, dict):
+        keywords = {key: tuple(value) if isinstance(value, list) else value for key, value in named.items()}
+        unknown = sorted(keywords.keys() - inspect.signature(Protocol).parameters.keys())
+        if unknown or not {"name", "classes"} <= keywords.keys():
+            raise ValueError(f"evaluation.protocols: needs name and classes, does not know {unknown or 'nothing'}")
+        return Protocol(**keywords)
+    if named not in PROTOCOLS:
+        raise ValueError(f"evaluation.protocols: unknown '{named}'; {nearest(str(named), list(PROTOCOLS))}")
+    return PROTOCOLS[named]

@@ -1,0 +1,174 @@
+"""A run's folder: claimed by one process at a time, with an identity that its checkpoints carry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from blda import atomic
+from blda.config.schema import Config
+
+_LOG = logging.getLogger(__name__)
+CLAIM, IDENTITY = "claim.json", "run.json"
+BEAT, GONE = 30, 600
+"""Seconds between signs of life in a claim, and after how many without one it is another machine's leftover."""
+MAY_CHANGE = ("compare", "data", "evaluation", "log", "method", "optimizer", "run", "training")
+"""Keys that may differ when a run is continued; all others would make it another experiment."""
+
+
+def this_process() -> dict[str, Any]:
+    """What tells this process from any other, on this machine or another."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return {"process": os.getpid(), "host": socket.gethostname(), "space": space, "started": _started(os.getpid())}
+
+
+def _started(process: int) -> str | None:
+    """When a process of this machine started, in its own unit; None if it is gone or nobody knows."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Own a run's folder: drafts of dead processes are swept, and nobody else may write there meanwhile.
+
+    ValueError naming the process that owns it. A claim whose process is gone is taken over, which is said in one line.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, mine = folder / CLAIM, {**this_process(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    content = json.dumps(mine)
+    if not _created(path, content):
+        _take_over(path, content)
+    atomic.sweep(folder)
+    done = threading.Event()
+    threading.Thread(target=_beat, args=(path, done), daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+        if _text(path) == content:
+            path.unlink(missing_ok=True)
+
+
+def _created(path: Path, content: str) -> bool:
+    """Write a claim unless there is one; the file system decides between two that try."""
+    try:
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise ValueError(f"cannot write {path} ({error.strerror}); set run=ANOTHER_FOLDER") from error
+    with os.fdopen(file, "w", encoding="utf-8") as claim:
+        claim.write(content)
+    return True
+
+
+def _take_over(path: Path, content: str) -> None:
+    found = _text(path)
+    if found is None:  # released this moment
+        if _created(path, content):
+            return
+        found = _text(path) or ""
+    owner = _owner(found)
+    if _lives(owner, path):
+        who = f"process {owner.get('process', '?')} on {owner.get('host', '?')} since {owner.get('since', '?')}"
+        raise ValueError(
+            f"{path.parent} belongs to a run that is alive ({who}); wait for it or stop it, or set run=ANOTHER_FOLDER. "
+            f"If it is gone for certain, delete {path}"
+        )
+    stale = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        os.replace(path, stale)
+    except FileNotFoundError:  # another process was faster
+        stale = None
+    if stale is not None and _text(stale) != found:  # a new claim of a faster one: give it back
+        os.replace(stale, path)
+    elif stale is not None:
+        stale.unlink()
+    if not _created(path, content):
+        raise ValueError(f"{path.parent} was claimed by another run this moment; set run=ANOTHER_FOLDER")
+    _LOG.warning("%s: its last owner, process %s, is gone; taken over", path.parent, owner.get("process", "?"))
+
+
+def _owner(content: str) -> dict[str, Any]:
+    try:
+        owner = json.loads(content)
+    except ValueError:
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _lives(owner: dict[str, Any], path: Path) -> bool:
+    """Whether the owner of a claim is alive, or may be: of another machine, by its signs of life."""
+    here = this_process()
+    if owner.get("process") and all(owner.get(key) == here[key] for key in ("host", "space")):
+        try:
+            os.kill(owner["process"], 0)
+        except (ProcessLookupError, OverflowError, TypeError):
+            return False
+        except OSError:  # it is another user's
+            return True
+        return _started(owner["process"]) == owner.get("started")
+    try:
+        beat = path.stat().st_mtime
+        probe = path.with_name(f".{path.name}.{os.getpid()}")
+        probe.write_text("")  # what the time is on the file system's clock
+        now = probe.stat().st_mtime
+        probe.unlink()
+    except FileNotFoundError:
+        return False
+    return now - beat < GONE
+
+
+def _beat(path: Path, done: threading.Event) -> None:
+    while not done.wait(BEAT):
+        try:
+            os.utime(path)
+        except OSError:
+            return
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return "" if path.exists() else None
+
+
+def begin(folder: Path, config: Config) -> None:
+    """Give the run that starts in this folder an id of its own."""
+    atomic.write(folder / IDENTITY, json.dumps({"run": uuid.uuid4().hex, "seed": config.seed}))
+
+
+def identity(folder: Path, config: Config) -> dict[str, Any]:
+    """What the checkpoints of the run in this folder carry: the run's id, its seed, and the digest of its experiment.
+
+    The folder of a run that an older version began has no id.
+    """
+    found = _owner(_text(folder / IDENTITY) or "")
+    known = {"run": str(found["run"])} if "run" in found else {}
+    return {**known, "seed": config.seed, "experiment": experiment(config)}
+
+
+def experiment(config: Config) -> str:
+    """Digest of the keys of a config that must not change when a run is continued."""
+    kept = {key: value for key, value in asdict(config).items() if key not in MAY_CHANGE}
+    return hashlib.sha256(yaml.dump(kept, sort_keys=True, Dumper=yaml.Dumper).encode()).hexdigest()[:16]

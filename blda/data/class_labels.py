@@ -1,0 +1,45 @@
+"""Labels as the library computes with them: int64 class indices and IGNORE, checked once where they come in."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from blda.data.sample import IGNORE
+
+_OTHER = ("uint16", "uint32", "uint64")  # torch knows little more of these than how to convert them
+INTEGERS = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64} | {
+    getattr(torch, name) for name in _OTHER if hasattr(torch, name)
+}
+"""Types that labels and maps of domains may have; bool counts as 0 and 1."""
+
+
+def integers(name: str, values: Tensor) -> Tensor:
+    """Integers of any type as int64; ValueError naming them for any other type.
+
+    uint8 and int8 must not be computed with: -1 becomes 255, and a class times the number of classes wraps around.
+    """
+    if not isinstance(values, Tensor) or values.dtype not in INTEGERS:
+        found = values.dtype if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(f"{name} are {found}; give a tensor of integers, such as torch.int64 or torch.uint8")
+    return values.long()
+
+
+def class_labels(labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Labels of any integer type and shape as int64, and which of them are a class (bool): IGNORE is none.
+
+    Any other label is a mistake: ValueError naming it on a CPU. Elsewhere to look would wait for the device: it is
+    no class either, and whoever computes a loss makes it NaN, on which training stops.
+    """
+    labels = integers("labels", labels)
+    if not 0 < num_classes <= IGNORE:
+        raise ValueError(f"{num_classes} classes; labels hold 1 to {IGNORE}, as {IGNORE} is an ignored pixel")
+    inside = (labels >= 0) & (labels < num_classes)
+    if labels.device.type == "cpu":
+        known_or_ignored = inside | (labels == IGNORE)
+        if not known_or_ignored.all():
+            wrong = int(labels[~known_or_ignored][0])
+            raise ValueError(
+                f"label {wrong} is outside [0, {num_classes}) and not {IGNORE} (ignored); check the label ids"
+            )
+    return labels, inside

@@ -1,0 +1,80 @@
+"""What launched this process, and whether it got the processes and settings that were asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+ON_CPU = "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {} tools/TOOL.py ..."
+_LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "LOCAL_RANK")
+"""Set by `accelerate launch` and torchrun."""
+_PARENT = os.getppid()
+
+
+def process() -> int | None:
+    """The launcher's process, as it was when this one started; None without a launcher."""
+    return _PARENT if any(name in os.environ for name in _LAUNCHED) else None
+
+
+def require_processes(found: int, environment: Mapping[str, str] = os.environ) -> None:
+    """ValueError with the command that works when a launcher was asked for another number of processes.
+
+    found: what Accelerate counts. On a CPU it counts 1 in each of several processes, which would train on their own.
+    """
+    size = environment.get("WORLD_SIZE", "")
+    wanted = int(size) if size.isdigit() and "LOCAL_RANK" in environment else 1
+    if wanted > 1 and wanted != found:
+        raise ValueError(
+            f"{wanted} processes were launched, but each finds {found}: they would train apart into one folder; "
+            f"on a CPU use: {ON_CPU.format(wanted)}"
+        )
+    # `accelerate launch --cpu --num_processes N` starts one process, with an address to meet the others at.
+    alone = environment.get("ACCELERATE_USE_CPU", "").lower() == "true" and "RANK" not in environment
+    if alone and "ACCELERATE_MIXED_PRECISION" in environment and "MASTER_ADDR" in environment:
+        raise ValueError(
+            "several processes were asked for, but accelerate launch --cpu starts one; "
+            f"use: {ON_CPU.format('N')}, or --num_processes 1 without MASTER_ADDR"
+        )
+
+
+def require_precision(precision: str, on_gpu: bool) -> None:
+    """ValueError for a precision that the device has not."""
+    if precision == "fp16" and not on_gpu:
+        raise ValueError("training.precision is fp16, which needs a GPU; on a CPU use training.precision=no or bf16")
+
+
+def require_agreement(precision: str, accumulate: int, environment: Mapping[str, str] = os.environ) -> None:
+    """ValueError when the launcher was asked for another precision or accumulation than the config says."""
+    arguments = _arguments()
+    asked = environment.get("ACCELERATE_MIXED_PRECISION", "no")
+    named = "--mixed_precision" in arguments
+    if asked != precision and (asked != "no" or named):
+        raise ValueError(
+            f"accelerate launch was told --mixed_precision {asked}, the config says training.precision={precision}; "
+            f"give training.precision={asked}, or leave the launcher's out"
+        )
+    steps = arguments.get("--gradient_accumulation_steps") or environment.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS")
+    if steps and steps != str(accumulate) and (steps != "1" or "--gradient_accumulation_steps" in arguments):
+        raise ValueError(
+            f"accelerate launch was told --gradient_accumulation_steps {steps}, the config says "
+            f"training.accumulate={accumulate}; give training.accumulate={steps}, or leave the launcher's out"
+        )
+
+
+def _arguments() -> dict[str, str]:
+    """Options of the launcher's command line that come before the script, where the system shows them."""
+    try:
+        line = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return {}
+    if process() is None or "accelerate" not in " ".join(line[:3]):
+        return {}
+    options: dict[str, str] = {}
+    for word, after in zip(line, [*line[1:], ""], strict=True):
+        if word.endswith(".py") and "accelerate" not in word:
+            break
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            options[name.replace("-", "_").replace("__", "--", 1)] = value if equals else after
+    return options

@@ -1,0 +1,94 @@
+"""What a launcher was asked for happens or is refused, with the command that works."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blda.engine import launcher, runtime
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("environment", "refused"),
+    [
+        ({}, False),
+        ({"WORLD_SIZE": "2"}, False),  # a cluster's, of the machines
+        ({"WORLD_SIZE": "2", "LOCAL_RANK": "0", "RANK": "0"}, True),
+        ({"WORLD_SIZE": "1", "LOCAL_RANK": "0", "RANK": "0", "MASTER_ADDR": "x"}, False),
+        ({"ACCELERATE_USE_CPU": "true", "ACCELERATE_MIXED_PRECISION": "no"}, False),
+        ({"ACCELERATE_USE_CPU": "true", "ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1"}, True),
+        ({"MASTER_ADDR": "127.0.0.1"}, False),
+    ],
+)
+def test_processes_that_would_train_apart_are_refused(environment, refused):
+    if refused:
+        with pytest.raises(ValueError, match="ACCELERATE_USE_CPU=true accelerate launch --multi_gpu"):
+            launcher.require_processes(1, environment)
+    else:
+        launcher.require_processes(1, environment)
+    launcher.require_processes(2, {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "RANK": "0"})
+
+
+def test_settings_of_the_launcher_agree_with_the_config_or_are_refused(monkeypatch):
+    options: dict[str, str] = {}
+    monkeypatch.setattr(launcher, "_arguments", lambda: options)
+    launcher.require_agreement("bf16", 4, {"ACCELERATE_MIXED_PRECISION": "no"})
+    launcher.require_agreement("bf16", 4, {"ACCELERATE_MIXED_PRECISION": "bf16"})
+    with pytest.raises(ValueError, match=r"give training\.precision=bf16"):
+        launcher.require_agreement("no", 4, {"ACCELERATE_MIXED_PRECISION": "bf16"})
+    options["--gradient_accumulation_steps"] = "4"
+    launcher.require_agreement("no", 4, {})
+    with pytest.raises(ValueError, match=r"give training\.accumulate=4"):
+        launcher.require_agreement("no", 1, {})
+    with pytest.raises(ValueError, match="needs a GPU"):
+        launcher.require_precision("fp16", False)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_signals_that_end_a_process_stop_it_after_the_step(name):
+    if not hasattr(signal, name):
+        pytest.skip(f"this system has no {name}")
+    with runtime.StopSignal() as stop:
+        assert stop.received is None
+        signal.raise_signal(getattr(signal, name))
+        assert stop.received == name
+
+
+def test_an_ignored_hangup_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with runtime.StopSignal() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.received is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_lost_launcher_is_noticed():
+    """The launcher starts a process and dies; without a launcher a lost parent is nobody's loss."""
+    child = (
+        "import sys, time; from blda.engine import runtime; stop = runtime.StopSignal(); "
+        "print('ready', stop.received, flush=True); "
+        "began = time.time()\n"
+        "while stop.received is None and time.time() - began < 5: time.sleep(0.05)\n"
+        "print(stop.received, flush=True)"
+    )
+    parent = "import subprocess, sys, os; p = subprocess.Popen([sys.executable, '-c', sys.argv[1]]); sys.stdin.read(1)"
+    for launched, said in (({"LOCAL_RANK": "0"}, "the loss of its launcher"), ({}, "None")):
+        process = subprocess.Popen(
+            [sys.executable, "-c", parent, child],
+            env={**{k: v for k, v in os.environ.items() if k != "LOCAL_RANK"}, **launched, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout.readline() == "ready None\n"
+        process.kill()
+        assert process.stdout.readline().strip() == said
