@@ -66,9 +66,12 @@ def alignments(domains: Sequence[tuple[LogitStatistics, Tensor | None]], source:
 
 
 def _labels_of(statistics: LogitStatistics, source: LogitStatistics, labels: Tensor | None) -> Tensor | None:
-    """Labels as int64; ValueError for those that are no class, and for statistics that do not belong together."""
+    """Return labels as int64; ValueError for labels that are not classes, and for statistics of different classes."""
     if statistics.num_classes != source.num_classes:
-        raise ValueError(f"statistics of {statistics.num_classes} classes, the source's of {source.num_classes}")
+        raise ValueError(
+            f"statistics of {statistics.num_classes} classes, but the source's of {source.num_classes}; use the same "
+            "classes for both domains"
+        )
     pixels.same_device("statistics", statistics.means, source.means)
     return None if labels is None else class_labels(labels, source.num_classes)[0]
 
@@ -108,9 +111,12 @@ def _aligned(mixture: Mixture, anchors: Mixture, index: int) -> Tensor:
 def correction(logits: Tensor, labels: Tensor, domains: Sequence[Alignment], domain: Tensor | int = 0) -> Tensor:
     """Compute the correction Delta_y(z) of every logit, (B, C, *S) float32: aligned logit minus logit (METHOD 2).
 
-    logits: (B, C, *S); labels: (B, *S) of any integer type choose the row. domain: (B, *S) index into `domains` of
-    each pixel, or one for all. Zero where the label is IGNORE and in rows that were never estimated. ValueError for
-    other shapes, labels that are no class and domains without an alignment; on a GPU these two make the pixel NaN.
+    logits: (B, C, *S).
+    labels: (B, *S) of any integer type; they choose the row. The correction of ignored pixels is zero.
+    domains: alignment of each domain; the correction in rows that are not active is zero.
+    domain: index into `domains` for each pixel, (B, *S), or one index for all.
+    Raises ValueError for other shapes, and on a CPU for labels that are not classes and domains without an alignment;
+    on a GPU the corrections of such pixels are NaN.
     """
     num_classes = logits.shape[1:2].numel()
     lookup, active = stacked(domains, num_classes)
@@ -130,19 +136,21 @@ def correction(logits: Tensor, labels: Tensor, domains: Sequence[Alignment], dom
 
 
 def stacked(domains: Sequence[Alignment], num_classes: int) -> Alignment:
-    """Several domains in one table, (domains x C, C, BINS) float32: row domain x C + class.
+    """Join alignments of several domains in one lookup table, (domains x C, C, BINS) float32; row domain x C + class.
 
-    ValueError for alignments of other classes: kernels look up where they are told.
+    Raises ValueError for alignments of other classes, because kernels do not check their indices.
     """
     for lookup, active in domains:
         rows = lookup.shape[:1].numel() if lookup.ndim else 0
         fits = lookup.ndim == 3 and lookup.shape[1:] == (num_classes, logit_grid.BINS) and rows % num_classes == 0
         if not fits or not rows or active.shape != (rows,):
             shapes = f"{tuple(lookup.shape)} with {tuple(active.shape)}"
-            raise ValueError(f"an alignment {shapes} does not belong to logits of {num_classes} classes")
+            raise ValueError(
+                f"an alignment {shapes} does not belong to logits of {num_classes} classes; make it with `alignment`"
+            )
         pixels.same_device("alignment", active, lookup)
     if not domains:
-        raise ValueError("no alignment is given; give one for each domain")
+        raise ValueError("there is no alignment; give one for each domain")
     lookup, active = domains[0] if len(domains) == 1 else map(torch.cat, zip(*domains, strict=True))
     return Alignment(lookup.float(), active.bool())
 
@@ -156,7 +164,10 @@ def balanced(logits: Tensor, delta: Tensor, tau: float) -> Tensor:
 def cumulative_density(logits: Tensor, labels: Tensor, statistics: LogitStatistics) -> Tensor:
     """Compute F_yy(z_y), (B, *S) in [0, 1]: the rank of a pixel's own logit among those of its class (METHOD 5).
 
-    logits: (B, C, *S); labels: (B, *S) of any integer type. Zero where the label is IGNORE. ValueError for others.
+    logits: (B, C, *S).
+    labels: (B, *S) of any integer type; the density of ignored pixels is zero.
+    statistics: statistics of the pixels' domain.
+    Raises ValueError for other shapes and labels.
     """
     labels = pixels.checked(logits, labels, statistics.num_classes)
     known = pixels.known(labels, statistics.num_classes)

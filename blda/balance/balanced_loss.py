@@ -63,7 +63,7 @@ class BalancedLoss:
 
 
 def _labels_by_domain(mixed: Mixed) -> tuple[Tensor | None, Tensor | None]:
-    """The labels of the source's and of the target's pixels, which only a CPU looks at; see `alignment`."""
+    """Return the labels of the source's pixels and those of the target's, both None on a GPU; see `alignment`."""
     if mixed.label.device.type != "cpu":
         return None, None
     return torch.where(mixed.from_source, mixed.label, IGNORE), torch.where(mixed.from_source, IGNORE, mixed.label)

@@ -18,9 +18,13 @@ from blda.data.sample import IGNORE
 def cross_entropy(logits: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
     """Compute the weighted cross-entropy, averaged over all pixels including ignored ones (METHOD 4).
 
-    logits: (B, C, *S); label: (B, *S) of any integer type; weight: (B, *S) or None for 1. The fixed denominator makes
-    the mean over processes equal to that of one process with the whole batch. ValueError for other shapes and for
-    labels that are no class; on a GPU, where looking would wait, these make the loss NaN.
+    logits: (B, C, *S).
+    label: (B, *S) of any integer type.
+    weight: weights of the pixels, (B, *S); None for 1.
+
+    Because ignored pixels count in the denominator, the mean over processes equals that of one process with the whole
+    batch. Raises ValueError for other shapes, and on a CPU for labels that are not classes; on a GPU such labels make
+    the loss NaN, because a check would wait for the device.
     """
     num_classes = logits.shape[1:2].numel()
     label = pixels.checked(logits, label, num_classes)
@@ -43,8 +47,8 @@ def balanced_cross_entropy(
 ) -> Tensor:
     """Compute `cross_entropy` of the balanced logits z - tau * Delta_y(z), with no gradient through Delta (METHOD 4).
 
-    Shapes: see `cross_entropy` and `correction`. Where kernels are compiled for the device, the logits are read once
-    and their gradient written once, with nothing of their size in between.
+    `cross_entropy` and `correction` document the parameters; tau is the strength of the correction. Compiled kernels
+    read the logits once and write their gradient once, without temporaries of that size.
     """
     compiled = kernels(logits.device.type) if torch.is_tensor(label) and label.numel() else None
     if compiled is None:
@@ -55,8 +59,8 @@ def balanced_cross_entropy(
     pixels.same_device("alignment", aligned.lookup, logits)
     domain = pixels.domains_of(domain, label, num_classes, len(aligned.lookup) // num_classes)
     weight = pixels.weights_of(weight, label)
-    # The mean's divisor goes into the weights, which saves a pass over the gradient; not in half precision, in which a
-    # gradient scaler must multiply before anything divides, or small gradients vanish.
+    # The weights are divided by the number of pixels, which saves a pass over the gradient. In half precision the loss
+    # is divided instead: a gradient scaler must multiply first, or small gradients vanish.
     early, late = (label.numel(), 1) if logits.dtype == torch.float32 else (1, label.numel())
     where = pixels.flat_map(domain) if isinstance(domain, Tensor) else domain
     maps = pixels.flat_map(label), where, None if weight is None else pixels.flat_map(weight)

@@ -48,6 +48,6 @@ def position(logits: Tensor) -> Tensor:
 
 
 def in_units(weight: Tensor | None, labels: Tensor) -> Tensor:
-    """Weights in parts of 1 / UNITS, int64, of the labels' shape; a weight of None is 1."""
+    """Convert weights to units of 1 / UNITS, int64, of the labels' shape; a weight of None is 1."""
     weight = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight
     return (weight * UNITS).round().long()

@@ -88,14 +88,17 @@ class LogitStatistics(nn.Module):
     def histogram(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
         """Count the logits of every cell: histograms (C, C, BINS) float64, additive over images, frames and processes.
 
-        logits: (B, C, *S) of any float type, for images (B, C, H, W), for an image classifier (B, C); labels: (B, *S),
-        IGNORE counts nothing; weight: (B, *S) >= 0 or None for 1. Pixels with a logit that is not a number count
-        nothing. ValueError for other shapes, for labels that are no class and for weights below 0 or without end.
+        logits: (B, C, *S) of any float type: (B, C, H, W) of images, (B, C) of an image classifier. Pixels with a NaN
+            are not counted.
+        labels: (B, *S); IGNORE is not counted.
+        weight: weights of the pixels, (B, *S) >= 0; None for 1.
+        Raises ValueError for other shapes, for labels that are not classes, and for weights that are negative or above
+        MOST_WEIGHT.
         """
         labels = pixels.checked(logits, labels, self.num_classes)
         weight = pixels.weights_of(weight, labels)
         if weight is not None and weight.device.type == "cpu" and not ((weight >= 0) & (weight <= MOST_WEIGHT)).all():
-            raise ValueError(f"weights of pixels must be from 0 to {MOST_WEIGHT}")
+            raise ValueError(f"weights of pixels are outside [0, {MOST_WEIGHT}]; give weights within it")
         compiled = kernels(logits.device.type)
         if compiled is None:
             row = torch.where(pixels.known(labels, self.num_classes), labels, -1)
@@ -107,8 +110,9 @@ class LogitStatistics(nn.Module):
     def update(self, logits: Tensor, labels: Tensor, pseudo: PseudoLabels | None = None) -> None:
         """Count the logits of this step on all processes, fit the mixtures to them, and average with the past.
 
-        logits: (B, C, *S); labels: (B, *S), IGNORE where a pixel is of the other domain or has no label.
-        pseudo: what the labels came from, if the teacher made them.
+        logits: (B, C, *S).
+        labels: (B, *S), IGNORE for pixels of the other domain or without a label.
+        pseudo: the pseudo-labels that the labels are from; None for true labels.
         """
         counts = self._gather(logits, self._counted(labels, pseudo), pseudo)
         if dist.is_available() and dist.is_initialized():
@@ -132,6 +136,7 @@ class LogitStatistics(nn.Module):
         return torch.where(rows.any(), winner.sum(0) / rows.sum().clamp_min(1) - 1 / self.num_classes, 0.0)
 
     def _gather(self, logits: Tensor, labels: Tensor, pseudo: PseudoLabels | None) -> Tensor:
+        """Count the logits of this process; video statistics add those of other frames."""
         return self.histogram(logits, labels)
 
     def _counted(self, labels: Tensor, pseudo: PseudoLabels | None) -> Tensor:
@@ -144,35 +149,35 @@ class LogitStatistics(nn.Module):
             )
         return torch.where(labels == IGNORE, IGNORE, sampled_labels(pseudo.probabilities, self.updates))
 
-    def _evidence(self, counts: Tensor) -> Tensor:
-        """Evidence as float64; ValueError for another shape or device."""
+    def _histograms(self, counts: Tensor) -> Tensor:
+        """Return histograms as float64; ValueError for another shape or device."""
         shape = (self.num_classes, self.num_classes, logit_grid.BINS)
         if counts.shape != shape or counts.is_complex():
-            raise ValueError(f"evidence {tuple(counts.shape)} is not {shape}, as `histogram` gives it")
-        pixels.same_device("evidence", counts, self.means)
+            raise ValueError(f"histograms {tuple(counts.shape)} are not {shape}; give those that `histogram` returns")
+        pixels.same_device("histograms", counts, self.means)
         return counts.double()
 
     @torch.no_grad()
     def fit(self, counts: Tensor, iterations: int = EM_ITERATIONS) -> None:
         """Fit the mixtures to histograms (C, C, BINS), starting from the old ones, and average with them (METHOD 3)."""
-        counts = self._evidence(counts)
+        counts = self._histograms(counts)
         compiled = mixtures(counts.device.type)
         if hasattr(compiled, "advance"):
-            told = (self.estimated.view(torch.int8), self.absent, self.updates)
+            history = (self.estimated.view(torch.int8), self.absent, self.updates)
             settings = compiled.Settings(self.momentum, self.warmup, self.min_pixels)
-            compiled.advance(compiled.State(self.mixture, self.anchors, *told), counts, settings, iterations)
+            compiled.advance(compiled.State(self.mixture, self.anchors, *history), counts, settings, iterations)
             return
         positive = torch.diagonal(counts).sum(-1)
         anchors = torch.stack((positive, counts.sum((0, 1)) - positive))
         fed = torch.cat((counts[:, 0].sum(-1), anchors.sum(-1))) >= self.min_pixels
         warm = (self.updates / self.warmup).clamp(max=1) if self.warmup else torch.ones((), device=fed.device)
         past = torch.where(self.estimated, (self.momentum * warm) ** self.absent, 0.0).float()
-        for kept, seen, rows in (
+        for kept, histograms, rows in (
             (self.mixture, counts, slice(self.num_classes)),
             (self.anchors, anchors, slice(self.num_classes, None)),
         ):
             shape = (-1, *[1] * (kept.means.ndim - 1))
-            fitted = _fitted(kept, seen, fed[rows], iterations)
+            fitted = _fitted(kept, histograms, fed[rows], iterations)
             self._average(kept, fitted, past[rows].view(shape), fed[rows].view(shape))
         self.estimated |= fed
         self.absent.copy_(torch.where(fed, 1, self.absent + 1))
@@ -185,13 +190,13 @@ class LogitStatistics(nn.Module):
 
 
 def _require(num_classes: int, components: int, momentum: float, warmup: int, min_pixels: int) -> None:
-    """ValueError for settings outside their range."""
+    """Raise ValueError for settings outside their range."""
     if not 0 < num_classes <= IGNORE:
-        raise ValueError(f"{num_classes} classes; labels hold 1 to {IGNORE}, as {IGNORE} is an ignored pixel")
+        raise ValueError(f"{num_classes} classes; use 1 to {IGNORE}, as label {IGNORE} is an ignored pixel")
     if components < 1 or not 0 <= momentum <= 1 or warmup < 0 or min_pixels < 0:
         raise ValueError(
-            f"components {components}, momentum {momentum}, warmup {warmup}, min_pixels {min_pixels} of statistics; "
-            "use at least 1, 0 to 1, at least 0, at least 0"
+            f"statistics: components {components}, momentum {momentum}, warmup {warmup}, min_pixels {min_pixels}; "
+            "use components of at least 1, a momentum in [0, 1], and at least 0 for the others"
         )
 
 

@@ -35,5 +35,5 @@ class PooledStatistics(LogitStatistics):
     @torch.no_grad()
     def fit(self, counts: Tensor, iterations: int = EM_ITERATIONS) -> None:
         """Add histograms (C, C, BINS) to the pool, and fit the mixtures to the pool."""
-        self.remembered.mul_(self.memory).add_(self._evidence(counts))
+        self.remembered.mul_(self.memory).add_(self._histograms(counts))
         super().fit(self.remembered, iterations)

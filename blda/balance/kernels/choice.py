@@ -16,9 +16,9 @@ NEEDS = {"cpu": "numba", "cuda": "triton"}
 
 @cache
 def mixtures(device: str) -> ModuleType | None:
-    """The module with `align` of mixtures, and `fit`, or on a GPU `advance`, which is `fit` and all that follows it.
+    """Return the module for mixtures of a device type, or None where plain torch is used.
 
-    None where plain torch does the work.
+    It has `align`, and on a CPU `fit`. On a GPU it has `advance`, which fits and averages with the past.
     """
     return import_module(f"blda.balance.kernels.{device}_mixtures") if kernels(device) else None
 

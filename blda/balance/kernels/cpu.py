@@ -30,10 +30,11 @@ _compiled_loose = njit(nogil=True, cache=True, error_model="numpy", fastmath={"c
 
 
 def count(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Histograms (C, C, BINS) float64 of logits (B, C, N) of any float type by label (B, N) int64.
+    """Count logits by label: histograms (C, C, BINS) float64. The sums are exact.
 
-    weight: (B, N) >= 0, what a pixel counts, rounded to parts of 1 / UNITS; None for 1. A label outside [0, C) counts
-    nothing. The sums are exact: doubles hold such parts.
+    logits: (B, C, N) of any float type; a pixel with a NaN is not counted.
+    labels: (B, N) int64; a label outside [0, C) is not counted.
+    weight: weights of the pixels, (B, N) >= 0, rounded to multiples of 1 / UNITS; None for 1.
     """
     logits = logits.float().contiguous()
     num_classes = logits.shape[1]
@@ -57,7 +58,7 @@ def _counted(logits: Tensor, row: Tensor, units: Tensor, counts: np.ndarray) -> 
 
 
 def _rows(labels: Tensor, num_classes: int, domain: Tensor | int = 0) -> Tensor:
-    """Rows of a table of several domains, int64, -1 for labels that are no class."""
+    """Return the pixels' rows in a lookup table of several domains, int64; -1 for labels that are not classes."""
     known = (labels >= 0) & (labels < num_classes)
     return torch.where(known, labels + num_classes * domain, -1).contiguous()
 
@@ -72,12 +73,19 @@ def loss_and_gradient(
     active: Tensor,
     tau: float,
 ) -> tuple[Tensor, Tensor]:
-    """Sum of weight / divisor * CE(z - tau * Delta, label), float64, and its gradient by the logits, Delta fixed.
+    """Compute the sum of weight / divisor * CE(z - tau * Delta, label), float64, and its gradient by the logits.
 
-    logits: (B, C, N) of any float type; the gradient is float32. labels: (B, N) int64; pixels whose label is no class
-    cost nothing. domain: (B, N), bool or integers, or one for all: row domain x C + label of the table corrects a
-    pixel. weight: (B, N), None for 1. table: (R, C, BINS) float32, aligned logits at the nodes. active: (R,) bool,
-    False where Delta is 0.
+    No gradient flows through Delta; the gradient is float32, (B, C, N).
+
+    logits: (B, C, N) of any float type.
+    labels: (B, N) int64; pixels whose label is not a class contribute nothing.
+    domain: domain of each pixel, (B, N) bool or integers, or one for all; row domain x C + label of the lookup table
+        corrects a pixel.
+    weight: weights of the pixels, (B, N); None for 1.
+    divisor: number that the loss is divided by.
+    table: lookup table of aligned logits at the nodes, (R, C, BINS) float32.
+    active: (R,) bool; rows that are not active have a Delta of 0.
+    tau: strength of the correction.
     """
     logits = logits.float().contiguous()
     batch, num_classes, pixels = logits.shape
