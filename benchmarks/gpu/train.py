@@ -3,7 +3,8 @@
     python -m gpu.train CONFIG [key=value ...] run=FOLDER
 
 Takes a few steps and says so in FOLDER; takes some more when all have, and writes its pace among them; waits for the
-number of steps that all take, trains, and writes its scores. SIGTERM ends the training at that step; the network is scored as it is.
+number of steps that all take, trains, and writes its scores. SIGTERM ends the training at that step; the network is
+scored as it is.
 """
 
 from __future__ import annotations
