@@ -75,6 +75,7 @@ class Run:
                 raise ValueError(f"method: unknown '{method}'; {nearest(method, METHODS)}")
         if set(methods) != {"source_only"}:
             self.adaptation.pseudo_labeler(self.config)
+            self.adaptation.mixer(self.config)
             self.losses.things()
         for report in examine(self.data, methods, AT_START):
             require(report)
