@@ -16,7 +16,6 @@ import sys
 from typing import Any
 
 from blda.build.run import Run
-
 from blda.config import loading
 from blda.engine import runtime
 from blda_video.build import video_run
