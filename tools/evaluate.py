@@ -20,6 +20,7 @@ Prints the scores as JSON, with the name of their protocol, and a table of the c
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from blda.build.run import Run
 from blda.calibration.calibration_file import Calibration
 from blda.config.loading import load
 from blda.engine import checkpoint, runtime, score_table
+from blda.engine.metrics import headline
 from blda.models.segmenter import Segmenter
 from command import one_line_errors, parser
 
@@ -54,6 +56,11 @@ def measure(path: Path, overrides: list[str], calibration: Path | None) -> tuple
     balance = calibration and Calibration.load(calibration, run.class_names).to(run.accelerator.device)
     scores = run.evaluation.evaluator()(run.evaluation.predictor(student, balance)).scores
     protocol = run.protocols[0]
+    if math.isnan(scores[headline(scores)]):
+        raise ValueError(
+            f"no pixel of the evaluation is labelled with a class of protocol {protocol.name}; check ids, ignored and "
+            "rename of evaluation.reader"
+        )
     title = f"protocol {protocol.name}, percent" + (f", calibrated with tau {balance.tau:g}" if balance else "")
     return scores, protocol.name, f"{title}\n{score_table.of_classes({path.stem: scores}, protocol.classes)}"
 

@@ -116,8 +116,9 @@ class Run:
             wrapped = torch.compile(wrapped)
         if config.training.cuda_graphs:
             wrapped = GraphedTraining(wrapped)
-            for fixed in filter(None, (teacher, pretrained)):
-                graph_inference(fixed)
+            for fixed in (teacher, pretrained):
+                if fixed is not None:
+                    graph_inference(fixed)
         batches = self.batches.batches(adapts=teacher is not None)
         log = RunLog(folder, self.class_names, accelerator.is_main_process, config.log.bar, self.protocols[0].name)
         diagnostics = None if statistics is None else StatisticsDiagnostics(*statistics, self.class_names)

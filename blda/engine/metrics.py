@@ -58,13 +58,8 @@ class Confusion:
 
     def compute(self) -> dict[str, float]:
         """The numbers of the first protocol, those of all under PROTOCOL/, and bias/CLASS, a fraction that knows no
-        protocol. ValueError where no label was of a class: there is nothing to measure."""
+        protocol."""
         counts = self.counts.cpu()
-        if not counts.any():
-            raise ValueError(
-                "no pixel of the evaluation is labelled with a class of the run; check ids, ignored and rename of "
-                "evaluation.reader"
-            )
         scores = measured_bias.scores(counts, self.classes)
         for index, protocol in enumerate(self.protocols):
             numbers = self.numbers(protocol, counts)

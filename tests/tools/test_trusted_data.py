@@ -92,7 +92,8 @@ def test_no_labelled_pixel_is_an_error_of_check_and_run(part: str, config: Path,
 def test_an_evaluation_without_labels_is_no_result(trained: Path, config: Path) -> None:
     relabel(config.parent / "val", VOID)
     reader = [f"evaluation.reader.{kind}={config.parent}/val/{kind}" for kind in ("images", "labels")]
-    assert "no pixel of the evaluation is labelled with a class" in error_of("evaluate", trained, *reader)
+    said = error_of("evaluate", trained, *reader)
+    assert "no pixel of the evaluation is labelled with a class of protocol all" in said
 
 
 def test_binary_masks_have_a_sentence_of_their_own(config: Path, capsys) -> None:
