@@ -25,7 +25,7 @@ TILES = 16
 """Number of tiles that a thread takes at a time."""
 
 _compiled = njit(nogil=True, cache=True, error_model="numpy")
-# Reordering and contraction only, which keep NaN.
+# Reordering and contraction only: a NaN must stay one.
 _compiled_loose = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 
 
