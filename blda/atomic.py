@@ -51,13 +51,14 @@ def _draft(name: str) -> str:
 
 def sweep(folder: Path) -> list[Path]:
     """Delete the drafts in a folder whose processes are gone; those of other machines as well: call it as the owner."""
-    found = [path for path in folder.glob(".*") if (draft := _DRAFT.match(path.name)) and not _alive(int(draft[1]))]
+    found = [path for path in folder.glob(".*") if (draft := _DRAFT.match(path.name)) and not alive(int(draft[1]))]
     for path in found:
         path.unlink(missing_ok=True)
     return found
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
+    """Whether a process of this machine is there."""
     if process == os.getpid():
         return True
     try:

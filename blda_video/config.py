@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from blda.config.ranges import Count, Natural, Offset, Positive, Range
 from blda.config.schema import Component, Config
+
+Side = Annotated[int, Range(16)]
+"""Of a street world's images."""
 
 
 @dataclass(frozen=True)
 class Smoothing:
     """scale: frames over which an observation's weight falls to 1/e (METHOD 7)."""
 
-    scale: float = 2.0
+    scale: Positive = 2.0
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,11 @@ class WorldSpec:
     layout: str
     look: str
     split: str = "train"
-    sequences: int = 8
-    frames: int = 30
-    size: tuple[int, int] = (128, 256)
-    seed: int = 0
-    labelled: tuple[int, ...] | None = None
+    sequences: Count = 8
+    frames: Count = 30
+    size: tuple[Side, Side] = (128, 256)
+    seed: Natural = 0
+    labelled: tuple[Natural, ...] | None = None
     flow: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -68,10 +72,10 @@ class VideoConfig(Config):
     smoothing: null for none. consistency: offsets that evaluation compares with, empty for none. worlds: street worlds
     to make first."""
 
-    offsets: tuple[int, ...] = (-1,)
+    offsets: tuple[Offset, ...] = (-1,)
     flow: Component = field(default_factory=lambda: {"name": "dis", "preset": "medium"})
-    chain: int | None = None
+    chain: Count | None = None
     rule: Any = "trajectory"
     smoothing: Smoothing | None = Smoothing()
-    consistency: tuple[int, ...] = (-1,)
+    consistency: tuple[Offset, ...] = (-1,)
     worlds: tuple[WorldSpec, ...] = ()

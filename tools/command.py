@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import argparse
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from blda.build.training_run import train
 from blda.config import loading
+from blda.engine.foreign_errors import in_one_line, last_line
 from blda.engine.trainer import TrainingStopped
 from kinds import Kind
 
@@ -38,21 +40,18 @@ def one_line_errors(*config: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, OSError, TrainingStopped) as error:
-        if os.environ.get("BLDA_TRACEBACK"):
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        text = last_line(error) if isinstance(error, TrainingStopped) else in_one_line(error)
+        if os.environ.get("BLDA_TRACEBACK") or text is None:
             raise
-        sys.exit(f"error: {completed(_last_line(error), *config)}")
+        sys.exit(f"error: {completed(text, *config)}")
 
 
 def completed(message: str, *config: str) -> str:
     """A message whose recommended commands, `python tools/X.py CONFIG`, name the config that was given."""
     return re.sub(r"(python tools/\w+\.py) CONFIG\b", rf"\1 {shlex.join(config) or 'CONFIG'}", message)
-
-
-def _last_line(error: Exception) -> str:
-    """What a loader's worker raised comes with its traceback in front; the message is its last line."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1].removeprefix(f"{type(error).__name__}: ") if len(lines) > 1 else lines[0]
 
 
 def run_training(doc: str, kind_of: Callable[[Path], Kind]) -> None:

@@ -15,8 +15,7 @@ exits with 1 and a line on how to mend it when something is missing, damaged, or
 import sys
 from typing import Any
 
-from blda.run.run import Run
-
+from blda.build.run import Run
 from blda.config import loading
 from blda.engine import runtime
 from blda_video.build import video_run

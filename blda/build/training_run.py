@@ -124,8 +124,16 @@ def _result(folder: Path, config: Config) -> dict[str, float] | None:
     path = folder / RESULT
     if not path.exists() or not set(_changed(folder, config)) <= set(LEAVE_RESULT):
         return None
-    numbers = json.loads(path.read_text(encoding="utf-8"))
-    return {name: math.nan if value is None else value for name, value in numbers.items() if name != "protocol"}
+    try:
+        numbers = json.loads(path.read_text(encoding="utf-8"))
+        scores = {name: math.nan if value is None else value for name, value in numbers.items() if name != "protocol"}
+    except (ValueError, AttributeError):
+        scores = {}
+    judged = headline(scores)
+    needed = {judged, f"best_on_validation/{judged}", "best_on_validation/step"}
+    if not needed <= scores.keys() or not all(isinstance(value, int | float) for value in scores.values()):
+        raise ValueError(f"{path} is damaged; delete it, then --resume measures the run again")
+    return scores
 
 
 def _report(columns: dict[str, dict[str, float]], run: Run) -> str:

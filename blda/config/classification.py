@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from blda.config.ranges import PositiveShare, Range, Size
 from blda.config.schema import Config, Mask
 
 
@@ -13,10 +15,10 @@ class Classification:
     size. centre: (height, width) that evaluation cuts from the middle, null for all. mask: of the target's images,
     null for none. memory: of the statistics, see blda/balance/pooled_statistics.py."""
 
-    scale: tuple[float, float] | None = None
-    centre: tuple[int, int] | None = None
+    scale: tuple[PositiveShare, PositiveShare] | None = None
+    centre: Size | None = None
     mask: Mask | None = None
-    memory: float = 0.95
+    memory: Annotated[float, Range(0, 1, below=True)] = 0.95
 
 
 @dataclass(frozen=True)
@@ -36,3 +38,6 @@ class ClassifyConfig(Config):
             raise ValueError("model.hrda: a classifier has one label an image, nothing to fuse by pixel; leave it out")
         if self.feature_distance is not None:
             raise ValueError("feature_distance is of the pixels of things; a classifier has none, leave it out")
+
+    def require_equal_crops(self) -> None:
+        """Whole images are not mixed: those of both domains may differ in size."""

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from blda.config.keyword_types import hints_of, require_type
 from blda.config.schema import Component
 from blda.spelling import nearest
 
@@ -30,10 +31,12 @@ def construct(where: str, part: Component, constructors: Constructors, **fixed: 
     keywords = {key: value for key, value in part.items() if key != "name"}
     if name not in constructors:
         raise ValueError(f"{where}: unknown name '{name}'; {nearest(str(name), list(constructors))}")
+    hints = hints_of(constructors[name])
     known = inspect.signature(constructors[name]).parameters
     for key in keywords:
         if key not in known or key in fixed:
             raise ValueError(f"{where}: {name} has no '{key}'; {nearest(key, [k for k in known if k not in fixed])}")
+        require_type(f"{where}: {key}", keywords[key], hints.get(key, Any))
     for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in keywords and key not in fixed:
             raise ValueError(f"{where}: {name} needs '{key}'")

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import yaml
 
 from blda import atomic, text
+from blda.config.ranges import Range
 from blda.spelling import nearest
 
 T = TypeVar("T")
@@ -72,7 +73,9 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path.resolve() in above:
+        raise ValueError(f"{above[-1]}: base: {path} is the file itself or builds on it; name another file")
     if not path.is_file():
         raise FileNotFoundError(f"no config at {path}; see the folder configs/")
     tree = _parse(text.read_text(path), str(path)) or {}
@@ -80,8 +83,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} must hold keys and values, not {type(tree).__name__}")
     merged: dict[str, Any] = {}
     bases = tree.pop("base", [])
-    for base in [bases] if isinstance(bases, str) else bases:
-        _merge(merged, _read(path.parent / base))
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ValueError(f"{path}: base must be the name of a file or a list of names, not {bases!r}")
+    for base in bases:
+        _merge(merged, _read(path.parent / base, (*above, path.resolve())))
     return _merge(merged, tree)
 
 
@@ -119,8 +125,9 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
 def _convert(value: Any, kind: Any, where: str) -> Any:
     """Value of a YAML tree as `kind`, or a ValueError that says where it is not."""
     origin = typing.get_origin(kind)
-    if kind is Any:
-        return tuple(value) if isinstance(value, list) else value
+    if origin is typing.Annotated:
+        number, *notes = typing.get_args(kind)
+        return _within(_convert(value, number, where), notes, where)
     if origin in (typing.Union, types.UnionType):
         options = typing.get_args(kind)
         if value is None and type(None) in options:
@@ -134,6 +141,12 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise ValueError(f"{where} must be a mapping, not {value!r}")
         return value
+    return _convert_plain(value, kind, where)
+
+
+def _convert_plain(value: Any, kind: Any, where: str) -> Any:
+    if kind is Any:
+        return tuple(value) if isinstance(value, list) else value
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
@@ -141,10 +154,17 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     return value
 
 
+def _within(value: Any, notes: Sequence[Any], where: str) -> Any:
+    for note in notes:
+        if isinstance(note, Range) and value not in note:
+            raise ValueError(f"{where} is {value}; it must be {note}")
+    return value
+
+
 def _convert_dataclass(value: Any, kind: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise ValueError(f"{where} must be a mapping, not {value!r}")
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     for key in value:
         if key not in hints:
             raise ValueError(f"{where}: unknown key '{key}'; {nearest(key, list(hints))}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+from blda.config.ranges import Count, Natural, NotNegative, Positive, PositiveShare, Range, Share, Size
 from blda.config.resolution import at_resolution
 
 C = TypeVar("C", bound="Config")
@@ -20,6 +21,10 @@ def _one_of(key: str, value: str, *known: str) -> None:
         raise ValueError(f"{key} is '{value}'; use {' or '.join(known)}")
 
 
+def _shown(size: Size | None) -> str:
+    return "null" if size is None else str(list(size))
+
+
 @dataclass(frozen=True)
 class Target:
     """Where images come from and how a training crop is cut from them.
@@ -30,8 +35,8 @@ class Target:
     """
 
     reader: Component
-    resize: tuple[int, int] | None = None
-    crop: tuple[int, int] | None = None
+    resize: Size | None = None
+    crop: Size | None = None
     flip: bool = True
     keep_ratio: bool = False
 
@@ -43,7 +48,7 @@ class Source(Target):
     learns from, as the published baselines do (blda/data/distortion.py)."""
 
     rename: dict[str, str] = field(default_factory=dict)
-    max_share: float = 0.75
+    max_share: PositiveShare = 0.75
     rare: Rare | None = None
     photometric: bool = False
 
@@ -52,9 +57,9 @@ class Source(Target):
 class Rare:
     """Rare-class sampling (METHOD 6)."""
 
-    temperature: float = 0.01
-    min_pixels: int = 3000
-    min_crop_ratio: float = 0.5
+    temperature: Positive = 0.01
+    min_pixels: Natural = 3000
+    min_crop_ratio: NotNegative = 0.5
 
 
 @dataclass(frozen=True)
@@ -66,13 +71,13 @@ class Evaluation:
 
     reader: Component
     rename: dict[str, str] = field(default_factory=dict)
-    size: tuple[int, int] | None = None
+    size: Size | None = None
     keep_ratio: bool = False
-    window: tuple[int, int] | None = None
-    stride: tuple[int, int] | None = None
-    window_batch: int = 4
+    window: Size | None = None
+    stride: Size | None = None
+    window_batch: Count = 4
     flip: bool = False
-    every: int = 2000
+    every: Count = 2000
     protocols: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
@@ -111,11 +116,11 @@ class Hrda:
     windows: most that are encoded at once in evaluation."""
 
     attention: Component = field(default_factory=lambda: {"name": "segformer", "embed": 256})
-    detail: tuple[int, int] | None = None
-    scale: float = 0.5
-    stride: int = 4
-    strength: float = 0.1
-    windows: int = 32
+    detail: Size | None = None
+    scale: PositiveShare = 0.5
+    stride: Count = 4
+    strength: Share = 0.1
+    windows: Count = 32
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,8 @@ class Model:
 class Mask:
     """Blocks of about `block` pixels, each hidden from the student with probability `ratio`."""
 
-    block: int = 64
-    ratio: float = 0.7
+    block: Count = 64
+    ratio: Share = 0.7
 
 
 @dataclass(frozen=True)
@@ -160,16 +165,16 @@ class SelfTraining:
     'per_image' pastes half of an image's classes; 'per_batch' half of those of the whole batch, ignored pixels among
     them (published)."""
 
-    momentum: float = 0.999
-    threshold: float = 0.968
-    ignore_top: int = 0
-    ignore_bottom: int = 0
-    strength: float = 0.2
-    jitter: float = 0.8
-    blur: float = 0.5
-    margins: tuple[int, int, int, int] | None = None
+    momentum: Share = 0.999
+    threshold: Share = 0.968
+    ignore_top: Natural = 0
+    ignore_bottom: Natural = 0
+    strength: Share = 0.2
+    jitter: Share = 0.8
+    blur: Share = 0.5
+    margins: tuple[Natural, Natural, Natural, Natural] | None = None
     masked: Masked | None = None
-    burn_in: int = 0
+    burn_in: Natural = 0
     augment: str = "per_image"
     mixer: Component = field(default_factory=lambda: {"name": "classmix"})
     classmix: str = "per_image"
@@ -185,8 +190,8 @@ class FeatureDistance:
     strength: lambda. min_ratio: share of a feature's pixels that are of one thing. things: names of classes, of which
     the run may lack some."""
 
-    strength: float = 0.005
-    min_ratio: float = 0.75
+    strength: NotNegative = 0.005
+    min_ratio: Annotated[float, Range(0.5, 1, above=True)] = 0.75
     things: tuple[str, ...] = THINGS
 
 
@@ -194,15 +199,15 @@ class FeatureDistance:
 class Density:
     """Cumulative-density regression (METHOD 5). strength: lambda. power: 2 (paper) or 1 (its code)."""
 
-    strength: float = 0.2
-    power: int = 2
+    strength: NotNegative = 0.2
+    power: Annotated[int, Range(1, 2)] = 2
 
 
 @dataclass(frozen=True)
 class Reweighting:
     """Of the method `reweighted`: a class weighs 1 / share^power."""
 
-    power: float = 0.5
+    power: NotNegative = 0.5
 
 
 @dataclass(frozen=True)
@@ -211,11 +216,11 @@ class Blda:
     pixels only. by_belief: count pseudo-labelled pixels by what the teacher believes, not by its likeliest class.
     density: cumulative-density regression, null for none."""
 
-    tau: float = 0.1
-    components: int = 5
-    momentum: float = 0.99
-    warmup: int = 1500
-    min_pixels: int = 100
+    tau: NotNegative = 0.1
+    components: Count = 5
+    momentum: Share = 0.99
+    warmup: Natural = 1500
+    min_pixels: Natural = 100
     correct_target: bool = True
     by_belief: bool = False
     density: Density | None = None
@@ -226,12 +231,12 @@ class Optimizer:
     """AdamW with a linear warm-up, then linear decay to zero. no_decay: weights that do not decay, `norms` or, as
     published, only `encoder_layer_norms`. clip: largest gradient norm, null for none."""
 
-    lr: float = 6e-5
-    head_factor: float = 10.0
-    weight_decay: float = 0.01
+    lr: Positive = 6e-5
+    head_factor: Positive = 10.0
+    weight_decay: NotNegative = 0.01
     no_decay: str = "norms"
-    warmup: int = 1500
-    clip: float | None = None
+    warmup: Natural = 1500
+    clip: Positive | None = None
 
     def __post_init__(self) -> None:
         if self.no_decay not in ("norms", "encoder_layer_norms"):
@@ -249,13 +254,13 @@ class Training:
     hrda, compile and checkpointing (blda/models/cuda_graphs.py). deterministic: sums on a GPU in a fixed order, slower.
     """
 
-    steps: int = 40000
-    batch: int = 2
-    accumulate: int = 1
+    steps: Count = 40000
+    batch: Count = 2
+    accumulate: Count = 1
     precision: str = "no"
-    workers: int = 4
-    checkpoint_every: int = 2000
-    keep: int = 2
+    workers: Natural = 4
+    checkpoint_every: Count = 2000
+    keep: Count = 2
     channels_last: bool = False
     compile: bool = False
     checkpointing: bool = False
@@ -267,8 +272,8 @@ class Training:
 class Log:
     """every: steps between lines of numbers. pictures: steps between pictures. bar: show the progress bar."""
 
-    every: int = 50
-    pictures: int = 1000
+    every: Count = 50
+    pictures: Count = 1000
     bar: bool = True
 
 
@@ -286,8 +291,8 @@ class Config:
     classes: Any = "cityscapes19"
     method: str = "blda"
     compare: tuple[str, ...] = ()
-    seed: int = 0
-    resolution: float = 1.0
+    seed: Natural = 0
+    resolution: Positive = 1.0
     data: Data = Data()
     self_training: SelfTraining = SelfTraining()
     feature_distance: FeatureDistance | None = None
@@ -298,5 +303,18 @@ class Config:
     log: Log = Log()
 
     def resolved(self: C) -> C:
-        """The same run at resolution 1, its lengths multiplied."""
-        return at_resolution(self)
+        """The same run at resolution 1, its lengths multiplied. ValueError for keys that contradict each other."""
+        config = at_resolution(self)
+        config.require_equal_crops()
+        return config
+
+    def require_equal_crops(self) -> None:
+        """ValueError unless source and target images are of one size, where a method mixes them."""
+        source, target = (
+            part.crop or (None if part.keep_ratio else part.resize) for part in (self.source, self.target)
+        )
+        if source != target and {*self.compare, self.method} != {"source_only"}:
+            raise ValueError(
+                f"source.crop is {_shown(source)} and target.crop {_shown(target)}, but images of both are mixed; "
+                "give both the same crop"
+            )

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.models import optical_flow
 
+from blda.cache_folders import temporary_folder, writable
 from blda.models.weights.reading import check_and_load, read_weights
 from blda_video.flow.flow_geometry import resize
 
@@ -81,7 +82,10 @@ def _enlarged(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 def downloaded(url: str) -> Path:
     """The file of torchvision's weights, fetched into torch's cache when it is not there."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    folder, name = Path(torch.hub.get_dir()) / "checkpoints", url.rsplit("/", 1)[-1]
+    if not (folder / name).is_file() and not writable(folder):
+        folder = temporary_folder("torch-hub") or folder
+    path = folder / name
     if not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

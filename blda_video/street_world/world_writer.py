@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
+from blda import atomic
 from blda.config.components import construct
 from blda_video.config import WorldSpec
 from blda_video.street_world.layouts.layout import Layout, Place
@@ -24,6 +26,7 @@ from blda_video.street_world.layouts.layout_names import LAYOUTS
 from blda_video.street_world.simulator.domains import LOOKS
 from blda_video.street_world.simulator.world import World
 
+_LOG = logging.getLogger(__name__)
 FORMAT = 1
 """Raised whenever the same specification starts to give other files."""
 
@@ -72,6 +75,7 @@ def ensure(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
     Raises ValueError in one line when other settings made what is there, or when it is not a finished world.
     """
     check(spec)
+    _recover(spec)
     if not spec.manifest.is_file():
         make(spec, progress, workers)
         return
@@ -93,6 +97,7 @@ def make(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
     Raises ValueError when something is already where the split belongs.
     """
     check(spec)
+    _recover(spec)
     for piece in _pieces(spec):
         if (spec.root / piece).exists() or spec.manifest.exists():
             raise ValueError(
@@ -100,7 +105,7 @@ def make(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
             )
     _check_store(spec)
     spec.root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{spec.root.name}-", dir=spec.root.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f"{_draft_prefix(spec)}{os.getpid()}-", dir=spec.root.parent))
     try:
         write(spec, temporary, progress, workers)
         _publish(spec, temporary)
@@ -171,6 +176,13 @@ def _publish(spec: WorldSpec, temporary: Path) -> None:
     """Move the finished pieces to their places, the manifest last."""
     manifest = temporary / spec.manifest.name
     manifest.write_text(json.dumps(settings(spec), indent=1) + "\n", encoding="utf-8")
+    # From here on a kill leaves some pieces here and some there: the note says where the others are.
+    atomic.write(_moving(spec), json.dumps({"from": temporary.name, "process": os.getpid()}))
+    _move(spec, temporary)
+
+
+def _move(spec: WorldSpec, temporary: Path) -> None:
+    """Move what is still in the temporary folder, in the order that `_publish` started."""
     for piece in _pieces(spec):
         if not (temporary / piece).exists():  # a flow store of single frames, labels that the owners withhold
             continue
@@ -179,7 +191,40 @@ def _publish(spec: WorldSpec, temporary: Path) -> None:
     store = temporary / "flow" / "manifest.json"
     if store.is_file():
         os.replace(store, spec.root / "flow" / "manifest.json")
-    os.replace(manifest, spec.manifest)
+    os.replace(temporary / spec.manifest.name, spec.manifest)
+    _moving(spec).unlink()
+
+
+def _draft_prefix(spec: WorldSpec) -> str:
+    return f".{spec.root.name}-"
+
+
+def _moving(spec: WorldSpec) -> Path:
+    """The note that a split is being moved to its place."""
+    return spec.root / f".moving_{spec.split}.json"
+
+
+def _recover(spec: WorldSpec) -> None:
+    """Finish a move that a kill interrupted, and delete what processes that are gone have left half made."""
+    if spec.root.is_dir():
+        atomic.sweep(spec.root)
+    note = _moving(spec)
+    if note.is_file():
+        try:
+            left = json.loads(note.read_text(encoding="utf-8"))
+            temporary, process = spec.root.parent / Path(left["from"]).name, int(left["process"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{note} is damaged; delete it and the split '{spec.split}' beside it") from error
+        if process != os.getpid() and atomic.alive(process):
+            raise ValueError(f"{spec.root} is being made by process {process}; wait for it")
+        if (temporary / spec.manifest.name).is_file():
+            _LOG.warning("%s: process %s was killed while it moved this world into place; finished", spec.root, process)
+            _move(spec, temporary)
+        note.unlink(missing_ok=True)
+    for draft in spec.root.parent.glob(f"{_draft_prefix(spec)}*-*"):
+        owner = draft.name.removeprefix(_draft_prefix(spec)).partition("-")[0]
+        if owner.isdecimal() and not atomic.alive(int(owner)):
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _text(value: object) -> str:

@@ -99,7 +99,9 @@ def test_tests_that_a_page_names_exist(page: Path) -> None:
 def test_modules_and_config_keys_that_a_page_names_exist(page: Path) -> None:
     dotted = {code for code in _CODE.findall(prose(page.read_text(encoding="utf-8"))) if "." in code}
     wrong = []
-    for name in sorted(filter(re.compile(r"[a-z_]+(\.\w+)+").fullmatch, dotted)):
+    whole = set(filter(re.compile(r"[a-z_]+(\.\w+)+").fullmatch, dotted))
+    given = {key for code in dotted for key in re.findall(r"(?<![\w./-])([a-z_]+(?:\.\w+)+)(?==|: )", code)}
+    for name in sorted(whole | given):
         if name.split(".")[-1] in ENDINGS:
             continue
         first = name.split(".")[0]

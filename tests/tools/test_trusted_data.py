@@ -86,7 +86,7 @@ def test_no_labelled_pixel_is_an_error_of_check_and_run(part: str, config: Path,
     assert exit_of("check_data", config, "--workers", 0) == 1
     assert text in capsys.readouterr().out
     assert text in error_of("train_image", config)
-    assert not (config.parent / "run").exists()
+    assert not [*(config.parent / "run").rglob("*.jsonl"), *(config.parent / "run").rglob("*.pt")]
 
 
 def test_an_evaluation_without_labels_is_no_result(trained: Path, config: Path) -> None:

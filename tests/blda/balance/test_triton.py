@@ -214,7 +214,7 @@ def test_wrong_labels_are_not_counted_and_make_the_loss_nan(device):
     wrong = labels.clone()
     wrong[0, 0] = torch.tensor([-(2**40), -2, 3, 6, 254, 2**31, 2**40, 2**62]).repeat(19)[:150]
     labels[0, 0] = IGNORE
-    table, active = (field.to(device) for field in stacked(_domains(3)[:1]))
+    table, active = (field.to(device) for field in stacked(_domains(3)[:1], 3))
     flat, share = pixels.flat_logits(logits).to(device), pixels.flat_map(weight).to(device)
     counts, losses, gradients = [], [], []
     for label in (wrong, labels):
