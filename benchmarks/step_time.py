@@ -154,9 +154,10 @@ def watching(trainer: Trainer, clock: PartClock) -> Iterator[None]:
         "blda.selftraining.teacher.Teacher.update": "EMA",
         "blda.balance.logit_statistics.LogitStatistics.update": "statistics",
         "blda.balance.balanced_loss.alignment": "alignment",
-        "blda.selftraining.criterion.cross_entropy": "loss",
+        "blda.balance.balanced_loss.alignments": "alignment",
         "blda.balance.balanced_loss.balanced_cross_entropy": "loss",
-        "blda.selftraining.feature_distance.FeatureDistance.source_loss": "feature distance",
+        "blda.selftraining.criterion.cross_entropy": "loss",
+        "blda.selftraining.feature_distance.FeatureDistance.distance": "feature distance",
         "blda_video.propagation.propagated_labels.warp": "flow warps",
     }
     objects = [

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from blda.balance.logit_statistics import LogitStatistics
-from blda.build.adaptation_factory import AdaptationFactory, class_mix
+from blda.build.adaptation_factory import AdaptationFactory, mixer
 from blda.build.batch_stream import BatchStream
 from blda.build.data_factory import ImageData
 from blda.build.evaluation_factory import EvaluationFactory
@@ -176,7 +176,7 @@ def video_run(
         batches,
         networks or NetworkFactory(config),
         losses,
-        AdaptationFactory(config, accelerator, losses, labels, class_mix),
+        AdaptationFactory(config, accelerator, losses, labels, mixer),
         EvaluationFactory(data, accelerator, [MeanIoU, TemporalConsistency]),
     )
 

@@ -33,10 +33,12 @@ from gpu.summary import goals
 from runs import circumstances
 
 HERE = Path(__file__).parent
-LIMITS = {"worlds": 60, "tests": 85, "cost": 30, "steps": 95, "compiled": 0, "contracts": 150}
-"""Seconds a part may take at most, of 420; in other totals in proportion. Training takes what is left; worlds are
-made beside the tests, and the suite runs beside whatever is not timed."""
+LIMITS = {"worlds": 62, "tests": 70, "cost": 24, "contracts": 70, "steps": 140, "compiled": 0}
+"""Seconds a part may take at most, of 420; in other totals in proportion. Worlds are made beside the tests. Training
+takes what is left, if that is anything, and the suite runs beside it."""
 TOTAL, REHEARSAL, PACKING = 420, 1200, 8
+LEAST = 60
+"""Seconds below which nothing is trained."""
 BACKGROUND = ("suite",)
 GRACE = 6
 PACKAGES = ("torch", "torchvision", "triton", "numpy", "accelerate", "timm", "numba", "opencv-python-headless", "av")
@@ -91,7 +93,6 @@ class Job:
 
     def stop(self) -> None:
         """End it, and what it left behind."""
-        self.signal(signal.SIGCONT)
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -112,19 +113,18 @@ class Session:
         self.running: dict[str, Job] = {}
 
     def run(self) -> None:
-        """Tests first; then times, with nothing beside them; then all that does not mind company."""
+        """Tests first; then, with nothing beside them, what is timed; then what does not mind company."""
         worlds = self.begin("worlds", self.share("worlds")) if "training" in self.given.parts else None
-        self.begin("suite", self.left())
         self.finish(self.begin("tests", self.share("tests")))
         self.finish(worlds)
-        self.pause("suite", True)
-        for name in ("cost", "steps", "compiled"):
+        for name in ("cost", "contracts", "steps", "compiled"):
             self.finish(self.begin(name, self.share(name)))
-        self.pause("suite", False)
-        contracts = self.begin("contracts", self.share("contracts"))
-        self.finish(self.begin("training", self.left()))
-        self.finish(contracts)
-        self.finish(self.running.get("suite"))
+        suite = self.begin("suite", self.left())
+        if self.left() > LEAST:
+            self.finish(self.begin("training", self.left()))
+        elif "training" in self.given.parts:
+            self.done["training"] = {"skipped": f"{self.left():.0f} s left, it needs {LEAST}"}
+        self.finish(suite)
 
     def begin(self, name: str, seconds: float) -> Job | None:
         """Start a part that is wanted and has time."""
@@ -146,11 +146,6 @@ class Session:
         self.running.pop(job.name)
         print(f"{job.name}: {self.done[job.name]}", flush=True)
         self.summarise()
-
-    def pause(self, name: str, still: bool) -> None:
-        """Let a part in the background stand still, or go on."""
-        if name in self.running:
-            self.running[name].signal(signal.SIGSTOP if still else signal.SIGCONT)
 
     def left(self) -> float:
         """Seconds for what is not begun."""

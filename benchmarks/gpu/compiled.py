@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from gpu.report import Report, settings, usable
-from gpu.steps import CASES, COMPILED, measured
+from gpu.steps import COMPILED, GROUPS, turns
 
 
 def main() -> None:
     given = settings(__doc__)
     report = Report("steps", given)
     if usable(report):
-        cases = COMPILED if not given.rehearse else {"daformer bf16 blda": CASES["daformer bf16 blda"]}
-        for name, case in cases.items():
-            report.measure(name, lambda case=case: measured(case, given))
+        name = "daformer bf16 blda"
+        cases = COMPILED if not given.rehearse else {name: GROUPS["daformer bf16"][1][name]}
+        report.measure("turns: compiled", lambda: turns(cases, report))
 
 
 if __name__ == "__main__":

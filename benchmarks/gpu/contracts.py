@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -22,9 +23,9 @@ from accelerate.state import AcceleratorState
 
 import tiny
 from blda.config import loading
-from blda.engine import checkpoint
+from blda.config.schema import Config
+from blda.engine import checkpoint, runtime
 from blda.engine.trainer import Trainer
-from blda_video.config import VideoConfig
 from gpu.report import Report, Settings, settings, usable
 from gpu.steps import fresh
 from runs import ROOT
@@ -36,20 +37,28 @@ PLAIN = ("optimizer.clip=null", "model.head.dropout=0.0", "blda.min_pixels=64")
 def main() -> None:
     given = settings(__doc__)
     report = Report("contracts", given)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, before the first product
     if not usable(report):
         return
     folder = given.work / "contracts"
     worlds = tiny.make_worlds(folder / "worlds") if not (folder / "worlds").exists() else folder / "worlds"
-    steps = 6 if given.rehearse else 40
-    for mode in tiny.MODES:
-        name = f"resume {mode}"
-        report.measure(name, lambda mode=mode: resume(worlds, folder / f"resume_{mode}", mode, steps), needs=5)
-    for precision in ("no", "bf16") if given.rehearse else ("no", "bf16", "fp16"):
-        name = f"precision {precision}"
-        run = folder / precision
-        report.measure(name, lambda p=precision, run=run: precise(worlds, run, p, 2 * steps), needs=5)
-    report.measure("SIGTERM saves", lambda: stopped(worlds, folder / "stopped", given), needs=15)
-    report.measure("processes", lambda: processes(worlds, folder / "processes", given), needs=20)
+    # Processes of their own take their time to start; what follows runs meanwhile.
+    with ThreadPoolExecutor(2) as beside:
+        signalled = beside.submit(stopped, worlds, folder / "stopped", given)
+        configs = to_launch(worlds, folder / "processes")
+        launched = beside.submit(processes, configs, folder / "processes", given)
+        for mode in tiny.MODES:
+            run = folder / mode
+            report.measure(f"resume {mode}", lambda mode=mode, run=run: resume(worlds, run / "resume", mode), needs=5)
+            report.measure(f"order {mode}", lambda mode=mode, run=run: order(worlds, run / "order", mode), needs=5)
+            if mode == "image":
+                for precision in ("bf16",) if given.rehearse else ("fp16", "bf16"):
+                    run = folder / precision
+                    report.measure(
+                        f"precision {precision}", lambda p=precision, run=run: precise(worlds, run, p, 20), needs=5
+                    )
+        report.measure("SIGTERM saves", signalled.result)
+        report.measure("processes", launched.result)
 
 
 def trainer(worlds: Path, run: Path, mode: str, *overrides: str) -> Trainer:
@@ -58,20 +67,60 @@ def trainer(worlds: Path, run: Path, mode: str, *overrides: str) -> Trainer:
     return fresh(tiny.compose, config, run)
 
 
-def resume(worlds: Path, run: Path, mode: str, steps: int) -> dict[str, object]:
-    """A whole run against one that was resumed half way, and, to tell why they may differ, against its repetition."""
-    options = ("method=blda", tiny.DENSITY, f"training.steps={steps}")
-    whole = ended(trainer(worlds, run / "whole", mode, *options))
-    again = ended(trainer(worlds, run / "again", mode, *options))
-    trainer(worlds, run / "split", mode, *options).fit(until=steps // 2)
-    split = trainer(worlds, run / "split", mode, *options)
-    split.resume()
+def resume(worlds: Path, run: Path, mode: str, steps: int = 6) -> dict[str, object]:
+    """With sums in a fixed order: a whole run against one that was resumed half way, and against its repetition."""
+    options = ("method=blda", tiny.DENSITY, f"training.steps={steps}", "training.deterministic=true")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        whole = ended(trainer(worlds, run / "whole", mode, *options))
+        again = ended(trainer(worlds, run / "again", mode, *options))
+        trainer(worlds, run / "split", mode, *options).fit(until=steps // 2)
+        split = trainer(worlds, run / "split", mode, *options)
+        split.resume()
+        resumed = ended(split)
+    runtime.set_deterministic(False)
+    named = {str(each.message).split(" does not have")[0][:120] for each in caught if "determinis" in str(each.message)}
     return {
         "steps": steps,
-        "resumed": compared(whole, ended(split)),
+        "resumed": compared(whole, resumed),
         "repeated": compared(whole, again),
-        "operations_without_order": unordered(worlds, run / "order", mode, options),
+        "operations_that_know_no_fixed_order": sorted(named),
     }
+
+
+def order(worlds: Path, run: Path, mode: str, steps: int = 3) -> dict[str, object]:
+    """With sums in whatever order is fastest: what differs in one gradient, and how far after a few steps of SGD.
+
+    PyTorch names no operation here: it warns of those alone that know no fixed order, while most of these sums, such
+    as cuDNN's, have one that is not taken.
+    """
+    options = ("method=blda", tiny.DENSITY, "training.steps=100", *PLAIN)
+    first, second = (gradients(tiny.with_sgd(trainer(worlds, run / name, mode, *options))) for name in "ab")
+    differ = [name for name, gradient in first.items() if not torch.equal(gradient, second[name])]
+    after = []
+    for name in "cd":
+        made = tiny.with_sgd(trainer(worlds, run / name, mode, *options))
+        made.fit(until=steps)
+        made.log.close()
+        after.append(tiny.states(made))
+    return {
+        "gradients": len(first),
+        "gradients_that_differ": len(differ),
+        "such_as": differ[:10],
+        "steps": steps,
+        "within_tolerance": close(*after),
+        **compared(*after),
+    }
+
+
+def gradients(made: Trainer) -> dict[str, torch.Tensor]:
+    """Of the source's loss on the first batch."""
+    runtime.seed_step(0, 0, 0)
+    source, target = next(made.batches(0))
+    _, loss = next(made.method.losses(source, target))
+    made.accelerator.backward(loss)
+    made.log.close()
+    return {name: p.grad.clone() for name, p in made.student.named_parameters() if p.grad is not None}
 
 
 def ended(run: Trainer) -> tiny.States:
@@ -88,20 +137,6 @@ def compared(first: tiny.States, second: tiny.States) -> dict[str, object]:
         part = name.split("/")[0]
         far[part] = max(far.get(part, 0.0), float((first[name].double() - second[name].double()).abs().max()))
     return {"bit_for_bit": not far, "tensors": len(first), "largest_difference": far}
-
-
-def unordered(worlds: Path, run: Path, mode: str, options: tuple[str, ...]) -> list[str]:
-    """Operations of a step whose sums have no fixed order on this device, as PyTorch names them."""
-    made = trainer(worlds, run, mode, *options)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            made.fit(until=2)
-    finally:
-        torch.use_deterministic_algorithms(False)
-    found = {str(each.message).split(" does not have")[0][:120] for each in caught if "determinis" in str(each.message)}
-    return sorted(found)
 
 
 def precise(worlds: Path, run: Path, precision: str, steps: int) -> dict[str, object]:
@@ -125,16 +160,21 @@ def precise(worlds: Path, run: Path, precision: str, steps: int) -> dict[str, ob
     }
 
 
-def processes(worlds: Path, run: Path, given: Settings) -> dict[str, object]:
-    """One process with NCCL, and two with gloo on half of its batches: the same weights and statistics as alone."""
+def to_launch(worlds: Path, run: Path) -> list[Config]:
+    """What several processes train."""
     configs = [tiny.load(worlds, run / mode, mode, "method=blda", *PLAIN) for mode in tiny.MODES]
     for config in configs:
         Path(config.run).mkdir(parents=True, exist_ok=True)
     AcceleratorState._reset_state(reset_partial_state=True)  # of what ran before in another precision
-    moved = [tiny.moved(config) for config in configs]
-    alone = launched(moved, run / "alone", 1, None, given)
-    gloo = launched(moved, run / "gloo", 2, "gloo", given)
-    one = launched(moved, run / "nccl", 1, "gloo" if given.rehearse else "nccl", given)
+    return [tiny.moved(config) for config in configs]
+
+
+def processes(configs: list[Config], run: Path, given: Settings) -> dict[str, object]:
+    """One process with NCCL, and two with gloo on half of its batches: the same weights and statistics as alone."""
+    kinds = (("alone", 1, None), ("gloo", 2, "gloo"), ("nccl", 1, "gloo" if given.rehearse else "nccl"))
+    with ThreadPoolExecutor(1 if given.rehearse else len(kinds)) as beside:
+        jobs = [beside.submit(launched, configs, run / name, count, backend, given) for name, count, backend in kinds]
+        alone, gloo, one = (job.result() for job in jobs)
     found: dict[str, object] = {
         "nccl_with_one_process": [compared(a[0], b[0]) for a, b in zip(alone, one, strict=True)]
     }
@@ -157,7 +197,7 @@ def close(first: tiny.States, second: tiny.States) -> bool | str:
 
 
 def launched(
-    configs: list[VideoConfig], folder: Path, count: int, backend: str | None, given: Settings
+    configs: list[Config], folder: Path, count: int, backend: str | None, given: Settings
 ) -> list[list[tiny.States]]:
     """For each config what each of `count` processes ends with; all share one device."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ def run(arguments: list[str], report: Report, environment: dict[str, str]) -> di
     if cut:
         process.kill()
     process.wait()
-    report.results.pop("so_far", None)
+    report.drop("so_far")
     return {**summary(lines), "exit": process.returncode, "cut_off": cut}
 
 

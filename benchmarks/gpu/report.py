@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -68,7 +69,7 @@ class Report:
     """
 
     def __init__(self, part: str, given: Settings) -> None:
-        self.path, self.given = given.output / f"{part}.json", given
+        self.path, self.given, self._lock = given.output / f"{part}.json", given, threading.RLock()
         kept = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
         self.results: dict[str, object] = kept.get("results", {})
         self.skipped: dict[str, str] = kept.get("skipped", {})
@@ -82,15 +83,22 @@ class Report:
         return self.given.seconds
 
     def put(self, name: str, value: object) -> None:
-        """Keep a result."""
-        self.results[name] = value
-        self.save()
+        """Keep a result; threads may do so side by side."""
+        with self._lock:
+            self.results[name] = value
+            self.save()
+
+    def drop(self, name: str) -> None:
+        """Forget a result that was good for a while."""
+        with self._lock:
+            self.results.pop(name, None)
 
     def skip(self, name: str, reason: str) -> None:
         """Say in one line what is not measured and why."""
-        self.skipped[name] = reason
+        with self._lock:
+            self.skipped[name] = reason
+            self.save()
         print(f"{name}: skipped: {reason}", flush=True)
-        self.save()
 
     def measure(self, name: str, work: Callable[[], object], needs: float = 0.0) -> None:
         """Keep what `work` returns, or how it failed; leave it out when fewer than `needs` seconds are left.
@@ -109,16 +117,22 @@ class Report:
             self.skip(name, f"the GPU's memory is too small: {first_line(error)}")
             torch.cuda.empty_cache()
         except Exception as error:
-            self.failed[name] = traceback.format_exc().splitlines()[-30:]
-            print(f"{name}: failed: {first_line(error)}", flush=True)
-            self.save()
-            if any(mark in str(error) for mark in FATAL):
-                sys.stdout.flush()
-                os._exit(DEVICE_LOST)
+            self.fail(name, error)
         else:
-            self.seconds[name] = round(time.monotonic() - start, 1)
+            with self._lock:
+                self.seconds[name] = round(time.monotonic() - start, 1)
+                self.put(name, value)
             print(f"{name}: {self.seconds[name]} s", flush=True)
-            self.put(name, value)
+
+    def fail(self, name: str, error: Exception) -> None:
+        """Keep an error; ends the process with DEVICE_LOST where it leaves the GPU of no use to it."""
+        with self._lock:
+            self.failed[name] = "".join(traceback.format_exception(error)).splitlines()[-30:]
+            self.save()
+        print(f"{name}: failed: {first_line(error)}", flush=True)
+        if any(mark in str(error) for mark in FATAL):
+            sys.stdout.flush()
+            os._exit(DEVICE_LOST)
 
     def save(self) -> None:
         """Write everything so far."""

@@ -16,6 +16,7 @@ def goals(reports: Reports) -> dict[str, dict[str, Any]]:
         "balanced loss, 2x19x512x512: 2 ms beyond plain cross-entropy": ((*mixed, "queued_more_ms"), 2.0),
         "balanced loss, 2x19x512x512: 100 MB beyond plain cross-entropy": ((*mixed, "extra_MB"), 100.0),
         "a step of DAFormer with BLDA, bf16: 0.25 s": ((*step, "step_s"), 0.25),
+        "the same with training.cuda_graphs: 0.25 s": (("steps", "daformer bf16 blda graphs", "step_s"), 0.25),
         "statistics and alignment: 3 % of a step": ((*step, "groups", "statistics and alignment", "share"), 0.03),
         "propagation: 10 % of a video step": (("steps", "video bf16 blda", "groups", "propagation", "share"), 0.1),
     }

@@ -1,11 +1,13 @@
-"""The kernels against the CPU's, then all tests that need a GPU (pytest -m cuda)."""
+"""The kernels against the CPU's, and all tests that need a GPU (pytest -m cuda), side by side."""
 
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 from gpu import agreement, pytests
 from gpu.report import Report, settings, usable
+from runs import ROOT
 
 
 def main() -> None:
@@ -13,16 +15,23 @@ def main() -> None:
     report = Report("tests", given)
     if not usable(report):
         return
-    tests = 5 if given.rehearse else 30
-    for name, make in agreement.cases(given.rehearse):
-        report.measure(f"kernels: {name}", lambda make=make: agreement.compared(make(), given.device), needs=tests)
+    # A rehearsal skips them, as any machine without a GPU does.
+    files = ["tests/blda_video/propagation/test_rules.py"] if given.rehearse else of_gpu()
+    with ThreadPoolExecutor(1) as beside:
+        marked = beside.submit(pytests.run, ["-m", "cuda", *files], report, dict(os.environ))
+        for name, make in agreement.cases(given.rehearse):
+            report.measure(f"kernels: {name}", lambda make=make: agreement.compared(make(), given.device), needs=3)
+        report.measure("gpu_tests", marked.result)
     agreed = {name: found["agrees"] for name, found in report.results.items() if name.startswith("kernels: ")}
     report.put(
         "kernels", {"agree": sum(agreed.values()), "of": len(agreed), "not": [n for n, a in agreed.items() if not a]}
     )
-    # A rehearsal skips them, as any machine without a GPU does.
-    files = ["tests/blda_video/propagation/test_rules.py"] if given.rehearse else []
-    report.put("gpu_tests", pytests.run(["-m", "cuda", *files], report, dict(os.environ)))
+
+
+def of_gpu() -> list[str]:
+    """The files with such tests: to collect all of them takes as long as these tests."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(file.relative_to(ROOT)) for file in files if "mark.cuda" in file.read_text(encoding="utf-8")]
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     python -m gpu.train CONFIG [key=value ...] run=FOLDER
 
-Takes a few steps and writes its pace to FOLDER, waits there for the number of steps that all take, trains, and writes
-its scores. SIGTERM ends the training at that step; the network is scored as it is.
+Takes a few steps and says so in FOLDER; takes some more when all have, and writes its pace among them; waits for the
+number of steps that all take, trains, and writes its scores. SIGTERM ends the training at that step; the network is
+scored as it is.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from blda.engine import runtime
 from blda.engine.trainer import Trainer
 from kinds import of_run
 
-PACE, GO, SCORES = "pace.json", "go.json", "scores.json"
+READY, START, PACE, GO, SCORES = "ready.json", "start.json", "pace.json", "go.json", "scores.json"
 FIRST, TIMED = 5, 20
 """Steps that compile and fill caches, and steps that are timed after."""
 
@@ -44,11 +45,10 @@ def main() -> None:
     # A burn-in is on the source alone: its steps are no measure of the others.
     timed = loading.load(given.config, kind, [*given.overrides, "self_training.burn_in=0"])
     trainer = compose(timed, accelerator).trainer(config.method, folder / "pace")
-    atomic.write(folder / PACE, json.dumps(pace(trainer, config)))
+    atomic.write(folder / PACE, json.dumps(pace(trainer, config, folder)))
     del trainer
     accelerator.free_memory()
-    while not (folder / GO).exists():
-        time.sleep(0.1)
+    _wait(folder / GO)
     steps = json.loads((folder / GO).read_text())["steps"]
     final = [*given.overrides, f"training.steps={steps}", f"evaluation.every={steps}"]
     run = compose(loading.load(given.config, kind, final), accelerator)
@@ -72,13 +72,15 @@ def main() -> None:
     atomic.write(folder / SCORES, json.dumps(found))
 
 
-def pace(trainer: Trainer, config: Config) -> dict[str, float]:
-    """Seconds a step while the other runs do the same."""
+def pace(trainer: Trainer, config: Config, folder: Path) -> dict[str, float]:
+    """Seconds a step while the other runs do the same: a GPU that they share gives each a part of its time."""
     first, timed = (1, 1) if trainer.accelerator.device.type == "cpu" else (FIRST, TIMED)
     batches = trainer.batches(0)
     for _ in range(first):
         trainer.train_step(batches)
     _drain(trainer)
+    atomic.write(folder / READY, "{}")
+    _wait(folder / START)
     start = time.perf_counter()
     for _ in range(timed):
         trainer.train_step(batches)
@@ -89,6 +91,12 @@ def pace(trainer: Trainer, config: Config) -> dict[str, float]:
         "cores": len(os.sched_getaffinity(0)),
         "batch": config.training.batch,
     }
+
+
+def _wait(path: Path) -> None:
+    """Until the one that started all runs has written a file."""
+    while not path.exists():
+        time.sleep(0.1)
 
 
 def _drain(trainer: Trainer) -> None:

@@ -25,7 +25,7 @@ from blda.config.loading import load
 from blda_video.config import VideoConfig
 from blda_video.street_world.world_writer import ensure
 from gpu.report import Report, Settings, settings, usable
-from gpu.train import GO, PACE, SCORES
+from gpu.train import GO, PACE, READY, SCORES, START
 from kinds import of_run
 from runs import ROOT, spread
 
@@ -141,7 +141,13 @@ def train(runs: list[Run], steps: Mapping[str, int], report: Report) -> None:
     """Start all, tell all how many steps to take, and stop in time those that are not done."""
     for run in runs:
         run.start(report.given.work)
-    wait(runs, PACE, report, until=report.left() / 2)
+    wait(runs, READY, report, until=0.6 * report.left())
+    for run in runs:
+        if run.read(READY) is not None:
+            atomic.write(run.folder / START, "{}")
+        elif run.alive:
+            run.process.kill()
+    wait([run for run in runs if run.alive], PACE, report, until=report.left() / 2)
     going = [run for run in runs if run.read(PACE) is not None]
     count, going = fitting(going, steps, report.left() - EVALUATION)
     for run in runs:

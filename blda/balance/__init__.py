@@ -1,5 +1,5 @@
-"""Balanced learning, the core of the paper: distributions of logits per class, alignment to shared anchors, and the
-losses and figures made of them.
+"""Balanced learning, the core of the paper: distributions of logits per class, their alignment to shared anchors, the
+balanced losses, and figures of the statistics.
 
 It may import `data`, and `models` for the type that a network returns in training.
 """

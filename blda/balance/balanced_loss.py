@@ -17,12 +17,15 @@ from blda.models.output import Output, logits_of
 
 
 class BalancedLoss:
-    """BLDA: statistics of both domains, and cross-entropy of logits corrected towards the source's anchors.
+    """Criterion of BLDA: cross-entropy of logits that are corrected towards the source's anchors.
 
-    Statistics are updated first, then correct the same batch (METHOD 3), once a pass and domain. The source pixels of
-    a mixed image are corrected with the source's statistics but do not feed them again: they were counted in this
-    pass's source batch already. source, target: one `LogitStatistics` each. tau: strength of the correction.
-    correct_target: False leaves the target's pixels as they are (the paper's ablation).
+    Each loss first updates the statistics of its domain, which then correct the same batch (METHOD 3). The source
+    pixels of a mixed image are corrected with the source's statistics but do not update them, because they were counted
+    in the source batch of the same step.
+
+    source, target: statistics of the two domains.
+    tau: strength of the correction.
+    correct_target: False does not correct the target's pixels (the paper's ablation).
     """
 
     def __init__(
@@ -32,14 +35,14 @@ class BalancedLoss:
         self.correct_target = correct_target
 
     def source_loss(self, output: Tensor | Output, source: Sample) -> Tensor:
-        """Update the source's statistics and anchors, then the balanced loss of the batch (METHOD 4)."""
+        """Update the source's statistics and anchors, and return the balanced loss of the batch (METHOD 4)."""
         logits = logits_of(output)
         self.source_statistics.update(logits.detach(), source.label)
         aligned = alignment(self.source_statistics, self.source_statistics, source.label)
         return balanced_cross_entropy(logits, source.label, [aligned], self.tau)
 
     def mixed_loss(self, output: Tensor | Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
-        """Update the target's statistics from trusted target pixels, then the balanced loss of all pixels."""
+        """Update the target's statistics with target pixels of positive weight; return the loss of all pixels."""
         logits, mixed = logits_of(output), replace(mixed, label=integers("labels", mixed.label))
         trusted = torch.where(mixed.from_source | (mixed.weight <= 0), IGNORE, mixed.label)
         self.target_statistics.update(logits.detach(), trusted, pseudo)
@@ -51,16 +54,16 @@ class BalancedLoss:
         return balanced_cross_entropy(logits, mixed.label, [aligned], self.tau, from_target, mixed.weight)
 
     def state(self) -> dict[str, LogitStatistics]:
-        """What must survive a restart, by name."""
+        """Return the statistics of both domains, which a checkpoint must save, by name."""
         return {"source_statistics": self.source_statistics, "target_statistics": self.target_statistics}
 
     def numbers(self) -> dict[str, Tensor]:
-        """Bias of every class in both domains, estimated without labels: (C,) each."""
+        """Return the bias of every class in both domains, estimated without labels: (C,) each."""
         return {"bias_source": self.source_statistics.bias(), "bias_target": self.target_statistics.bias()}
 
 
 def _labels_by_domain(mixed: Mixed) -> tuple[Tensor | None, Tensor | None]:
-    """The labels of the source's and of the target's pixels, which only a CPU looks at; see `alignment`."""
+    """Return the labels of the source's pixels and those of the target's, both None on a GPU; see `alignment`."""
     if mixed.label.device.type != "cpu":
         return None, None
     return torch.where(mixed.from_source, mixed.label, IGNORE), torch.where(mixed.from_source, IGNORE, mixed.label)

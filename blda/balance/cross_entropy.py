@@ -16,11 +16,15 @@ from blda.data.sample import IGNORE
 
 
 def cross_entropy(logits: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Weighted cross-entropy, averaged over all pixels, ignored ones counted in the denominator (METHOD 4).
+    """Compute the weighted cross-entropy, averaged over all pixels including ignored ones (METHOD 4).
 
-    logits: (B, C, *S); label: (B, *S) of any integer type; weight: (B, *S) or None for 1. The fixed denominator makes
-    the mean over processes equal to that of one process with the whole batch. ValueError for other shapes and for
-    labels that are no class; on a GPU, where looking would wait, these make the loss NaN.
+    logits: (B, C, *S).
+    label: (B, *S) of any integer type.
+    weight: weights of the pixels, (B, *S); None for 1.
+
+    Because ignored pixels count in the denominator, the mean over processes equals that of one process with the whole
+    batch. Raises ValueError for other shapes, and on a CPU for labels that are not classes; on a GPU such labels make
+    the loss NaN, because a check would wait for the device.
     """
     num_classes = logits.shape[1:2].numel()
     label = pixels.checked(logits, label, num_classes)
@@ -41,10 +45,10 @@ def balanced_cross_entropy(
     domain: Tensor | int = 0,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """`cross_entropy` of the balanced logits, z - tau * Delta_y(z), Delta without gradient (METHOD 4).
+    """Compute `cross_entropy` of the balanced logits z - tau * Delta_y(z), with no gradient through Delta (METHOD 4).
 
-    Shapes: see `cross_entropy` and `correction`. Where kernels are compiled for the device, the logits are read once
-    and their gradient written once, with nothing of their size in between.
+    `cross_entropy` and `correction` document the parameters; tau is the strength of the correction. Compiled kernels
+    read the logits once and write their gradient once, without temporaries of that size.
     """
     compiled = kernels(logits.device.type) if torch.is_tensor(label) and label.numel() else None
     if compiled is None:
@@ -55,8 +59,8 @@ def balanced_cross_entropy(
     pixels.same_device("alignment", aligned.lookup, logits)
     domain = pixels.domains_of(domain, label, num_classes, len(aligned.lookup) // num_classes)
     weight = pixels.weights_of(weight, label)
-    # The mean's divisor goes into the weights, which saves a pass over the gradient; not in half precision, in which a
-    # gradient scaler must multiply before anything divides, or small gradients vanish.
+    # The weights are divided by the number of pixels, which saves a pass over the gradient. In half precision the loss
+    # is divided instead: a gradient scaler must multiply first, or small gradients vanish.
     early, late = (label.numel(), 1) if logits.dtype == torch.float32 else (1, label.numel())
     where = pixels.flat_map(domain) if isinstance(domain, Tensor) else domain
     maps = pixels.flat_map(label), where, None if weight is None else pixels.flat_map(weight)
@@ -65,7 +69,7 @@ def balanced_cross_entropy(
 
 
 class _Balanced(torch.autograd.Function):
-    """Summed loss with the gradient that came with it, good for one backward."""
+    """Autograd function of a loss whose kernel computes the gradient too; it allows one backward."""
 
     @staticmethod
     def forward(
@@ -78,9 +82,9 @@ class _Balanced(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.gradient is None:
-            raise RuntimeError("the balanced loss was taken backward before; compute it again")
+            raise RuntimeError("the balanced loss has had its backward before; compute the loss again")
         gradient, ctx.gradient = ctx.gradient, None
-        # In place: a copy would be as large as the logits. On a GPU, to look at the slope would wait for the device.
+        # In place, as a copy would be as large as the logits. On a GPU, reading the slope would wait for the device.
         if slope.device.type != "cpu" or slope != 1:
             gradient.mul_(slope)
         return gradient, None, None, None, None, None

@@ -1,4 +1,4 @@
-"""Cumulative densities as knowledge that classes share (paper 3.3.5, METHOD 5), beside the balanced loss."""
+"""Regression of cumulative densities, which all classes share, added to the balanced loss (paper 3.3.5, METHOD 5)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from blda.models.output import Output
 class DensityLoss:
     """`BalancedLoss` plus strength * |d - F_yy(z_y)|^power of the predicted density d on both domains.
 
-    balanced: updates the statistics that F comes from. head: the regression head, which survives a restart.
-    strength: lambda. power: 2 as the paper writes, 1 as its code does.
+    balanced: the balanced loss; it updates the statistics that define F.
+    head: the regression head, saved with the state.
+    strength: weight lambda of the regression.
+    power: 2 in the paper, 1 in its code.
     """
 
     def __init__(self, balanced: BalancedLoss, head: nn.Module, strength: float = 0.2, power: int = 2) -> None:
@@ -27,13 +29,13 @@ class DensityLoss:
         self.balanced, self.head, self.strength, self.power = balanced, head, strength, power
 
     def source_loss(self, output: Output, source: Sample) -> Tensor:
-        """The balanced loss of a source batch, and its regression."""
+        """Return the balanced loss of a source batch plus its regression loss."""
         loss = self.balanced.source_loss(output, source)
         weight = torch.ones_like(output.density)
         return loss + self._regression(output, source.label, weight, self.balanced.source_statistics)
 
     def mixed_loss(self, output: Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
-        """The balanced loss of a mixed batch, and its regression; target pixels by the weight of their pseudo-label."""
+        """Return the balanced loss of a mixed batch plus its regression loss, both weighted by `mixed.weight`."""
         loss = self.balanced.mixed_loss(output, mixed, pseudo)
         own, other = self.balanced.source_statistics, self.balanced.target_statistics
         source_weight = torch.where(mixed.from_source, mixed.weight, 0)
@@ -41,15 +43,15 @@ class DensityLoss:
         return loss + self._regression(output, mixed.label, mixed.weight - source_weight, other)
 
     def state(self) -> dict[str, nn.Module]:
-        """The statistics and the regression head."""
+        """Return the statistics and the regression head, by name."""
         return {**self.balanced.state(), "density_head": self.head}
 
     def numbers(self) -> dict[str, Tensor]:
-        """Those of the balanced loss."""
+        """Return the numbers of the balanced loss."""
         return self.balanced.numbers()
 
     def _regression(self, output: Output, label: Tensor, weight: Tensor, statistics: LogitStatistics) -> Tensor:
-        """Averaged over all pixels; classes never estimated have no density yet."""
+        """Return the regression loss, averaged over all pixels; classes never estimated contribute nothing."""
         label, _ = class_labels(label, statistics.num_classes)
         density = cumulative_density(output.logits, label, statistics)
         estimated = torch.cat((statistics.estimated[: statistics.num_classes], statistics.estimated.new_zeros(1)))

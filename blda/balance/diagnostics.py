@@ -1,4 +1,4 @@
-"""Diagnostics of balanced training: the figure of both domains' statistics, and how well they rank the classes."""
+"""Diagnostics of balanced training: the figure of both domains' statistics and the agreement of their bias."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from blda.balance.logit_statistics import LogitStatistics
 class StatisticsDiagnostics:
     """Figures and validation numbers of the logit statistics of source and target.
 
-    class_names: the C names, in the order of the logits.
+    source, target: statistics of the two domains.
+    class_names: the C class names, in the order of the logits.
     """
 
     def __init__(self, source: LogitStatistics, target: LogitStatistics, class_names: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
-"""A grid of one-dimensional Gaussian mixtures: fitting, distribution function and its inverse.
+"""One-dimensional Gaussian mixtures: fitting, cumulative distribution function and its inverse.
 
-Every function is pure and works on any leading axes; METHOD n is section n of docs/method.md.
+Every function is pure and works on any leading axes. METHOD n is section n of docs/method.md.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ MIN_VARIANCE = 1e-4
 """Floor of every component's variance (METHOD 3)."""
 
 BACKGROUND = 1e-7
-"""Density that every component claims everywhere, so that no component dies and far values count (the reference's)."""
+"""Density added to that of every component, from the reference code: no component dies, and distant values count."""
 
 
 class Mixture(NamedTuple):
-    """Mixtures of K Gaussians on any grid; each field is (..., K) and `weights` sums to one."""
+    """Mixtures of K Gaussians with any leading axes; each field is (..., K), and `weights` sums to one."""
 
     weights: Tensor
     means: Tensor
@@ -27,14 +27,16 @@ class Mixture(NamedTuple):
 
 
 def em_step(mixture: Mixture, values: Tensor, counts: Tensor) -> Mixture:
-    """One expectation-maximisation iteration on weighted values (METHOD 3).
+    """Run one iteration of expectation-maximisation on weighted values (METHOD 3).
 
-    values: (..., N) logits, broadcast against counts: (..., N) >= 0, how often each value was observed.
-    The responsibility of component k is (w_k N(z; m_k, v_k) + BACKGROUND) / sum over components of the same. A cell
-    without any observation keeps its parameters.
+    values: logits, (..., N), broadcast against `counts`.
+    counts: number of observations of each value, (..., N), >= 0.
+
+    The responsibility of component k is w_k N(z; m_k, v_k) + BACKGROUND, divided by its sum over all components. A cell
+    without observations keeps its parameters.
     """
     tiny = torch.finfo(mixture.means.dtype).tiny
-    # Second moments are taken about the cell's mean: about zero they would cancel in float32 when logits are large.
+    # Second moments are about the cell's mean: about zero they would cancel in float32 when logits are large.
     centre = (mixture.weights * mixture.means).sum(-1, keepdim=True)
     values = values - centre
     joint = _density(mixture._replace(means=mixture.means - centre), values).mul_(mixture.weights[..., None, :])
@@ -44,19 +46,19 @@ def em_step(mixture: Mixture, values: Tensor, counts: Tensor) -> Mixture:
         -2
     )
     total = mass.sum(-1, keepdim=True)
-    seen, mass = total > 0, mass.clamp_min(tiny)
+    observed, mass = total > 0, mass.clamp_min(tiny)
     means = first / mass
     variances = (second / mass - means.square()).clamp_min(MIN_VARIANCE)
     return Mixture(
-        torch.where(seen, mass / total.clamp_min(tiny), mixture.weights),
-        torch.where(seen, means + centre, mixture.means),
-        torch.where(seen, variances, mixture.variances),
+        torch.where(observed, mass / total.clamp_min(tiny), mixture.weights),
+        torch.where(observed, means + centre, mixture.means),
+        torch.where(observed, variances, mixture.variances),
     )
 
 
 def cdf(mixture: Mixture, values: Tensor) -> Tensor:
-    """F(z) = sum_k w_k Phi((z - m_k) / sqrt(v_k)) (METHOD 2); values (..., N) -> (..., N)."""
-    # The K components are summed one by one: K times less memory than a (..., N, K) temporary.
+    """Compute F(z) = sum_k w_k Phi((z - m_k) / sqrt(v_k)) at values (..., N): (..., N) (METHOD 2)."""
+    # Components are added one by one, which takes K times less memory than a temporary (..., N, K).
     total = torch.zeros((), dtype=values.dtype, device=values.device)
     for k in range(mixture.weights.shape[-1]):
         weight, mean, variance = (field[..., k, None] for field in mixture)
@@ -65,7 +67,7 @@ def cdf(mixture: Mixture, values: Tensor) -> Tensor:
 
 
 def quantile(mixture: Mixture, probability: Tensor) -> Tensor:
-    """F^-1(p) of the mixtures (M, K) at probability (M, N) in (0, 1), by inverting the tabulated F."""
+    """Compute F^-1(p) of mixtures (M, K) at probabilities (M, N) in (0, 1), by interpolating the tabulated F."""
     levels, cdf_values = tabulated(mixture)
     right = torch.searchsorted(cdf_values, probability.contiguous()).clamp(1, levels.shape[-1] - 1)
     below, above = cdf_values.gather(-1, right - 1), cdf_values.gather(-1, right)
@@ -74,9 +76,10 @@ def quantile(mixture: Mixture, probability: Tensor) -> Tensor:
 
 
 def tabulated(mixture: Mixture, points: int = 8192) -> tuple[Tensor, Tensor]:
-    """Values (M, points) and F there, of mixtures (M, K).
+    """Tabulate F of mixtures (M, K): values (M, points), and F at these values (M, points).
 
-    They span eight deviations around every component; what interpolation gets wrong is far below their spacing.
+    The values span eight standard deviations around every component. The error of interpolated quantiles is far below
+    the spacing of the values.
     """
     deviation = mixture.variances.sqrt()
     low = (mixture.means - 8 * deviation).amin(-1, keepdim=True)
@@ -86,7 +89,7 @@ def tabulated(mixture: Mixture, points: int = 8192) -> tuple[Tensor, Tensor]:
 
 
 def _density(mixture: Mixture, values: Tensor) -> Tensor:
-    """N(z; m_k, v_k): (..., N) -> (..., N, K), a new tensor."""
+    """Compute N(z; m_k, v_k) at values (..., N): (..., N, K), a new tensor."""
     precision = (-0.5 / mixture.variances)[..., None, :]
     peak = (2 * math.pi * mixture.variances).rsqrt()[..., None, :]
     distance = values[..., None] - mixture.means[..., None, :]

@@ -1,7 +1,7 @@
-"""Logits and labels of any classifier, (B, C, *S) and (B, *S): checked where they come in, and as rows of pixels.
+"""Checks of logits (B, C, *S) and labels (B, *S) of any classifier, and their reshaping to rows of pixels.
 
-What compiled kernels index with passes through here first. On a CPU every number is looked at; elsewhere that would
-wait for the device, so kernels there get only numbers inside their tables, and a wrong one makes the result NaN.
+All indices of compiled kernels pass through here. On a CPU every value is checked. On a GPU a check would make the host
+wait for the device, so kernels there read only inside their lookup tables, and a wrong value makes the result NaN.
 """
 
 from __future__ import annotations
@@ -15,57 +15,59 @@ from blda.data.class_labels import class_labels, integers
 
 
 def flat_logits(logits: Tensor) -> Tensor:
-    """(B, C, *S) -> (B, C, N), a view where strides allow; images without pixels of their own, (B, C), -> (1, C, B)."""
+    """Reshape logits (B, C, *S) to (B, C, N), a view if strides allow; logits (B, C) of images become (1, C, B)."""
     return logits.t()[None] if logits.ndim == 2 else logits.flatten(2)
 
 
 def flat_map(values: Tensor) -> Tensor:
-    """(B, *S) -> (B, N), alike; (B,) -> (1, B)."""
+    """Reshape values (B, *S) to (B, N); values (B,) of images become (1, B)."""
     return (values[None] if values.ndim == 1 else values.flatten(1)).contiguous()
 
 
 def checked(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Labels of any integer type as int64.
+    """Check logits and labels, and return the labels as int64.
 
-    ValueError naming what is wrong unless logits are floats (B, classes, *S) and labels (B, *S) on the same device,
-    each of them a class or IGNORE, which is looked at on a CPU only.
+    logits: floats, (B, classes, *S).
+    labels: integers of any type on the same device, (B, *S), each a class or IGNORE. Values are checked on a CPU only.
+    Raises ValueError that names the wrong shape, type, device or value.
     """
     check_logits(logits, num_classes)
     if not isinstance(labels, Tensor) or labels.shape != logits.shape[:1] + logits.shape[2:]:
-        found = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
-        raise ValueError(f"labels {found} do not belong to logits {tuple(logits.shape)}")
+        shape = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
+        raise ValueError(f"labels {shape} do not belong to logits {tuple(logits.shape)}; give one label a pixel")
     same_device("labels", labels, logits)
     return class_labels(labels, num_classes)[0] if labels.device.type == "cpu" else integers("labels", labels)
 
 
 def known(labels: Tensor, num_classes: int) -> Tensor:
-    """Mask of the labels that are a class."""
+    """Return the mask of labels that are a class, bool."""
     return (labels >= 0) & (labels < num_classes)
 
 
 def check_logits(logits: Tensor, num_classes: int) -> None:
-    """ValueError unless logits are floats (B, classes, *S)."""
+    """Raise ValueError unless logits are floats (B, classes, *S)."""
     if not logits.is_floating_point():
-        raise ValueError(f"logits are {logits.dtype}; give floats, as the network computes them")
+        raise ValueError(f"logits are {logits.dtype}; give floats")
     if logits.ndim < 2 or logits.shape[1] != num_classes:
         raise ValueError(f"logits have {logits.shape[1:2].numel()} channels, expected {num_classes} classes")
 
 
 def weights_of(weight: Tensor | None, labels: Tensor) -> Tensor | None:
-    """Weights of pixels (B, *S) as float32, None for 1; ValueError for another shape."""
+    """Return weights of pixels (B, *S) as float32, or None for weights of 1; ValueError for another shape."""
     if weight is None:
         return None
     if not isinstance(weight, Tensor) or weight.shape != labels.shape or weight.is_complex():
-        found = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
-        raise ValueError(f"weight {found} does not belong to labels {tuple(labels.shape)}; give one number a pixel")
+        shape = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+        raise ValueError(f"weight {shape} does not belong to labels {tuple(labels.shape)}; give one number a pixel")
     same_device("weight", weight, labels)
     return weight.float()
 
 
 def domains_of(domain: Tensor | int, labels: Tensor, num_classes: int, count: int) -> Tensor | int:
-    """The domain of each pixel (B, *S), bool or int64, or one number for all.
+    """Check and return the domain of each pixel, (B, *S) bool or int64, or the one domain of all pixels.
 
-    ValueError for another shape, and on a CPU for the domain of a labelled pixel outside [0, count).
+    count: number of domains.
+    Raises ValueError for another shape, and on a CPU if a labelled pixel has a domain outside [0, count).
     """
     if not isinstance(domain, Tensor):
         try:
@@ -77,7 +79,9 @@ def domains_of(domain: Tensor | int, labels: Tensor, num_classes: int, count: in
         return domain
     domain = domain if domain.dtype == torch.bool else integers("domains", domain)
     if domain.ndim and domain.shape != labels.shape:
-        raise ValueError(f"domain {tuple(domain.shape)} does not belong to labels {tuple(labels.shape)}")
+        raise ValueError(
+            f"domain {tuple(domain.shape)} does not belong to labels {tuple(labels.shape)}; give one domain a pixel"
+        )
     same_device("domain", domain, labels)
     domain = domain.expand(labels.shape)
     if domain.device.type == "cpu":
@@ -90,9 +94,9 @@ def domains_of(domain: Tensor | int, labels: Tensor, num_classes: int, count: in
 
 
 def rows(labels: Tensor, domain: Tensor | int, num_classes: int, count: int) -> tuple[Tensor, Tensor]:
-    """Row of each pixel in a table of `count` domains, domain x C + class, and the mask of pixels that have one.
+    """Return each pixel's row domain x C + class in a lookup table of `count` domains, and the mask of pixels with one.
 
-    Pixels without a row, for want of a class or of their domain, get row 0.
+    Pixels without a class or with a domain outside the table get row 0.
     """
     usable = known(labels, num_classes)
     if isinstance(domain, Tensor):
@@ -101,12 +105,12 @@ def rows(labels: Tensor, domain: Tensor | int, num_classes: int, count: int) -> 
 
 
 def same_device(name: str, values: Tensor, others: Tensor) -> None:
-    """ValueError unless both are on one device."""
+    """Raise ValueError unless both tensors are on one device; name: name of `values` in the message."""
     if values.device != others.device:
         raise ValueError(f"{name} on {values.device}, the rest on {others.device}; move them to one device")
 
 
 def spread(labels: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Labels with a channel axis, (B, 1, *S), and the channels' numbers, (C, 1, ...), to broadcast over logits."""
+    """Return labels with a channel axis, (B, 1, *S), and channel indices (C, 1, ...), which broadcast over logits."""
     column = torch.arange(logits.shape[1], device=logits.device)
     return labels[:, None], column.view(-1, *[1] * (logits.ndim - 2))

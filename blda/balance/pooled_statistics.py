@@ -1,4 +1,4 @@
-"""Statistics that remember the evidence of past batches."""
+"""Statistics fitted to pooled histograms, those of the current batch and of past batches."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from blda.balance.logit_statistics import EM_ITERATIONS, LogitStatistics
 
 
 class PooledStatistics(LogitStatistics):
-    """Mixtures fitted to the evidence of this and, with falling weight, all earlier batches.
+    """Mixtures fitted to the histograms of the current batch and, with falling weight, of all earlier batches.
 
-    A batch of whole images has a handful of every class. A mixture fitted to three logits is too narrow, and so is the
-    average of many such (measured at 2.7 images a class and batch: two thirds of the true deviation), but counts add.
+    A batch of an image classifier holds only a few images of every class. A mixture fitted to three logits is too
+    narrow, and so is the average of many such mixtures: measured with 2.7 images a class and batch, its standard
+    deviation is two thirds of the true one. Sums of histograms have no such bias.
 
-    memory: weight of a batch in the next one's fit; a class rests on 1 / (1 - memory) times its images in a batch.
-    Other keywords as for `LogitStatistics`; `min_pixels` counts images here, remembered ones too.
+    memory: weight of a batch in the fit of the next one, in [0, 1). A class is fitted to 1 / (1 - memory) times the
+        images that it has in a batch.
+    keywords: further arguments of `LogitStatistics`; `min_pixels` counts images, those of earlier batches included.
     """
 
     remembered: Tensor
@@ -32,6 +34,6 @@ class PooledStatistics(LogitStatistics):
 
     @torch.no_grad()
     def fit(self, counts: Tensor, iterations: int = EM_ITERATIONS) -> None:
-        """Remember the evidence (C, C, BINS), and fit to all that is remembered."""
-        self.remembered.mul_(self.memory).add_(self._evidence(counts))
+        """Add histograms (C, C, BINS) to the pool, and fit the mixtures to the pool."""
+        self.remembered.mul_(self.memory).add_(self._histograms(counts))
         super().fit(self.remembered, iterations)

@@ -1,4 +1,4 @@
-"""Labels sampled evenly from probabilities, to count a pixel for every class that it may be."""
+"""Soft counting: labels sampled from probabilities, so that a pixel may be counted for any likely class."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import torch
 from torch import Tensor
 
 STRIDES = tuple(1.2207440846057596**-power for power in (1, 2, 3))
-"""Steps of a sequence that fills a cube evenly: powers of 1 / g, where g^4 = g + 1 (M. Roberts' R_3, 2018)."""
+"""Increments of a low-discrepancy sequence in three dimensions: powers of 1 / g, g^4 = g + 1 (Roberts' R_3, 2018)."""
 
 
 def sampled_labels(probabilities: Tensor, number: Tensor | float) -> Tensor:
-    """Labels drawn from a belief: (B, C, H, W) -> (B, H, W) int64, class c for a share belief[:, c] of the pixels.
+    """Sample labels from probabilities (B, C, H, W): (B, H, W) int64, class c with probability probabilities[:, c].
 
-    Drawn by a sequence that fills rows, columns and numbers evenly: no generator, less noise than by chance where
-    beliefs are smooth, and each image's labels are a function of its belief and of `number` alone.
+    number: number of the sample, such as the training step.
+
+    Samples come from a low-discrepancy sequence over rows, columns and numbers instead of a random generator. They have
+    less noise than random ones where probabilities are smooth, and depend on the image's probabilities and `number`
+    alone.
     """
     rows, columns = (
         torch.arange(size, device=probabilities.device, dtype=torch.float64) for size in probabilities.shape[-2:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from blda.build.loss_factory import LossFactory
 from blda.build.reader_factory import class_names
 from blda.build.statistics_factory import balances
 from blda.config.classification import ClassifyConfig
+from blda.config.components import Constructors, component_name, construct
 from blda.config.schema import Config
 from blda.data import seeding
 from blda.engine.trainer import Method
@@ -27,6 +29,8 @@ from blda.selftraining.supervised import Supervised
 from blda.selftraining.teacher import Teacher
 
 METHODS = ("source_only", "self_training", "reweighted", "blda")
+MIXERS: Constructors = {"classmix": ClassMix}
+"""What `self_training.mixer` may name; each gets num_classes and the run's seed."""
 
 
 @dataclass
@@ -83,11 +87,13 @@ def teacher_labels(config: Config) -> TeacherLabels:
     return TeacherLabels(settings.threshold, settings.ignore_top, settings.ignore_bottom, keep_probabilities)
 
 
-def class_mix(config: Config) -> ClassMix:
-    """ClassMix, its classes chosen for each image, or for the batch as published."""
-    published = config.self_training.classmix == "per_batch"
-    choose = chosen_classes_of_batch if published else chosen_classes
-    return ClassMix(len(class_names(config)), config.seed, choose)
+def mixer(config: Config) -> Mixer:
+    """The mixer that the config names; ClassMix chooses classes for each image, or for the batch as published."""
+    where, settings = "self_training.mixer", config.self_training
+    fixed: dict[str, Any] = {"num_classes": len(class_names(config)), "seed": config.seed}
+    if component_name(where, settings.mixer, MIXERS) == "classmix":
+        fixed["choose"] = chosen_classes_of_batch if settings.classmix == "per_batch" else chosen_classes
+    return construct(where, settings.mixer, MIXERS, **fixed)
 
 
 def image_labels(config: Config) -> ImageLabels:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from accelerate import Accelerator
 
-from blda.build.adaptation_factory import AdaptationFactory, class_mix, teacher_labels
+from blda.build.adaptation_factory import AdaptationFactory, mixer, teacher_labels
 from blda.build.batch_stream import BatchStream
 from blda.build.data_factory import ImageData
 from blda.build.evaluation_factory import EvaluationFactory
@@ -39,6 +39,6 @@ def image_run(
         batches,
         networks or NetworkFactory(config),
         losses,
-        AdaptationFactory(config, accelerator, losses, teacher_labels, class_mix),
+        AdaptationFactory(config, accelerator, losses, teacher_labels, mixer),
         EvaluationFactory(data, accelerator, [MeanIoU]),
     )

@@ -75,6 +75,7 @@ class Run:
                 raise ValueError(f"method: unknown '{method}'; {nearest(method, METHODS)}")
         if set(methods) != {"source_only"}:
             self.adaptation.pseudo_labeler(self.config)
+            self.adaptation.mixer(self.config)
             self.losses.things()
         for report in examine(self.data, methods, AT_START):
             require(report)
@@ -115,8 +116,9 @@ class Run:
             wrapped = torch.compile(wrapped)
         if config.training.cuda_graphs:
             wrapped = GraphedTraining(wrapped)
-            for fixed in filter(None, (teacher, pretrained)):
-                graph_inference(fixed)
+            for fixed in (teacher, pretrained):
+                if fixed is not None:
+                    graph_inference(fixed)
         batches = self.batches.batches(adapts=teacher is not None)
         log = RunLog(folder, self.class_names, accelerator.is_main_process, config.log.bar, self.protocols[0].name)
         diagnostics = None if statistics is None else StatisticsDiagnostics(*statistics, self.class_names)

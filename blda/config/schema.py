@@ -156,8 +156,9 @@ class SelfTraining:
     null for none. masked: a third loss, on masked target images (MIC), null for none.
     burn_in: steps on the source alone before, for networks without pretrained weights.
     augment: 'per_image' jitters with torchvision's operations, decided for each image; 'published' with kornia 0.5.8's,
-    which are stronger, decided for a batch. classmix: 'per_image' pastes half of an image's classes; 'per_batch' half
-    of those of the whole batch, ignored pixels among them (published)."""
+    which are stronger, decided for a batch. mixer: {name, keyword: value}, what makes the mixed image. classmix:
+    'per_image' pastes half of an image's classes; 'per_batch' half of those of the whole batch, ignored pixels among
+    them (published)."""
 
     momentum: float = 0.999
     threshold: float = 0.968
@@ -170,6 +171,7 @@ class SelfTraining:
     masked: Masked | None = None
     burn_in: int = 0
     augment: str = "per_image"
+    mixer: Component = field(default_factory=lambda: {"name": "classmix"})
     classmix: str = "per_image"
 
     def __post_init__(self) -> None:

@@ -1,5 +1,5 @@
-"""Segmentation networks and image classifiers: an encoder and a head make a network, which may see windows, several
-resolutions or mirrored views.
+"""Segmentation networks and image classifiers, built of an encoder and a head, and wrappers around them: HRDA's two
+resolutions, sliding windows and test-time augmentation.
 
 It may import `data`.
 """

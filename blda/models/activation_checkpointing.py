@@ -1,4 +1,4 @@
-"""Gradient checkpointing: blocks that keep nothing for their backward but their input, and run again there."""
+"""Activation checkpointing: blocks keep only their input for the backward pass, and run again in it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ CONTAINERS = (nn.ModuleList, nn.Sequential)
 def checkpoint_activations(network: nn.Module) -> None:
     """Recompute the activations of every block of a network; losses and gradients stay the same, bit for bit.
 
-    Blocks are what its lists and sequences are made of, if that has modules of its own: transformer blocks, residual
-    blocks, inverted bottlenecks. Names of parameters do not change, and a copy of the network has blocks of its own.
-    ValueError for a network without any.
+    `blocks` finds the blocks, such as transformer blocks, residual blocks or inverted bottlenecks. Names of parameters
+    do not change, and a deep copy of the network recomputes its own blocks.
+    Raises ValueError for a network without blocks.
     """
-    result = list(blocks(network))
-    if not result:
+    recomputed = list(blocks(network))
+    if not recomputed:
         raise ValueError("training.checkpointing: the network has no blocks to recompute; set it to false")
-    for block in result:
+    for block in recomputed:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=partial(_contexts, block))
 
 
 def blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """The outermost ones, in order."""
+    """Yield the outermost blocks of a module, in order: items of its lists and sequences that have submodules."""
     for child in module.children():
         if isinstance(module, CONTAINERS) and not isinstance(child, CONTAINERS) and any(child.children()):
             yield child
@@ -37,13 +37,13 @@ def blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
-    """What surrounds a block the first and the second time."""
+    """Return the contexts of a block's forward and of its recomputation."""
     return nullcontext(), _untracked(block)
 
 
 @contextmanager
 def _untracked(block: nn.Module) -> Iterator[None]:
-    """BatchNorm has counted this batch the first time: its running statistics are written as they are."""
+    """Keep the running statistics of BatchNorm, which the forward of this batch has already updated."""
     norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

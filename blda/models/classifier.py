@@ -11,11 +11,12 @@ from blda.models.segmenter import Segmenter
 
 
 class LinearHead(nn.Module):
-    """The coarsest level, averaged over the image, then a linear classifier.
+    """Linear classifier on the coarsest level, averaged over the image: list of features -> logits (B, classes).
 
-    channels: of the encoder's levels; only the last is read. bottleneck: width of a layer with norm and ReLU in
-    between, None for none. norm: its kind; 'batch' wants at least two images a batch, 'group' takes one.
-    list of features -> logits (B, classes).
+    channels: channels of the encoder's levels; only the last is read.
+    num_classes: number of classes.
+    bottleneck: width of a layer with normalisation and ReLU before the classifier; None to leave it out.
+    norm: normalisation of the bottleneck; 'batch' needs at least two images a batch, 'group' works with one.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class LinearHead(nn.Module):
 
 
 class Classifier(Segmenter):
-    """As `Segmenter`, but the head returns logits (B, classes) of the whole image: these are the result, float32."""
+    """Image classifier: a `Segmenter` whose head returns the logits (B, classes) of a whole image, in float32."""
 
     def forward(self, image: Tensor) -> Tensor:
         return self.head(self.features(image)).float()

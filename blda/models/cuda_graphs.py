@@ -124,6 +124,7 @@ class _Pass:
         self.anchor = torch.zeros((), device=image.device, requires_grad=True)
         with _undisturbed(network):
             recorder.warm_up(self._both)
+            self.leaves, self.outputs = [], []  # what autograd made on the stream of the warm-up must not be used again
             self.replay_forward = recorder.record(self._forward)
             self.replay_backward = recorder.record(self._backward)
 

@@ -1,4 +1,4 @@
-"""Cumulative-density regression: what classes share beside their labels (paper 3.3.5)."""
+"""Cumulative-density regression, whose target is shared by all classes (paper 3.3.5)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from blda.models.segmenter import Segmenter
 
 
 class DensityRegression(nn.Module):
-    """A segmenter and a 1 x 1 regression head on the features that its head classifies (METHOD 5).
+    """A segmenter with a 1 x 1 regression head on the features that its head classifies (METHOD 5).
 
-    segmenter: its head is a `PyramidHead`. image (B, 3, H, W) -> Output. Only training goes through here: the segmenter
-    itself predicts, is averaged by the teacher and is saved.
+    Maps images (B, 3, H, W) to an `Output` with `density`. It is used in training only: prediction, the teacher and
+    checkpoints use the segmenter itself.
+
+    segmenter: segmenter whose head is a `PyramidHead`; ValueError otherwise.
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
         super().__init__()
         if isinstance(segmenter, HRDA):
             raise ValueError(
-                "blda.density: a pixel of model.hrda has two kinds of features to regress from; leave one out"
+                "blda.density: model.hrda has features of two resolutions for a pixel; leave one of the two out"
             )
         if not isinstance(segmenter.head, PyramidHead):
             raise ValueError(

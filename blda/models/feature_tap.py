@@ -1,4 +1,4 @@
-"""A network that also says what its encoder made of the image."""
+"""A wrapper that returns the encoder's features beside the logits."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from blda.models.output import Features, Output
 
 
 class FeatureTap(nn.Module):
-    """A network whose `Output` has `features` too: those of the first call of its encoder in a forward.
+    """A network whose `Output` also holds `features`, those of the first call of its encoder in a forward.
 
-    segmenter: the network; image (B, 3, H, W) -> logits or Output. encoder: the one inside it. One that is called
-    several times a forward, as in HRDA, sees the context first. Only training goes through here.
+    HRDA calls its encoder several times a forward, with the context first. The wrapper is used in training only.
+
+    segmenter: the network, images (B, 3, H, W) -> logits or `Output`.
+    encoder: the encoder inside `segmenter`.
     """
 
     def __init__(self, segmenter: nn.Module, encoder: nn.Module) -> None:
         super().__init__()
         self.segmenter = segmenter
-        self._encoder = (encoder,)  # in a tuple, as its parameters are the segmenter's already
+        self._encoder = (encoder,)  # in a tuple, which does not register its parameters a second time
 
     def forward(self, image: Tensor) -> Output:
         calls: list[Features] = []
@@ -26,7 +28,7 @@ class FeatureTap(nn.Module):
             if not calls:
                 calls.append(Features(arguments[0].detach(), levels[-1]))
 
-        # For this forward alone: the teacher and the evaluation must not hold features that nobody wants.
+        # The hook is removed after this forward: teacher and evaluation must not keep features in memory.
         hook = self._encoder[0].register_forward_hook(keep)
         try:
             output = self.segmenter(image)

@@ -1,7 +1,7 @@
 """HRDA: context at low and detail at full resolution, fused by a learned attention (Hoyer et al., ECCV 2022).
 
-What the paper leaves open (the map of the fusion, alignment, layers of the attention, norms of each pass) is as in the
-published code: lhoyer/HRDA, `hrda_encoder_decoder.py`, `hrda_head.py`, `configs/hrda/gtaHR2csHR_hrda.py`.
+Details that the paper leaves open (resolution of the fusion, alignment, layers of the attention, norms of each pass)
+follow the published code: lhoyer/HRDA, `hrda_encoder_decoder.py`, `hrda_head.py`, `configs/hrda/gtaHR2csHR_hrda.py`.
 """
 
 from __future__ import annotations
@@ -19,34 +19,40 @@ from blda.models.sliding_window import Window, overlapping
 
 
 def cell_of(scale: float, stride: int) -> int:
-    """Image pixels to a pixel of the context's logits: what windows are aligned to.
+    """Return the side of a cell, in image pixels: the area of one pixel of the context's logits.
 
-    ValueError for a wrong scale or stride.
+    Windows are aligned to cells. Raises ValueError for a wrong scale or stride.
     """
     if not 0 < scale <= 1 or abs(1 / scale - round(1 / scale)) > 1e-6:
-        raise ValueError(f"model.hrda.scale is {scale}; it must be 1 / 2, 1 / 3 or so, such as 0.5")
+        raise ValueError(f"model.hrda.scale is {scale}; it must be 1 / n for a whole number n, such as 0.5")
     if stride < 1:
         raise ValueError(f"model.hrda.stride is {stride}; it must be at least 1, such as 4 for pyramid heads")
     return stride * round(1 / scale)
 
 
 class HRDA(Segmenter):
-    """The whole image at `scale` for context and windows of it as they are for detail, by one encoder and one head.
+    """Segmenter of two resolutions: context of the whole image at low, detail of windows at full resolution.
 
-    encoder, head, mean, std: see `Segmenter`. attention: a head too; the sigmoid of what it makes of the context's
-        features is the share of the detail in the logits of each class.
-    detail: (height, width) of a window, multiples of `cell_of(scale, stride)`; a smaller image is one window.
-    scale: of the context, 1 / 2 or another whole-numbered part. windows: most that are encoded at once.
-    stride: image pixels to a pixel of the map on which context and detail are fused; published is the head's own, 4 of
-        DAFormer's and 8 of DeepLab-v2 on a ResNet.
+    One encoder and one head serve both. The context is encoded first.
 
-    In training image (B, 3, H, W) -> Output of the fused logits and of the detail in one window, which is drawn from
-    Python's generator: one for the batch and, as processes seed it alike, for all of them. Outside the window the fused
-    logits are the context's. In evaluation -> fused logits (B, classes, H, W), the detail averaged over windows that
-    overlap by half. H and W may be any; the last row and column are repeated until they are multiples of the cell. The
-    context is encoded before the detail.
+    encoder, head, mean, std: see `Segmenter`.
+    attention: a second head on the context's features; the sigmoid of its output is the share of the detail in the
+        logits of each class.
+    detail: (height, width) of a window in pixels, multiples of `cell_of(scale, stride)`; a smaller image is one window.
+    scale: scale of the context, 1 / n for a whole number n.
+    windows: largest number of windows that are encoded at once.
+    stride: image pixels a pixel of the map on which context and detail are fused. The published code uses the stride of
+        the head: 4 for DAFormer, 8 for DeepLab-v2 on a ResNet.
 
-    A batch norm sees the context and the windows apart; that of a teacher, all windows that are encoded at once.
+    In training, maps images (B, 3, H, W) to an `Output` with the fused logits and the detail's logits in one window.
+    Outside the window the fused logits are the context's. The window is drawn from Python's generator, once for the
+    batch, and is the same on all processes because they seed this generator alike.
+
+    In evaluation, maps images to fused logits (B, classes, H, W), with the detail averaged over windows that overlap by
+    half. H and W may be any: the last row and column are repeated up to multiples of the cell.
+
+    BatchNorm normalises the context and the windows separately; the teacher's normalises all windows that are encoded
+    at once together.
     """
 
     def __init__(
@@ -70,44 +76,46 @@ class HRDA(Segmenter):
         self.attention, self.detail, self.windows = attention, tuple(detail), windows
 
     def forward(self, image: Tensor) -> Tensor | Output:
-        whole = self._in_whole_cells(image)
-        window = self.draw_window(whole) if self.training else None
-        context, attention = self._context(whole)
+        padded = self._padded(image)
+        window = self.draw_window(padded) if self.training else None
+        context, attention = self._context(padded)
         if window is None:
-            return self._of_image(self._fused(context, attention, self._everywhere(whole)), whole, image)
-        detail = self._logits(window.of(whole))
-        # Where there is no detail, none is attended to.
+            return self._cropped(self._fused(context, attention, self._everywhere(padded)), padded, image)
+        detail = self._logits(window.of(padded))
+        # The attention is zero outside the window, where there is no detail.
         attention = window.placed(window.of(attention, self.cell), attention, self.cell)
-        placed = window.placed(detail, whole[..., :: self.stride, :: self.stride], self.stride)
-        fused = self._of_image(self._fused(context, attention, placed), whole, image)
-        return Output(fused, detail=self._inside(window, self.upsampled(detail, window.of(whole)), image))
+        placed = window.placed(detail, padded[..., :: self.stride, :: self.stride], self.stride)
+        fused = self._cropped(self._fused(context, attention, placed), padded, image)
+        return Output(fused, detail=self._inside(window, self.upsampled(detail, window.of(padded)), image))
 
-    def _in_whole_cells(self, image: Tensor) -> Tensor:
+    def _padded(self, image: Tensor) -> Tensor:
+        """Repeat the last row and column of an image up to multiples of the cell."""
         below, right = (-side % self.cell for side in image.shape[-2:])
         return F.pad(image, (0, right, 0, below), mode="replicate") if below or right else image
 
-    def _of_image(self, fused: Tensor, whole: Tensor, image: Tensor) -> Tensor:
-        return self.upsampled(fused, whole)[..., : image.shape[-2], : image.shape[-1]]
+    def _cropped(self, fused: Tensor, padded: Tensor, image: Tensor) -> Tensor:
+        """Upsample fused logits to the padded image, and crop them to the image."""
+        return self.upsampled(fused, padded)[..., : image.shape[-2], : image.shape[-1]]
 
     def _inside(self, window: Window, logits: Tensor, image: Tensor) -> Detail:
-        """The window's logits without what was repeated beyond the image."""
+        """Crop a window and its logits to the image, without the padding."""
         height, width = (side - start for side, start in zip(image.shape[-2:], window[:2], strict=True))
         window = window._replace(height=min(window.height, height), width=min(window.width, width))
         return Detail(logits[..., : window.height, : window.width], window)
 
-    def _context(self, whole: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and attention, both (B, classes, H / cell, W / cell)."""
-        features = self.features(_resized(whole, whole, self.cell // self.stride))
+    def _context(self, padded: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the context's logits and the attention, both (B, classes, H / cell, W / cell)."""
+        features = self.features(_resized(padded, padded, self.cell // self.stride))
         logits, share = self.head(features), self.attention(features)
-        return _resized(logits, whole, self.cell), _resized(share, whole, self.cell).sigmoid()
+        return _resized(logits, padded, self.cell), _resized(share, padded, self.cell).sigmoid()
 
-    def _logits(self, part: Tensor) -> Tensor:
-        """What the detail says of a part of the image, (B, classes, H / stride, W / stride)."""
-        return _resized(self.head(self.features(part)), part, self.stride)
+    def _logits(self, window: Tensor) -> Tensor:
+        """Return the detail's logits of a window (B, 3, h, w) of the image: (B, classes, h / stride, w / stride)."""
+        return _resized(self.head(self.features(window)), window, self.stride)
 
     @staticmethod
     def _fused(context: Tensor, attention: Tensor, detail: Tensor) -> Tensor:
-        """Logits on the map of the detail."""
+        """Fuse logits of context and detail by the attention, at the resolution of the detail's logits."""
         kept, share = (
             F.interpolate(low, detail.shape[-2:], mode="bilinear", align_corners=False)
             for low in ((1 - attention) * context, attention)
@@ -115,26 +123,26 @@ class HRDA(Segmenter):
         return torch.addcmul(kept, share, detail)
 
     @torch.compiler.disable
-    def draw_window(self, whole: Tensor) -> Window:
-        """Draw where the detail of a training batch lies, aligned to the cell."""
-        size = self._window(whole)
-        free = [(side - taken) // self.cell for side, taken in zip(whole.shape[-2:], size, strict=True)]
-        # Not by torch's generator, which differs between processes; theirs are one batch.
+    def draw_window(self, padded: Tensor) -> Window:
+        """Draw the window of a training batch, aligned to the cell."""
+        size = self._window_size(padded)
+        free = [(side - taken) // self.cell for side, taken in zip(padded.shape[-2:], size, strict=True)]
+        # Not from torch's generator, which differs between processes, while one window serves the global batch.
         top, left = (self.cell * random.randrange(steps + 1) for steps in free)
         return Window(top, left, *size)
 
-    def _window(self, whole: Tensor) -> tuple[int, int]:
-        height, width = map(min, self.detail, whole.shape[-2:])
+    def _window_size(self, padded: Tensor) -> tuple[int, int]:
+        height, width = map(min, self.detail, padded.shape[-2:])
         return height, width
 
-    def _everywhere(self, whole: Tensor) -> Tensor:
-        """The detail's logits (B, classes, H / stride, W / stride), averaged where windows overlap."""
-        windows = overlapping(tuple(whole.shape[-2:]), self._window(whole))
-        each = max(1, self.windows // len(whole))
-        parts = [windows[first : first + each] for first in range(0, len(windows), each)]
-        logits = [self._logits(torch.cat([window.of(whole) for window in part])) for part in parts]
-        by_window = [one for part in logits for one in part.split(len(whole))]
-        size = [side // self.stride for side in whole.shape[-2:]]
+    def _everywhere(self, padded: Tensor) -> Tensor:
+        """Return the detail's logits (B, classes, H / stride, W / stride), averaged where windows overlap."""
+        windows = overlapping(tuple(padded.shape[-2:]), self._window_size(padded))
+        step = max(1, self.windows // len(padded))
+        chunks = [windows[first : first + step] for first in range(0, len(windows), step)]
+        logits = [self._logits(torch.cat([window.of(padded) for window in chunk])) for chunk in chunks]
+        by_window = [one for chunk in logits for one in chunk.split(len(padded))]
+        size = [side // self.stride for side in padded.shape[-2:]]
         total, count = (by_window[0].new_zeros(*axes, *size) for axes in (by_window[0].shape[:2], (1, 1)))
         for window, one in zip(windows, by_window, strict=True):
             window.of(total, self.stride).add_(one)
@@ -143,8 +151,7 @@ class HRDA(Segmenter):
 
 
 def _resized(low: Tensor, image: Tensor, stride: int) -> Tensor:
-    """A map at one pixel to `stride` of the image's, in float32."""
+    """Resize a map to the image's height and width divided by `stride`, in float32 as in `Segmenter.upsampled`."""
     size = [side // stride for side in image.shape[-2:]]
-    # In float32: see `Segmenter.upsampled`.
     low = low.float()
     return low if list(low.shape[-2:]) == size else F.interpolate(low, size, mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""The small pieces that several networks are made of."""
+"""Layers that several networks share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from torch import nn
 
 
 def make_norm(kind: str, channels: int) -> nn.Module:
-    """'batch': BatchNorm2d. 'group': GroupNorm of up to 8 groups, which sees one image at a time."""
+    """Build a normalisation layer.
+
+    kind: 'batch' for BatchNorm2d, or 'group' for GroupNorm of up to 8 groups, which normalises each image by itself.
+    """
     if kind == "batch":
         return nn.BatchNorm2d(channels)
     if kind == "group":
@@ -26,9 +29,12 @@ def conv_norm_act(
     groups: int = 1,
     norm: str = "batch",
 ) -> nn.Sequential:
-    """Convolution without bias, normalisation, ReLU; (B, inputs, H, W) -> (B, outputs, ceil(H / stride), ...)."""
+    """Build convolution without bias, normalisation and ReLU.
+
+    Maps (B, inputs, H, W) to (B, outputs, ceil(H / stride), ceil(W / stride)).
+    """
     padding = dilation * (kernel - 1) // 2
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
-    # Fan out counts every output channel, of a depthwise convolution too, as in the published heads (mmcv).
+    # Fan out counts every output channel, also of a depthwise convolution, as in the published heads (mmcv).
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(conv, make_norm(norm, outputs), nn.ReLU(inplace=True))

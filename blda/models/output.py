@@ -1,4 +1,4 @@
-"""What a network in training says beside its logits."""
+"""Output of a network in training: logits and further predictions."""
 
 from __future__ import annotations
 
@@ -10,25 +10,32 @@ from blda.models.sliding_window import Window
 
 
 class Detail(NamedTuple):
-    """logits: (B, C, h, w), what the detail alone says of one window of the images; window: where it lies."""
+    """HRDA's detail prediction of one window of the images.
+
+    logits: logits of the detail alone, (B, C, h, w). window: position and size of the window, in pixels.
+    """
 
     logits: Tensor
     window: Window
 
 
 class Features(NamedTuple):
-    """input: (B, 3, h, w), an encoder's normalised input, no gradient. last: (B, F, h', w'), its coarsest level."""
+    """Features of one call of an encoder.
+
+    input: the encoder's normalised input, (B, 3, h, w), without gradient. last: its coarsest level, (B, F, h', w').
+    """
 
     input: Tensor
     last: Tensor
 
 
 class Output(NamedTuple):
-    """logits: (B, C, H, W), at the image's size.
+    """Predictions of a network in training; fields that a network does not provide are None.
 
-    density: (B, H, W), the predicted F_yy(z_y) of each pixel, whatever its class (METHOD 5). detail: of two resolutions
-    (METHOD 6), part of which the logits are fused. features: of the encoder's first call in the forward. Parts that a
-    network was not asked for are None.
+    logits: logits at the image's size, (B, C, H, W).
+    density: predicted F_yy(z_y) of each pixel, (B, H, W), for whichever class y labels it (METHOD 5).
+    detail: the detail prediction that is part of the fused logits of two resolutions (METHOD 6).
+    features: features of the encoder's first call in the forward.
     """
 
     logits: Tensor
@@ -38,5 +45,5 @@ class Output(NamedTuple):
 
 
 def logits_of(output: Tensor | Output) -> Tensor:
-    """The logits, whether or not something stands beside them."""
+    """Return the logits of an output, which may be the logits themselves."""
     return output if isinstance(output, Tensor) else output.logits

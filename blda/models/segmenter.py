@@ -13,15 +13,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Segmenter(nn.Module):
-    """image (B, 3, H, W) in [0, 1] -> logits (B, classes, H, W), for any H and W.
+    """Segmentation network: images (B, 3, H, W) in [0, 1] -> logits (B, classes, H, W), for any H and W.
 
-    encoder: has `channels: tuple[int, ...]` and `forward(image) -> list[Tensor]`, a feature pyramid from fine to
-        coarse. Every encoder here also names the `mean` and `std` that its weights were trained with.
-    head: `forward(features) -> logits` at the resolution it likes; they are upsampled bilinearly.
-    mean, std: per colour channel, of images in [0, 1].
+    encoder: module with `channels: tuple[int, ...]` and `forward(image) -> list[Tensor]`, a feature pyramid from fine
+        to coarse. The encoders of this package also have the `mean` and `std` that their weights were trained with.
+    head: module with `forward(features) -> logits` at any resolution; the logits are upsampled bilinearly.
+    mean, std: normalisation of each colour channel, for images in [0, 1]. It is saved with the weights.
 
-    The normalisation is saved with the weights that need it.
-    Parameter names start with `encoder.` or `head.`: the optimizer tells them apart by that.
+    Parameter names start with `encoder.` or `head.`, by which the optimizer distinguishes them.
     """
 
     def __init__(
@@ -41,11 +40,11 @@ class Segmenter(nn.Module):
         return self.upsampled(self.head(self.features(image)), image)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """The encoder's pyramid of an image in [0, 1]."""
+        """Normalise an image in [0, 1], and return the encoder's feature pyramid."""
         return self.encoder((image - self.mean) / self.std)
 
     @staticmethod
     def upsampled(output: Tensor, image: Tensor) -> Tensor:
-        """A head's output (B, K, h, w) at the image's size."""
-        # In float32: autocast would upsample, and add up its gradient, in half precision.
+        """Upsample a head's output (B, K, h, w) to the image's size, in float32."""
+        # Under autocast, the gradient would be summed in half precision.
         return F.interpolate(output.float(), size=image.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""Windows of an image: where they lie, cut out and put back."""
+"""Windows of an image: their positions, and operations that cut them out and put them back."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ class Window(NamedTuple):
     width: int
 
     def of(self, tensor: Tensor, stride: int = 1) -> Tensor:
-        """What a tensor (..., H, W) shows in it; stride: image pixels to a pixel of the tensor."""
+        """Crop a tensor (..., H, W) to the window; stride: image pixels a pixel of the tensor."""
         top, left, height, width = (side // stride for side in self)
         return tensor[..., top : top + height, left : left + width]
 
-    def placed(self, part: Tensor, like: Tensor, stride: int = 1) -> Tensor:
-        """A part (..., h, w) where it lies in a tensor of the height and width of `like`, zero around it."""
+    def placed(self, crop: Tensor, like: Tensor, stride: int = 1) -> Tensor:
+        """Pad a crop (..., h, w) of the window with zeros to the height and width of `like`."""
         top, left, height, width = (side // stride for side in self)
         below, right = like.shape[-2] - top - height, like.shape[-1] - left - width
-        return F.pad(part, (left, right, top, below))
+        return F.pad(crop, (left, right, top, below))
 
 
 def overlapping(size: tuple[int, int], window: tuple[int, int]) -> list[Window]:
-    """Windows that cover an image, each half a window from the next; the last of a row or column ends with the image.
+    """Return windows that cover an image and overlap by half; the last of a row or column ends at the image's border.
 
-    size, window: (height, width); the window is not the larger one.
+    size, window: (height, width) of the image and of a window, which must not be larger.
     """
-    rows, columns = (starts(side, part, max(part // 2, 1)) for side, part in zip(size, window, strict=True))
+    rows, columns = (starts(side, extent, max(extent // 2, 1)) for side, extent in zip(size, window, strict=True))
     return [Window(top, left, *window) for top in rows for left in columns]
 
 
 def starts(side: int, window: int, stride: int) -> list[int]:
-    """Where windows of a side begin: every `stride`, the last one at `side` - `window`."""
+    """Return the first pixel of each window along a side: every `stride`, and `side` - `window` for the last one."""
     return [*range(0, side - window, stride), side - window]

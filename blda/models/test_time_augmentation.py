@@ -1,6 +1,7 @@
-"""Views of an image that a network is shown one after the other, and whose logits are averaged.
+"""Test-time augmentation: a network predicts several views of an image, and their logits are averaged.
 
-Each wraps a model, image (B, 3, H, W) -> logits, and is one itself: `Flipped(Sliding(network, ...))`.
+Each class wraps a model, images (B, 3, H, W) -> logits, and is such a model itself, so that they can be nested:
+`Flipped(Sliding(network, ...))`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ Size = tuple[int, int]
 
 
 class Flipped(nn.Module):
-    """The mean of the logits of an image and of its mirror image, mirrored back.
+    """Flip augmentation: the mean of the logits of an image and of its mirror image, mirrored back.
 
-    mmsegmentation averages the probabilities of the two; here it is the logits, because they are what calibration and
-    the metrics take. Classifiers of whole images, logits (B, C), have nothing to mirror back.
+    mmsegmentation averages probabilities instead; this class averages logits, because calibration and metrics take
+    logits. Logits (B, C) of an image classifier are averaged without mirroring back.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -27,18 +28,22 @@ class Flipped(nn.Module):
         self.model, self.training = model, model.training
 
     def forward(self, image: Tensor) -> Tensor:
-        seen, mirrored = self.model(image), self.model(image.flip(-1))
-        return (seen + (mirrored.flip(-1) if mirrored.ndim == 4 else mirrored)) / 2
+        plain, mirrored = self.model(image), self.model(image.flip(-1))
+        return (plain + (mirrored.flip(-1) if mirrored.ndim == 4 else mirrored)) / 2
 
 
 class Sliding(nn.Module):
-    """A large image in overlapping windows, the mean of the logits where they overlap (mmsegmentation's slide mode).
+    """Sliding-window inference: logits are averaged where windows overlap (mmsegmentation's slide mode).
 
-    window, stride: (height, width); windows start every stride, those that would leave the image are moved inwards.
-    An image that fits into the window is shown whole, and a side that does is not cut. batch: windows the network is
-    given at a time. Memory: one map of logits, and those of `batch` windows.
+    An image that fits into the window is predicted whole, and a side that fits is not cut. Memory is that of one logit
+    map of the image and of the logits of `batch` windows.
 
-    Raises ValueError for windows that leave gaps, and for a network without a map of logits.
+    model: the network, images (B, 3, H, W) -> logits (B, C, H, W).
+    window: (height, width) of a window in pixels.
+    stride: (height, width) from one window to the next; windows that would leave the image are moved inwards.
+    batch: number of windows that the network predicts at a time.
+
+    Raises ValueError for windows that leave gaps, and for a network that does not return a logit map.
     """
 
     def __init__(self, model: nn.Module, window: Size, stride: Size, batch: int = 1) -> None:
@@ -58,27 +63,29 @@ class Sliding(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         size = image.shape[-2:]
-        height, width = (min(side, most) for side, most in zip(size, self.window, strict=True))
+        height, width = (min(side, limit) for side, limit in zip(size, self.window, strict=True))
         if (height, width) == tuple(size):
             return self.model(image)
         tops, lefts = (
-            starts(side, part, step) for side, part, step in zip(size, (height, width), self.stride, strict=True)
+            starts(side, extent, step) for side, extent, step in zip(size, (height, width), self.stride, strict=True)
         )
         total = None
         for places in self._batches(len(image), tops, lefts):
             logits = self._logits(torch.stack([image[b, :, y : y + height, x : x + width] for b, y, x in places]))
             total = logits.new_zeros(len(image), logits.shape[1], *size) if total is None else total
-            for (b, y, x), part in zip(places, logits, strict=True):
-                total[b, :, y : y + height, x : x + width] += part
+            for (b, y, x), of_window in zip(places, logits, strict=True):
+                total[b, :, y : y + height, x : x + width] += of_window
         rows, columns = covered(size[0], height, tops), covered(size[1], width, lefts)
         return total.div_(torch.outer(rows, columns).to(total, non_blocking=True))
 
     def _batches(self, images: int, tops: list[int], lefts: list[int]) -> Iterator[list[tuple[int, int, int]]]:
+        """Yield batches of windows as (image, top, left)."""
         places = [(b, y, x) for b in range(images) for y in tops for x in lefts]
         for first in range(0, len(places), self.batch):
             yield places[first : first + self.batch]
 
     def _logits(self, windows: Tensor) -> Tensor:
+        """Return the logits of windows; ValueError if they have another height or width."""
         logits = self.model(windows).float()
         if logits.shape[2:] != windows.shape[2:]:
             raise ValueError(
@@ -89,7 +96,7 @@ class Sliding(nn.Module):
 
 
 def covered(side: int, window: int, begins: list[int]) -> Tensor:
-    """How many windows see each pixel of a side: (side,)."""
+    """Count the windows that cover each pixel of a side: (side,); begins: first pixel of each window."""
     count = torch.zeros(side)
     for begin in begins:
         count[begin : begin + window] += 1

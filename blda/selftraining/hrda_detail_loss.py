@@ -39,8 +39,8 @@ class HRDADetailLoss:
         logits, window = output.detail
         cropped = Mixed(*map(window.of, (mixed.image, mixed.label, mixed.weight, mixed.from_source)))
         in_window = PseudoLabels(window.of(pseudo.label), window.of(pseudo.weight))
-        detail = self.detail.mixed_loss(logits, cropped, in_window)
-        return self._both(self.fused.mixed_loss(output, mixed, pseudo), detail)
+        fused = self.fused.mixed_loss(output, mixed, pseudo)
+        return self._both(fused, self.detail.mixed_loss(logits, cropped, in_window))
 
     def state(self) -> Mapping[str, nn.Module]:
         """Return the state of the fused logits' criterion; the detail's criterion has none."""

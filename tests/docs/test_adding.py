@@ -17,6 +17,8 @@ import yaml
 from torch import nn
 
 import pages
+import tiny
+from blda.build import adaptation_factory
 from blda.config import loading
 from blda.config.classification import ClassifyConfig
 from blda.data.batches import PseudoLabels
@@ -178,7 +180,7 @@ def test_a_loss_term(chapter) -> None:
 
 
 def test_a_mixer(chapter) -> None:
-    mixer = chapter("A mixer").CutMix(seed=5)
+    mixer = chapter("A mixer").CutMix(num_classes=4, seed=5)
     source, target, pseudo = samples()
     mixed = mixer(source, target, pseudo)
     mask = mixed.from_source
@@ -198,6 +200,21 @@ def test_a_mixer(chapter) -> None:
     method = SelfTraining(*parts, num_classes=4, seed=0, mixer=mixer)
     assert [name for name, loss in method.losses(source, target) if loss.isfinite()] == ["source", "mixed"]
     assert torch.equal(method.snapshot.mixed.from_source, mask)
+
+
+def test_a_mixer_by_its_name_in_a_config(chapter, worlds, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(adaptation_factory.MIXERS, "cutmix", chapter("A mixer").CutMix)
+    named = "self_training={mixer: {name: cutmix, side: 0.7}, burn_in: 0}"
+    trainer = tiny.trainer(tiny.load(worlds, tmp_path, "image", "method=self_training", named), "cutmix")
+    assert type(trainer.method.mixer).__name__ == "CutMix" and trainer.method.mixer.side == 0.7
+    trainer.fit(until=1)
+    mixed = trainer.method.snapshot.mixed
+    expected = [int(0.7 * side) for side in mixed.from_source.shape[1:]]
+    assert [mixed.from_source[0].any(axis).sum().item() for axis in (1, 0)] == expected
+
+    wrong = tiny.load(worlds, tmp_path, "image", "method=self_training", "self_training.mixer={name: cutmx}")
+    with pytest.raises(ValueError, match=r"self_training\.mixer: unknown name 'cutmx'"):
+        tiny.trainer(wrong, "wrong")
 
 
 class _Coarse(nn.Module):

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import importlib
 import re
+import runpy
 import typing
 from functools import cache
 from pathlib import Path
@@ -172,6 +173,20 @@ def test_the_tree_shows_files_that_exist_and_every_room() -> None:
         for path in (ROOT / package).rglob("__init__.py")
     }
     assert sorted(str(room) for room in rooms if room not in shown) == []
+
+
+def test_the_table_of_rooms_says_what_the_test_of_imports_allows() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = {row.split("`")[1].removesuffix(".py"): row for row in re.findall(r"^\| `blda.*\|$", text, re.MULTILINE)}
+    rooms = runpy.run_path(str(ROOT / "tests" / "test_rooms.py"))["ROOMS"]
+    wrong = []
+    for room, others in rooms.items():
+        allowed = rows[room.replace(".", "/")].split("|")[3]
+        names = {name.split(".")[-1] for name in others}
+        said = {name.split("/")[-1] for name in _CODE.findall(allowed)} - {"blda"}
+        if "every room" not in allowed and said != names:
+            wrong.append((room, sorted(said ^ names)))
+    assert wrong == []
 
 
 def test_modules_that_the_change_log_leads_to_exist() -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from recorded_steps import RecordedSteps
-from replay_steps import LIMITS, Replay, losses_apart, replayed, weights_apart
+from replay_steps import LIMITS, RecordedNetworks, Replay, losses_apart, replayed, weights_apart
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("decode.loss_seg", "decode.hr.loss_seg", "mix.decode.loss_seg", "mix.decode.hr.loss_seg")
@@ -93,7 +93,7 @@ def test_three_steps_of_two_resolutions_are_those_of_the_published_code(shared, 
     assert [weight.max().item() for weight in run.pseudo_weights] == pytest.approx(record["share"], abs=1e-6)
     untrusted = ~torch.as_tensor(recorded.arrays["trusted"])
     assert not any(weight[untrusted].any() for weight in run.pseudo_weights)
-    start = run.student(pretrained=False).state_dict()
+    start = RecordedNetworks(run.config, recorded).student(pretrained=False).state_dict()
     for which, network in (("student", run.ended.student), ("teacher", run.ended.method.teacher.model)):
         for part, moved in record[which].items():
             steps = [(p - start[n]).norm() for n, p in network.named_parameters() if n.startswith(part)]

@@ -67,7 +67,7 @@ def test_what_does_not_fit_is_one_line_and_writes_nothing(worlds, tmp_path):
     output = tmp_path / "imported" / "step_000000.pt"
     rest = ["--config", CONFIG, *options(worlds, tmp_path / "run"), "--output", output]
     more = published(tmp_path / "more.pth", classes=15)
-    assert "tells 15 classes apart, the config 19" in error_of("import_weights", more, *rest)
+    assert "has 15 classes, the config 19" in error_of("import_weights", more, *rest)
     other = published(tmp_path / "other.pth", CLASSES=CLASSES[::-1])
     assert "was trained for other classes" in error_of("import_weights", other, *rest)
     assert "holds no 'imnet_model'" in error_of("import_weights", more, *rest, "--network", "imnet_model")

@@ -1,4 +1,4 @@
-"""Figures of logit statistics: the numbers that are drawn, single panels, and the whole sheet.
+"""Figures of logit statistics: the numbers to draw, single panels, and the whole figure.
 
-It may import what `balance` may, and matplotlib only here.
+It may import what `balance` may, and alone may import matplotlib.
 """

@@ -1,4 +1,4 @@
-"""Logit statistics as what is drawn and printed of them: medians, corrections, densities, bias."""
+"""Numbers of logit statistics for figures and reports: medians, corrections, densities and bias."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from blda.balance.gaussian_mixture import Mixture, cdf, quantile
 from blda.balance.logit_statistics import LogitStatistics
 
 POSITIVE, NEGATIVE = 0, 1
-"""The anchors: of a logit where its class is the label, and where another is."""
+"""Indices of the anchors: of logits of the labelled class (positive), and of the other classes (negative)."""
 
 _HALVINGS = 40
 
 
 @dataclass(frozen=True)
 class Cells:
-    """One domain, on the CPU.
+    """Statistics of one domain, on the CPU.
 
-    mixture: (C, C, K), cell (c, l) is logit l over the pixels labelled c. anchors: (2, K). estimated (C,) and
-    anchored (2,): bool, what was ever estimated. quantiles (C, C, 3) and anchor_quantiles (2, 3): at CLIP, 1/2 and
-    1 - CLIP; nan where never estimated. bias: (C,), estimated without labels, nan while no row is. updates: so far.
+    mixture: class mixtures, (C, C, K); cell (c, l) describes logit l over the pixels labelled c.
+    anchors: anchor mixtures, (2, K).
+    estimated, anchored: rows (C,) and anchors (2,) that were ever estimated, bool.
+    quantiles, anchor_quantiles: quantiles at CLIP, 1/2 and 1 - CLIP, (C, C, 3) and (2, 3); nan if never estimated.
+    bias: bias estimated without labels, (C,); nan while no row is estimated.
+    updates: number of updates so far.
     """
 
     mixture: Mixture
@@ -37,33 +40,36 @@ class Cells:
 
     @property
     def median(self) -> Tensor:
-        """(C, C)."""
+        """Medians of all cells, (C, C)."""
         return self.quantiles[..., 1]
 
     def density(self, label: int, channel: int, edges: Tensor) -> Tensor:
-        """Density of one cell between neighbouring `edges` (N + 1,): (N,), nan in a row never estimated."""
-        return torch.where(self.estimated[label], _density(_part(self.mixture, (label, channel)), edges), torch.nan)
+        """Return the density of one cell between neighbouring `edges` (N + 1,): (N,), nan in rows never estimated."""
+        return torch.where(self.estimated[label], _density(_select(self.mixture, (label, channel)), edges), torch.nan)
 
     def class_density(self, channel: int, anchor: int, edges: Tensor) -> Tensor:
-        """Density of a class's logit, (N,): POSITIVE over its own pixels, NEGATIVE over those of the others, each class
-        alike. nan where no such row was estimated."""
-        return _density(_part(self.mixture, (self.labels(channel, anchor), channel)), edges).mean(0)
+        """Return the density of a class's logit between neighbouring `edges`, (N,); nan if no row was estimated.
+
+        anchor: POSITIVE for pixels of the class itself, NEGATIVE for pixels of the others, all classes with equal
+            weight.
+        """
+        return _density(_select(self.mixture, (self.labels(channel, anchor), channel)), edges).mean(0)
 
     def anchor_density(self, anchor: int, edges: Tensor) -> Tensor:
-        """Density of an anchor, (N,); nan if it was never estimated."""
-        return torch.where(self.anchored[anchor], _density(_part(self.anchors, anchor), edges), torch.nan)
+        """Return the density of an anchor between neighbouring `edges`, (N,); nan if it was never estimated."""
+        return torch.where(self.anchored[anchor], _density(_select(self.anchors, anchor), edges), torch.nan)
 
     def labels(self, channel: int, anchor: int) -> Tensor:
-        """The rows that describe a logit on one side, those never estimated left out: (C,) bool."""
+        """Find the estimated rows of a logit's positive or negative cells: (C,) bool."""
         own = torch.arange(len(self.estimated)) == channel
         return self.estimated & (own if anchor == POSITIVE else ~own)
 
 
 @torch.no_grad()
 def cells(statistics: LogitStatistics) -> Cells:
-    """What a domain's statistics hold now."""
+    """Copy the statistics of a domain to the CPU, with their quantiles and bias."""
     mixture, anchors = (
-        Mixture(*(field.float().cpu() for field in each)) for each in (statistics.mixture, statistics.anchors)
+        Mixture(*(field.float().cpu() for field in fields)) for fields in (statistics.mixture, statistics.anchors)
     )
     estimated, anchored = statistics.estimated.cpu().split((statistics.num_classes, 2))
     quantiles = torch.where(estimated[:, None, None], _quantiles(mixture), torch.nan)
@@ -73,9 +79,9 @@ def cells(statistics: LogitStatistics) -> Cells:
 
 
 def median_correction(domain: Cells, source: Cells) -> Tensor:
-    """Delta_cl at the median of every cell of a domain: (C, C), nan where it is not known (METHOD 2).
+    """Compute Delta_cl at the median of every cell of a domain: (C, C), nan if never estimated (METHOD 2).
 
-    At its median a cell has F = 1/2, so Delta is the anchor's median less the cell's.
+    F is 1/2 at the median, so Delta is the anchor's median minus the cell's.
     """
     own = torch.eye(len(domain.estimated), dtype=torch.bool)
     positive, negative = source.anchor_quantiles[:, 1]
@@ -83,29 +89,33 @@ def median_correction(domain: Cells, source: Cells) -> Tensor:
 
 
 def correction(domain: Cells, source: Cells, label: int, channel: int, values: Tensor) -> Tensor:
-    """Delta_cl(z) of one cell at `values` (N,): (N,), nan where it is not known (METHOD 2)."""
+    """Compute Delta_cl(z) of one cell at `values` (N,): (N,), nan if never estimated (METHOD 2)."""
     anchor = POSITIVE if label == channel else NEGATIVE
-    cdf_values = cdf(_part(domain.mixture, (label, channel)), values).clamp(CLIP, 1 - CLIP)
-    moved = quantile(_part(source.anchors, [anchor]), cdf_values[None])[0] - values
-    return torch.where(domain.estimated[label] & source.anchored[anchor], moved, torch.nan)
+    cdf_values = cdf(_select(domain.mixture, (label, channel)), values).clamp(CLIP, 1 - CLIP)
+    delta = quantile(_select(source.anchors, [anchor]), cdf_values[None])[0] - values
+    return torch.where(domain.estimated[label] & source.anchored[anchor], delta, torch.nan)
 
 
 def _quantiles(mixture: Mixture) -> Tensor:
-    """Of mixtures (..., K) at CLIP, 1/2 and 1 - CLIP: (..., 3), by bisection, which is cheap where they are so few."""
-    deviation, wanted = mixture.variances.sqrt(), torch.tensor((CLIP, 0.5, 1 - CLIP))
+    """Compute the quantiles of mixtures (..., K) at CLIP, 1/2 and 1 - CLIP by bisection: (..., 3)."""
+    deviation, probability = mixture.variances.sqrt(), torch.tensor((CLIP, 0.5, 1 - CLIP))
     low = (mixture.means - 8 * deviation).amin(-1, keepdim=True).expand(*deviation.shape[:-1], 3)
     high = (mixture.means + 8 * deviation).amax(-1, keepdim=True).expand_as(low)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        below = cdf(mixture, middle) < wanted
+        below = cdf(mixture, middle) < probability
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
     return (low + high) / 2
 
 
 def _density(mixture: Mixture, edges: Tensor) -> Tensor:
-    """Mean density of mixtures (..., K) between neighbouring edges (N + 1,): (..., N); no peak falls between them."""
+    """Compute the mean density of mixtures (..., K) between neighbouring edges (N + 1,): (..., N).
+
+    Unlike density values at points, means over intervals miss no narrow peak.
+    """
     return cdf(mixture, edges).diff() / edges.diff()
 
 
-def _part(mixture: Mixture, index: object) -> Mixture:
+def _select(mixture: Mixture, index: object) -> Mixture:
+    """Index the leading axes of all fields of a mixture."""
     return Mixture(*(field[index] for field in mixture))

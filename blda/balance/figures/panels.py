@@ -1,4 +1,4 @@
-"""Single panels of the figures of logit statistics, each drawn into the axes it is given."""
+"""Panels of the figures of logit statistics; each function draws one panel into the axes that it gets."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from matplotlib.text import Text
 from torch import Tensor
 
 SOURCE, TARGET, ANCHOR, UNKNOWN = "#0072B2", "#D55E00", "#404040", "#D9D9D9"
-"""Colours that the colour-blind tell apart too; UNKNOWN is what was never estimated."""
+"""Colours that colour-blind readers can distinguish; UNKNOWN marks cells that were never estimated."""
 
 TEXT, TITLE = 8, 9.5
 """Font sizes in points."""
 
 MOST_NAMES = 40
-"""Names that fit on an axis; of more, every k-th is written."""
+"""Number of names that fit on an axis; of more names, every k-th is written."""
 
-_LONGEST = 16  # letters of a name
-_MOST_VALUES = 8  # classes up to which every cell carries its number
-_FULL = 0.92  # height of the tallest point of a ridge, in rows
+_LONGEST = 16  # largest number of letters of a name
+_MOST_VALUES = 8  # largest number of classes at which every cell shows its value
+_FULL = 0.92  # height of a ridge's peak, in rows
 
 
 def matrix(axis: Axes, values: Tensor, title: str, norm: Normalize) -> ScalarMappable:
-    """A (C, C) matrix in colours, from violet to green where `norm` is symmetric; grey where it is nan."""
+    """Draw a matrix (C, C) in colours, from violet to green if `norm` is symmetric, and nan in grey."""
     colours = "PRGn" if norm.vmin == -norm.vmax else "viridis"
     image = axis.imshow(values.numpy(), cmap=colours, norm=norm, interpolation="nearest", aspect="equal")
     axis.set_facecolor(UNKNOWN)
@@ -41,19 +41,22 @@ def matrix(axis: Axes, values: Tensor, title: str, norm: Normalize) -> ScalarMap
 
 
 def name_cells(axis: Axes, names: Sequence[str], known: Sequence[bool]) -> None:
-    """Class names along both sides of a matrix, as many as fit; in grey what was not estimated in both domains."""
+    """Write class names along both sides of a matrix, as many as fit; names of classes that are not known in grey.
+
+    known: for each class, True if it was estimated in both domains.
+    """
     ticks = range(0, len(names), -(-len(names) // MOST_NAMES))
     size = min(TEXT, max(4.5, 230 / len(ticks)))
-    shown = [_short(names[i]) for i in ticks]
-    axis.set_xticks(ticks, shown, rotation=90, fontsize=size, parse_math=False)
-    axis.set_yticks(ticks, shown, fontsize=size, parse_math=False)
+    labels = [_short(names[i]) for i in ticks]
+    axis.set_xticks(ticks, labels, rotation=90, fontsize=size, parse_math=False)
+    axis.set_yticks(ticks, labels, fontsize=size, parse_math=False)
     axis.tick_params(length=1.5, pad=1.5)
     for i, label in zip(ticks, axis.get_yticklabels(), strict=True):
         _mark(label, known[i])
 
 
 def span(values: Tensor) -> Normalize:
-    """Nearly the range of the finite values: a few outliers do not wash out the rest."""
+    """Return the colour range from the 1 % to the 99 % quantile of the finite values, so that outliers are clipped."""
     finite = values[values.isfinite()]
     if not len(finite):
         return Normalize(-1, 1)
@@ -62,54 +65,64 @@ def span(values: Tensor) -> Normalize:
 
 
 def symmetric(values: Tensor) -> Normalize:
-    """As `span`, centred at zero."""
+    """Return a colour range centred at zero, up to the 98 % quantile of the absolute finite values."""
     finite = values[values.isfinite()].abs()
     limit = max(float(torch.quantile(finite, 0.98)), 1e-3) if len(finite) else 1
     return Normalize(-limit, limit)
 
 
 def ridges(axis: Axes, edges: Tensor, source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
-    """Densities of both domains, one row for each class from the top; each (N,) on N + 1 edges, of its own height."""
+    """Draw the densities of both domains as ridges, one row for each class from the top.
+
+    source, target: for each class, a density (N,) on N + 1 edges; each is scaled to the same peak height.
+    """
     for row, pair in enumerate(zip(source, target, strict=True)):
         bottom = len(source) - 1 - row
         axis.axhline(bottom, color="0.85", linewidth=0.5, zorder=0)
-        for result, colour in zip(pair, (SOURCE, TARGET), strict=True):
-            ridge(axis, edges, result, bottom, colour)
+        for density, colour in zip(pair, (SOURCE, TARGET), strict=True):
+            ridge(axis, edges, density, bottom, colour)
 
 
-def ridge(axis: Axes, edges: Tensor, found: Tensor, bottom: float, colour: str, height: float = _FULL) -> None:
-    """One density (N,) as a hill on its line; nothing where it is nan, a word where most of it lies off the axis."""
-    if not found.isfinite().all():
+def ridge(axis: Axes, edges: Tensor, density: Tensor, bottom: float, colour: str, height: float = _FULL) -> None:
+    """Draw one density (N,) as a ridge of a given peak height; nothing is drawn if it is nan.
+
+    A remark is written if most of the density lies outside the axis.
+    """
+    if not density.isfinite().all():
         return
-    if (found * edges.diff()).sum() < 0.5:
+    if (density * edges.diff()).sum() < 0.5:
         place = {"transform": axis.get_yaxis_transform(), "ha": "right", "fontsize": TEXT - 2, "color": colour}
         axis.text(0.98, bottom + 0.1 * height, "beyond this axis", **place)
-    middle, curve = (edges[1:] + edges[:-1]) / 2, bottom + height * found / found.max().clamp_min(1e-6)
+    middle, curve = (edges[1:] + edges[:-1]) / 2, bottom + height * density / density.max().clamp_min(1e-6)
     axis.fill_between(middle.numpy(), bottom, curve.numpy(), color=colour, alpha=0.25, linewidth=0, zorder=1)
     axis.plot(middle.numpy(), curve.numpy(), color=colour, linewidth=1, zorder=2)
 
 
-def anchor(axis: Axes, edges: Tensor, found: Tensor, quantiles: Tensor, bottom: float) -> None:
-    """An anchor's density on its own row, and its 1 %, 50 % and 99 % quantiles behind all others."""
+def anchor(axis: Axes, edges: Tensor, density: Tensor, quantiles: Tensor, bottom: float) -> None:
+    """Draw an anchor's density in its row, and its 1 %, 50 % and 99 % quantiles (3,) behind all rows."""
     low, median, high = quantiles.tolist()
     if math.isnan(median):
         axis.text(0.5, 0.5, "never estimated", ha="center", color="0.6", fontsize=TEXT, transform=axis.transAxes)
         return
     axis.axvspan(low, high, color=ANCHOR, alpha=0.07, linewidth=0, zorder=0)
     axis.axvline(median, color=ANCHOR, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
-    ridge(axis, edges, found, bottom, ANCHOR)
+    ridge(axis, edges, density, bottom, ANCHOR)
 
 
-def curve(axis: Axes, values: Tensor, found: Tensor, common: Tensor, colour: str) -> None:
-    """A correction (N,) over logits: strong where these are common (N,) bool, faint where the clip alone shapes it."""
-    axis.plot(values.numpy(), found.numpy(), color=colour, linewidth=0.7, alpha=0.4)
-    axis.plot(values.numpy(), torch.where(common, found, torch.nan).numpy(), color=colour, linewidth=1.6)
+def curve(axis: Axes, values: Tensor, delta: Tensor, common: Tensor, colour: str) -> None:
+    """Draw a correction over logits.
+
+    values, delta: logits and their corrections, (N,).
+    common: (N,) bool; the curve is bold where logits are common, and thin beyond the clipped quantiles.
+    """
+    axis.plot(values.numpy(), delta.numpy(), color=colour, linewidth=0.7, alpha=0.4)
+    axis.plot(values.numpy(), torch.where(common, delta, torch.nan).numpy(), color=colour, linewidth=1.6)
     axis.axhline(0, color="0.3", linewidth=0.8, zorder=0)
     axis.grid(color="0.9", linewidth=0.6)
 
 
 def bars(axis: Axes, source: Tensor, target: Tensor, truth: Tensor | None) -> None:
-    """Bias of both domains (N,) from the top, and the measured one as marks."""
+    """Draw the bias of both domains (N,) as bars from the top, and the measured bias `truth` (N,) as marks."""
     middle = torch.arange(len(source) - 1, -1, -1) + _FULL / 2
     axis.axvline(0, color="0.3", linewidth=0.8, zorder=0)
     for values, colour, shift in ((source, SOURCE, 0.2), (target, TARGET, -0.2)):
@@ -121,7 +134,10 @@ def bars(axis: Axes, source: Tensor, target: Tensor, truth: Tensor | None) -> No
 
 
 def name_rows(axis: Axes, names: Sequence[str], known: Sequence[bool]) -> None:
-    """Names of ridges from the top, below that of the anchor; in grey what was not estimated in both domains."""
+    """Write the names of ridges from the top, below the anchor's; names of classes that are not known in grey.
+
+    known: for each class, True if it was estimated in both domains.
+    """
     heights = [len(names) - row for row in range(len(names) + 1)]
     labels = ["anchor", *map(_short, names)]
     axis.set_yticks([at + _FULL / 3 for at in heights], labels, fontsize=TEXT, parse_math=False)
@@ -131,7 +147,10 @@ def name_rows(axis: Axes, names: Sequence[str], known: Sequence[bool]) -> None:
 
 
 def legend(figure: Figure, bands: bool, truth: bool) -> None:
-    """What colours and marks mean, below. bands: anchors have one. truth: measured bias is marked."""
+    """Draw the legend of colours and marks below the figure.
+
+    bands: explain the band of the anchor's quantiles. truth: explain the marks of measured bias.
+    """
     handles = [
         Patch(color=SOURCE, alpha=0.6, label="source"),
         Patch(color=TARGET, alpha=0.6, label="target"),
@@ -146,15 +165,18 @@ def legend(figure: Figure, bands: bool, truth: bool) -> None:
 
 
 def _short(name: str) -> str:
+    """Shorten a long class name."""
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 def _mark(label: Text, known: bool) -> None:
+    """Make the label of a class that is not known grey and italic."""
     if not known:
         label.set(color="0.6", fontstyle="italic")
 
 
 def _write_values(axis: Axes, values: Tensor, image: ScalarMappable) -> None:
+    """Write the finite values into their cells, in black or white by the brightness of the cell."""
     for row, column in values.isfinite().nonzero().tolist():
         value = float(values[row, column])
         red, green, blue, _ = image.to_rgba(value)

@@ -1,4 +1,4 @@
-"""Which compiled kernels serve a device."""
+"""Choice of the compiled kernels of a device."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from types import ModuleType
 import torch
 
 NEEDS = {"cpu": "numba", "cuda": "triton"}
-"""Device -> the library that compiles `blda/balance/kernels/DEVICE.py`."""
+"""Device type -> library that compiles `blda/balance/kernels/DEVICE.py`."""
 
 
 @cache
 def mixtures(device: str) -> ModuleType | None:
-    """The module with `align` of mixtures, and `fit`, or on a GPU `advance`, which is `fit` and all that follows it.
+    """Return the module for mixtures of a device type, or None where plain torch is used.
 
-    None where plain torch does the work.
+    It has `align`, and on a CPU `fit`. On a GPU it has `advance`, which fits and averages with the past.
     """
     return import_module(f"blda.balance.kernels.{device}_mixtures") if kernels(device) else None
 
 
 @cache
 def kernels(device: str) -> ModuleType | None:
-    """The module for a device type, with `count` and `loss_and_gradient`; None where plain torch does the work."""
+    """Return the module for a device type, with `count` and `loss_and_gradient`; None where plain torch is used."""
     needs = NEEDS.get(device)
     if not needs or not _works(needs):
         return None
@@ -35,7 +35,7 @@ def kernels(device: str) -> ModuleType | None:
 
 @cache
 def _works(library: str) -> bool:
-    """Whether a library is there and can be imported: numba refuses releases of numpy that are newer than it."""
+    """Tell whether a library is installed and can be imported; numba refuses releases of NumPy newer than itself."""
     if find_spec(library) is None:
         return False
     try:
@@ -47,7 +47,7 @@ def _works(library: str) -> bool:
 
 
 def _compiles(module: ModuleType) -> bool:
-    """Whether Triton's kernels run on this GPU: that takes a GPU that Triton knows, and a C compiler on the machine."""
+    """Tell whether Triton's kernels run here, which needs a GPU that Triton supports and a C compiler."""
     try:
         row = torch.zeros(1, 1, dtype=torch.int64, device="cuda")
         module.count(torch.zeros(1, 1, 1, device="cuda"), row)

@@ -1,8 +1,8 @@
-"""Counting and balanced cross-entropy on the CPU: compiled by numba, one pass over the logits each.
+"""Counting and balanced cross-entropy on the CPU, compiled by numba, with one pass over the logits each.
 
-Threads count whole channels, whose histograms nobody else adds to, and take the loss of whole tiles of pixels, whose
-logits stay in the cache. What a tile adds up is added over the tiles in their order, so results do not depend on the
-number of threads.
+For counting, a thread takes whole channels, so no two threads add to the same histogram. For the loss, it takes tiles
+of pixels, whose logits fit into the cache. The losses of tiles are added in the order of the tiles, so results do not
+depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from blda.balance.kernels.threads import over_threads
 from blda.balance.logit_grid import BINS, LIMIT, MIDDLE, ONE, SCALE, UNITS, in_units
 
 TILE = 1024
-"""Pixels: 19 classes of them take 76 KB."""
+"""Pixels of a tile; with 19 classes its logits take 76 KB."""
 
 TILES = 16
-"""Tiles that a thread takes at a time."""
+"""Number of tiles that a thread takes at a time."""
 
 _compiled = njit(nogil=True, cache=True, error_model="numpy")
-# Reordering and contraction only: a NaN must stay one.
+# Reordering and contraction only, which keep NaN.
 _compiled_loose = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 
 
 def count(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Histograms (C, C, BINS) float64 of logits (B, C, N) of any float type by label (B, N) int64.
+    """Count logits by label: histograms (C, C, BINS) float64. The sums are exact.
 
-    weight: (B, N) >= 0, what a pixel counts, rounded to parts of 1 / UNITS; None for 1. A label outside [0, C) counts
-    nothing. The sums are exact: doubles hold such parts.
+    logits: (B, C, N) of any float type; a pixel with a NaN is not counted.
+    labels: (B, N) int64; a label outside [0, C) is not counted.
+    weight: weights of the pixels, (B, N) >= 0, rounded to multiples of 1 / UNITS; None for 1.
     """
     logits = logits.float().contiguous()
     num_classes = logits.shape[1]
@@ -46,18 +47,18 @@ def count(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tenso
 
 
 def _counted(logits: Tensor, row: Tensor, units: Tensor, counts: np.ndarray) -> bool:
-    """Adds to counts, flat, of C + 1 rows; was any logit not a number, though its pixel has a row?"""
+    """Add to flat counts of C + 1 rows; return whether a counted pixel has a logit that is NaN."""
     num_classes = logits.shape[1]
     offset, share = np.empty(row.shape, np.uint32), np.empty(row.shape, np.float32)
     _offsets(row.numpy(), units.numpy(), num_classes, offset, share)
-    spoilt = np.zeros(num_classes, np.bool_)
-    arrays = logits.numpy(), offset, share, counts, spoilt
+    has_nan = np.zeros(num_classes, np.bool_)
+    arrays = logits.numpy(), offset, share, counts, has_nan
     over_threads(lambda part: _count(*arrays, part.start, part.stop), num_classes)
-    return bool(spoilt.any())
+    return bool(has_nan.any())
 
 
 def _rows(labels: Tensor, num_classes: int, domain: Tensor | int = 0) -> Tensor:
-    """Rows of a table of several domains, int64, -1 for labels that are no class."""
+    """Return the pixels' rows in a lookup table of several domains, int64; -1 for labels that are not classes."""
     known = (labels >= 0) & (labels < num_classes)
     return torch.where(known, labels + num_classes * domain, -1).contiguous()
 
@@ -72,12 +73,19 @@ def loss_and_gradient(
     active: Tensor,
     tau: float,
 ) -> tuple[Tensor, Tensor]:
-    """Sum of weight / divisor * CE(z - tau * Delta, label), float64, and its gradient by the logits, Delta fixed.
+    """Compute the sum of weight / divisor * CE(z - tau * Delta, label), float64, and its gradient by the logits.
 
-    logits: (B, C, N) of any float type; the gradient is float32. labels: (B, N) int64; pixels whose label is no class
-    cost nothing. domain: (B, N), bool or integers, or one for all: row domain x C + label of the table corrects a
-    pixel. weight: (B, N), None for 1. table: (R, C, BINS) float32, aligned logits at the nodes. active: (R,) bool,
-    False where Delta is 0.
+    No gradient flows through Delta; the gradient is float32, (B, C, N).
+
+    logits: (B, C, N) of any float type.
+    labels: (B, N) int64; pixels whose label is not a class contribute nothing.
+    domain: domain of each pixel, (B, N) bool or integers, or one for all; row domain x C + label of the lookup table
+        corrects a pixel.
+    weight: weights of the pixels, (B, N); None for 1.
+    divisor: number that the loss is divided by.
+    table: lookup table of aligned logits at the nodes, (R, C, BINS) float32.
+    active: (R,) bool; rows that are not active have a Delta of 0.
+    tau: strength of the correction.
     """
     logits = logits.float().contiguous()
     batch, num_classes, pixels = logits.shape
@@ -85,7 +93,7 @@ def loss_and_gradient(
     weight = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight.float()
     weight = (weight / divisor).contiguous()
     tiles = batch * math.ceil(pixels / TILE)
-    # NumPy asks Linux for huge pages, and torch does not: that takes a quarter off the time of a large batch.
+    # NumPy asks Linux for huge pages, torch does not: a large batch takes a quarter less time.
     gradient, losses = np.empty(logits.shape, np.float32), np.zeros(tiles)
     arguments = (tensor.numpy() for tensor in (logits, row, weight, table.flatten(), active))
     arrays = (*arguments, np.float32(tau), gradient, losses)
@@ -95,10 +103,10 @@ def loss_and_gradient(
 
 @_compiled
 def _places(logits, places):
-    """`grid.position` of logits; of one that is no number, anything on the axis."""
+    """Write `logit_grid.position` of logits into `places`; NaN gets any position on the grid."""
     for i in range(len(logits)):
         size = abs(logits[i])
-        # Written so that a NaN is beyond the limit: it must not lead out of the table.
+        # Written so that NaN counts as beyond the limit: its position must lie within the table.
         size = np.float32((size if size < np.float32(LIMIT) else np.float32(LIMIT)) + np.float32(1))
         distance = np.float32(np.float32(size).view(np.int32) - np.int32(ONE)) * np.float32(SCALE)
         places[i] = np.float32(MIDDLE) + (distance if logits[i] >= 0 else -distance)
@@ -106,7 +114,7 @@ def _places(logits, places):
 
 @_compiled
 def _offsets(row, units, num_classes, offset, share):
-    """Where the pixels' rows of cells begin, that of row C for those without, and what the pixels count."""
+    """Write the first flat index of each pixel's row, that of row C for pixels without one, and the pixel's weight."""
     for image in range(len(row)):
         for i in range(row.shape[1]):
             offset[image, i] = (row[image, i] if row[image, i] >= 0 else num_classes) * num_classes * BINS
@@ -114,8 +122,8 @@ def _offsets(row, units, num_classes, offset, share):
 
 
 @_compiled
-def _count(logits, offset, share, counts, spoilt, first, last):
-    """Into counts, flat, of C + 1 rows: what is not counted goes to the last one, without a branch."""
+def _count(logits, offset, share, counts, has_nan, first, last):
+    """Add to flat counts of C + 1 rows; pixels that are not counted are added to the last row, without a branch."""
     num_classes, pixels = logits.shape[1], logits.shape[2]
     places, spare = np.empty(TILE, np.float32), np.uint32(num_classes * num_classes * BINS)
     cells = np.empty(TILE, np.uint32)
@@ -126,13 +134,13 @@ def _count(logits, offset, share, counts, spoilt, first, last):
                 here = slice(start, min(start + TILE, pixels))
                 values, rows, shares = logits[image, channel, here], offset[image, here], share[image, here]
                 _places(values, places)
-                wrong = False
+                nan = False
                 for i in range(len(values)):
-                    wrong |= (values[i] != values[i]) & (rows[i] != spare)
+                    nan |= (values[i] != values[i]) & (rows[i] != spare)
                     cells[i] = rows[i] + begin + np.uint32(places[i] + np.float32(0.5))
                 for i in range(len(values)):
                     counts[cells[i]] += shares[i]
-                spoilt[channel] |= wrong
+                has_nan[channel] |= nan
 
 
 @_compiled_loose
@@ -172,7 +180,10 @@ def _loss(logits, row, weight, table, active, tau, gradient, losses, first, last
 
 @_compiled_loose
 def _correct(logits, table, begin, offset, strength, moved, top):
-    """z - strength * Delta of one channel, whose cells begin there in a row of the table; and the largest so far."""
+    """Write z - strength * Delta of one channel into `moved`, and update the largest corrected logit `top`.
+
+    begin: first index of the channel's cell within a row of the table.
+    """
     places, left = np.empty(TILE, np.float32), np.empty(TILE, np.uint32)
     low, high = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     _places(logits, places)
@@ -180,7 +191,7 @@ def _correct(logits, table, begin, offset, strength, moved, top):
         node = min(np.int32(places[i]), np.int32(BINS - 2))
         places[i] -= np.float32(node)
         left[i] = offset[i] + np.uint32(begin) + np.uint32(node)
-    # Alone: the loops around it use vector instructions.
+    # Gathers are in a loop of their own, so that the loops around it use vector instructions.
     for i in range(len(logits)):
         low[i], high[i] = table[left[i]], table[left[i] + np.uint64(1)]
     for i in range(len(logits)):
@@ -191,9 +202,9 @@ def _correct(logits, table, begin, offset, strength, moved, top):
 
 @_compiled_loose
 def _softmax_loss(logits, size, label, cost, top):
-    """Summed cost * cross-entropy of the first `size` logits (C, TILE), whose largest are known.
+    """Return the sum of cost * cross-entropy over the first `size` pixels of logits (C, TILE).
 
-    The logits become e^(logit - largest), and cost is divided by the sum of these.
+    top: largest logit of each pixel. In place, the logits become e^(logit - top), and cost is divided by their sum.
     """
     total, own = np.zeros(size, np.float32), np.zeros(size, np.float32)
     for i in range(size):

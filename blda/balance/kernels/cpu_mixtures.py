@@ -1,7 +1,7 @@
-"""Fitting and aligning mixtures on the CPU: compiled by numba, cell by cell, as `blda/balance/gaussian_mixture.py`
-does for all at once.
+"""Fitting and aligning mixtures on the CPU, cell by cell, compiled by numba.
 
-A GPU does all cells at once; a CPU does better to leave out the nodes at which nothing happens. In float32, as there.
+The results are those of `blda/balance/gaussian_mixture.py`, which computes all cells at once in float32. Cell by cell,
+the nodes without counts, and those where F is clipped, are left out.
 """
 
 from __future__ import annotations
@@ -19,40 +19,46 @@ from blda.balance.kernels.elementary import exp, normal_cdf
 from blda.balance.kernels.threads import over_threads
 
 CELLS = 16
-"""Cells that a thread takes at a time."""
+"""Number of cells that a thread takes at a time."""
 
 BLOCK = 32
-"""Loops over nodes run in whole blocks: what vector instructions would leave over is slower than doing too much."""
+"""Loops over nodes run in whole blocks, because the scalar remainder of a vector loop costs more than padding."""
 
 PADDED = math.ceil(logit_grid.BINS / BLOCK) * BLOCK
 NODES = np.pad(logit_grid.nodes().numpy(), (0, PADDED - logit_grid.BINS), mode="edge")
 
 POINTS, STEPS = 8192, 8192
-"""Of an anchor: points at which its distribution function is known, and steps of probability between the clips.
+"""Points at which an anchor's distribution function is tabulated, and steps of probability between the clips.
 
-A step is far smaller than what F changes by, on average, from node to node.
+A step is far smaller than the average change of F from one node to the next.
 """
 
 _compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 
 
 def fit(mixture: Mixture, counts: Tensor, iterations: int, rows: Tensor | None = None) -> Mixture:
-    """`gmm.em_step` so many times: mixture (R, ..., K), counts (R, ..., BINS) float64 at the nodes -> new (R, ..., K).
+    """Run `em_step` of `gaussian_mixture` for a number of iterations, and return the new mixtures (R, ..., K).
 
-    rows: (R,) bool, which to fit; the others stay as they are. None for all.
+    mixture: mixtures to start from, (R, ..., K).
+    counts: histograms at the nodes, (R, ..., BINS) float64.
+    rows: rows to fit, (R,) bool; the others stay as they are. None fits all.
     """
     fitted = Mixture(*(field.clone() for field in mixture))
     arrays = [field.view(-1, field.shape[-1]).numpy() for field in fitted]
     cells = _cells(mixture, rows)
-    seen = counts.reshape(-1, logit_grid.BINS).numpy()
-    over_threads(lambda part: _fit(*arrays, seen, cells[part.start : part.stop], iterations), len(cells), CELLS)
+    histograms = counts.reshape(-1, logit_grid.BINS).numpy()
+    over_threads(lambda part: _fit(*arrays, histograms, cells[part.start : part.stop], iterations), len(cells), CELLS)
     return fitted
 
 
 def align(mixture: Mixture, anchors: Mixture, clip: float, table: Tensor, rows: Tensor) -> None:
-    """Into rows of the table (C, C, BINS): F_a^-1(clip(F(z))) of mixtures (C, C, K) at the nodes.
+    """Write F_a^-1(clip(F(z))) at all nodes into rows of a lookup table.
 
-    anchors: (2, K), the first for the diagonal. rows: (C,) bool; the others are left as they are.
+    mixture: class mixtures, (C, C, K).
+    anchors: anchor mixtures, (2, K); the first one is for the diagonal.
+    clip: F is clipped to [clip, 1 - clip].
+    table: the lookup table, (C, C, BINS).
+    rows: rows to write, (C,) bool; the others stay as they are.
     """
     cells = _cells(mixture, rows)
     arrays = [field.reshape(-1, field.shape[-1]).numpy() for field in mixture]
@@ -62,13 +68,13 @@ def align(mixture: Mixture, anchors: Mixture, clip: float, table: Tensor, rows: 
 
 
 def _cells(mixture: Mixture, rows: Tensor | None) -> np.ndarray:
-    """Numbers of the cells in the rows."""
+    """Return the flat indices of the cells in the rows."""
     cells = np.arange(mixture.means[..., 0].numel()).reshape(len(mixture.means), -1)
     return (cells if rows is None else cells[rows.numpy()]).ravel()
 
 
 def _quantiles(anchors: Mixture, clip: float) -> np.ndarray:
-    """F^-1 of the anchors at equal steps of probability from clip to 1 - clip: (2, STEPS + 1), as `gmm.quantile`."""
+    """Tabulate F^-1 of the anchors at equal steps of probability from clip to 1 - clip: (2, STEPS + 1)."""
     probability = np.linspace(clip, 1 - clip, STEPS + 1)
     result = []
     for weights, means, variances in zip(*(field.numpy() for field in anchors), strict=True):
@@ -76,7 +82,7 @@ def _quantiles(anchors: Mixture, clip: float) -> np.ndarray:
         levels = np.linspace((means - reach).min(), (means + reach).max(), POINTS, dtype=np.float32)
         anchor_cdf = np.zeros(POINTS, np.float32)
         _distribution(weights, means, variances, levels, anchor_cdf)
-        # Rounding may let F fall by a last digit.
+        # Rounding errors may make F decrease by a last digit.
         result.append(np.interp(probability, np.maximum.accumulate(anchor_cdf), levels))
     return np.array(result, np.float32)
 
@@ -94,14 +100,17 @@ def _fit(weights, means, variances, counts, cells, iterations):
 
 @_compiled
 def _occupied(counts, values, shares):
-    """Nodes with evidence and their shares of it, at the front of the arrays, in whole blocks; their number."""
+    """Write the nodes with counts, and their shares of the sum, to the front of the arrays; return their number.
+
+    The number is rounded up to whole blocks; padding has a share of 0.
+    """
     size, total = 0, 0.0
     for i in range(len(counts)):
         total += counts[i]
     if not total > 0:
         return 0
     for i in range(len(counts)):
-        # Without a branch: the next one overwrites what is empty.
+        # Without a branch: the next node overwrites one without counts.
         values[size], shares[size] = NODES[i], np.float32(counts[i] / total)
         size += np.int64(counts[i] > 0)
     padded = (size + BLOCK - 1) // BLOCK * BLOCK
@@ -111,7 +120,10 @@ def _occupied(counts, values, shares):
 
 @_compiled
 def _em_step(weights, means, variances, values, shares, joint, total):
-    """In place. Moments are taken about each component's old mean: float32 then keeps the digits of the variance."""
+    """Run one EM iteration in place.
+
+    Moments are about each component's old mean, so that float32 keeps the digits of the variance.
+    """
     background = np.float32(BACKGROUND)
     total[:] = 0
     for k in range(len(weights)):
@@ -141,7 +153,7 @@ def _em_step(weights, means, variances, values, shares, joint, total):
 
 @_compiled
 def _distribution(weights, means, variances, values, anchor_cdf):
-    """Adds F at the values to the heights."""
+    """Add F at the values to `anchor_cdf`."""
     for k in range(len(weights)):
         weight, mean, steep = weights[k], means[k], np.float32(1 / math.sqrt(variances[k]))
         for i in range(len(values)):
@@ -166,7 +178,7 @@ def _align(weights, means, variances, quantiles, lowest, highest, reach, table, 
 
 @_compiled
 def _between(means, variances, reach):
-    """Whole blocks of nodes outside of which F is clipped, for every component's is."""
+    """Return the bounds, in whole blocks, of the nodes between which F may lie within the clips."""
     low, high = np.inf, -np.inf
     for k in range(len(means)):
         low = min(low, means[k] - reach * math.sqrt(variances[k]))

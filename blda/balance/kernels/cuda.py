@@ -1,7 +1,7 @@
-"""Counting and balanced cross-entropy on a GPU, in Triton; the same results as `blda/balance/kernels/cpu.py`.
+"""Counting and balanced cross-entropy on a GPU, in Triton, with the results of `blda/balance/kernels/cpu.py`.
 
-A program takes PIXELS pixels of one image, their classes one after another, so that registers do not grow with the
-number of classes. Logits may be of any float type and strides: they are read as they are, without a copy.
+A program takes PIXELS pixels of one image and loops over their classes, so that registers do not grow with the number
+of classes. Logits may have any float type and strides; they are read without a copy.
 
 | kernel | reads per logit | writes per logit | registers a thread (sm_90) |
 | --- | --- | --- | --- |
@@ -9,8 +9,8 @@ number of classes. Logits may be of any float type and strides: they are read as
 | `_gather` | nothing | a cell's share of 8 bytes a bin, once, of COPIES counts | 20 |
 | `_loss` | the logit and two floats of the table, each twice | its gradient | 64 |
 
-Labels, weights and domains are taken as they come: to make rows of a table of them first would be a dozen launches, and
-a step's launches take longer than their work.
+The kernels compute the rows of the lookup table from labels, weights and domains themselves. In plain torch this would
+take a dozen launches, which take longer than their work.
 
 The second reads mostly come from a cache. The registers are measured by tests/blda/balance/test_kernel_resources.py.
 """
@@ -25,31 +25,32 @@ from blda.balance.logit_grid import UNITS
 from blda.data.sample import IGNORE
 
 PIXELS = 512
-"""Pixels a program."""
+"""Pixels of a program."""
 
 GATHERED = 1024
-"""Counts a program."""
+"""Counts of a program."""
 
 WARPS = 4
 
 COPIES, COPIES_BYTES = 8, 2**24
-"""Most histograms that programs share out among them, and most memory for these.
+"""Largest number of copies of the histograms that programs add to, and largest memory of all copies.
 
-Atomics on one address follow one another, and logits of a frequent class crowd into a few bins.
+Copies are needed because atomics on one address are serialised, and logits of a frequent class fall into a few bins.
 """
 
 
 _UNITS = tl.constexpr(float(UNITS))
 _IGNORE = tl.constexpr(IGNORE)
 _WHOLE = tl.constexpr(float(2**23))
-"""Floats of this size and more are whole numbers: to add it and take it away rounds to the nearest, half to even."""
+"""From here on, all float32 are whole numbers, so adding and subtracting it rounds to the nearest, half to even."""
 
 
 def count(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Histograms (C, C, BINS) float64 of logits (B, C, N) by label (B, N) int64.
+    """Count logits by label: histograms (C, C, BINS) float64. The sums are exact, in any order.
 
-    weight: (B, N) >= 0, what a pixel counts, rounded to parts of 1 / UNITS; None for 1. A label outside [0, C) counts
-    nothing, and neither does a pixel with a logit that is NaN. Exact, in any order.
+    logits: (B, C, N) of any float type; a pixel with a NaN is not counted.
+    labels: (B, N) int64; a label outside [0, C) is not counted.
+    weight: weights of the pixels, (B, N) >= 0, rounded to multiples of 1 / UNITS; None for 1.
     """
     logits = _readable(logits)
     batch, num_classes, pixels = logits.shape
@@ -77,12 +78,19 @@ def loss_and_gradient(
     active: Tensor,
     tau: float,
 ) -> tuple[Tensor, Tensor]:
-    """Sum of weight / divisor * CE(z - tau * Delta, label), float64, and its gradient by the logits, Delta fixed.
+    """Compute the sum of weight / divisor * CE(z - tau * Delta, label), float64, and its gradient by the logits.
 
-    logits: (B, C, N), any float type, which is the gradient's too. labels: (B, N) int64; IGNORE costs nothing, and
-    whatever else is no class makes the loss NaN. domain: (B, N), bool or integers, or one for all: row domain x C +
-    label of the table corrects a pixel. weight: (B, N), None for 1. table: (R, C, BINS) float32, aligned logits at
-    the nodes. active: (R,) bool, False where Delta is 0.
+    No gradient flows through Delta; the gradient has the type of the logits, (B, C, N).
+
+    logits: (B, C, N) of any float type.
+    labels: (B, N) int64; IGNORE contributes nothing, other labels that are not classes make the loss NaN.
+    domain: domain of each pixel, (B, N) bool or integers, or one for all; row domain x C + label of the lookup table
+        corrects a pixel.
+    weight: weights of the pixels, (B, N); None for 1.
+    divisor: number that the loss is divided by.
+    table: lookup table of aligned logits at the nodes, (R, C, BINS) float32.
+    active: (R,) bool; rows that are not active have a Delta of 0.
+    tau: strength of the correction.
     """
     logits = _readable(logits)
     batch, num_classes, pixels = logits.shape
@@ -101,17 +109,17 @@ def loss_and_gradient(
 
 
 def _weights(weight: Tensor | None, labels: Tensor) -> tuple[Tensor, bool]:
-    """What stands for the weights, and whether there are any."""
+    """Return the kernel's argument for the weights, a placeholder if there are none, and whether there are any."""
     return (labels, False) if weight is None else (weight.contiguous(), True)
 
 
 def _bytes(values: Tensor) -> Tensor:
-    """Bools as Triton takes them."""
+    """View bools as int8, which Triton accepts."""
     return values.view(torch.int8) if values.dtype == torch.bool else values
 
 
 def _readable(logits: Tensor) -> Tensor:
-    """Logits of a type that the GPU knows: bfloat16 came with compute capability 8, and older Tritons insist on it."""
+    """Convert bfloat16 to float32 on GPUs below compute capability 8, on which Triton does not compile bfloat16."""
     old = logits.is_cuda and torch.cuda.get_device_capability(logits.device) < (8, 0)
     return logits.float() if logits.dtype == torch.bfloat16 and old else logits
 
@@ -164,7 +172,7 @@ def _count(
 
 @triton.jit
 def _gather(counts_at, gathered_at, copies, size, block: tl.constexpr):
-    """All copies of the counts as one, in pixels."""
+    """Sum the copies of the counts, and convert units to pixels."""
     place = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     total = tl.zeros((block,), tl.int64)
     for _ in range(copies):
@@ -175,7 +183,7 @@ def _gather(counts_at, gathered_at, copies, size, block: tl.constexpr):
 
 @triton.jit
 def _corrected(logits, table_at, active, tau):
-    """z - tau * Delta of logits (block,) by the cells of the table (block, BINS) at table_at; z where not active."""
+    """Compute z - tau * Delta of logits (block,); table_at: addresses of their cells (block, BINS). z if not active."""
     moved = active & (logits == logits)
     place = position(tl.where(moved, logits, 0.0))
     left = tl.minimum(place.to(tl.int32), BINS - 2)
@@ -218,7 +226,7 @@ def _loss(
     inside = pixel < pixels - start
     label = tl.load(labels_at + (image * pixels + start) + pixel, inside, _IGNORE)
     known = (label >= 0) & (label < num_classes)
-    # A label that is no class costs NaN, for to look for it on the host would wait for the device.
+    # A label that is not a class makes the loss NaN, because a check on the host would wait for the device.
     counted = inside & (known | (label != _IGNORE))
     label = tl.where(known, label, 0)
     row = label + first_row
@@ -244,7 +252,7 @@ def _loss(
         logits = _corrected(logits, cells_at, active, tau)
         own = tl.where(label == channel, logits, own)
         largest = tl.maximum(top, logits)
-        # Until a logit is above -inf there is nothing to scale, and -inf - -inf would be NaN.
+        # While all logits are -inf there is nothing to scale, and -inf - -inf would be NaN.
         base = tl.where(largest == float("-inf"), 0.0, largest)
         total = total * tl.exp(top - base) + tl.exp(logits - base)
         top = largest

@@ -1,4 +1,4 @@
-"""The axis of logits (`blda/balance/logit_grid.py`) for Triton kernels."""
+"""The logit grid (`blda/balance/logit_grid.py`) for Triton kernels."""
 
 import triton
 import triton.language as tl
@@ -15,7 +15,7 @@ _STEP = tl.constexpr(2**23 // logit_grid.PER_OCTAVE)
 
 @triton.jit
 def position(logits):
-    """`grid.position` of float32 logits that are numbers: float32 in [0, BINS - 1]."""
+    """Compute `logit_grid.position` of float32 logits that are not NaN: float32 in [0, BINS - 1]."""
     size = tl.minimum(tl.abs(logits), _LIMIT) + 1.0
     distance = (size.to(tl.int32, bitcast=True) - _ONE).to(tl.float32) * _SCALE
     return tl.where(logits < 0, -distance, distance) + _MIDDLE
@@ -23,7 +23,7 @@ def position(logits):
 
 @triton.jit
 def node(place):
-    """`grid.nodes` at int32 places in [0, BINS - 1]; beyond them, some finite number."""
+    """Compute `logit_grid.nodes` at int32 places in [0, BINS - 1]; others give a finite number without meaning."""
     distance = tl.abs(place - _MIDDLE)
     size = (distance * _STEP + _ONE).to(tl.float32, bitcast=True) - 1.0
     return tl.where(place < _MIDDLE, -size, size)

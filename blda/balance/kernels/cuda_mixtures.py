@@ -1,8 +1,8 @@
-"""Fitting, averaging and aligning all mixtures at once on a GPU, in Triton; the same results as
-`LogitStatistics.fit` and `alignment` in plain torch, in float32.
+"""Fitting, averaging and aligning all mixtures at once on a GPU, in Triton, with the results of `LogitStatistics.fit`
+and `alignment` in plain torch, in float32.
 
-In plain torch these are some hundred small operations a step, whose launches take longer than their work. Here
-`advance` takes five launches and `align` two, with no temporary of the size of the histograms.
+Plain torch takes about a hundred small operations a step, whose launches take longer than their work. `advance` takes
+five launches and `align` two, without temporaries of the size of the histograms.
 
 | kernel | program | reads | registers a thread (sm_90) |
 | --- | --- | --- | --- |
@@ -29,10 +29,10 @@ from blda.balance.kernels.cuda_axis import BINS, node
 ANCHORS = 2
 
 NODES, WARPS = 128, 4
-"""Nodes that a program works on at a time, one a thread."""
+"""Number of nodes that a program works on at a time, one in each thread, and number of its warps."""
 
 POINTS = tl.constexpr(8192)
-"""Of an anchor's table; a power of two, for `_align` halves it until it has found its place."""
+"""Points of an anchor's table; a power of two, because `_align` searches it by halving."""
 
 _DEVIATIONS = tl.constexpr(8.0)
 _BACKGROUND = tl.constexpr(gaussian_mixture.BACKGROUND)
@@ -43,8 +43,10 @@ _ROOT_HALF = tl.constexpr(0.7071067811865476)
 
 
 class State(NamedTuple):
-    """The buffers of `LogitStatistics`: mixture (C, C, K), anchors (2, K), estimated (C + 2,) int8, absent (C + 2,) and
-    updates () int64. They are contiguous, and changed in place."""
+    """Buffers of `LogitStatistics`, contiguous, which are changed in place.
+
+    mixture: (C, C, K). anchors: (2, K). estimated: (C + 2,) int8. absent: (C + 2,) int64. updates: () int64.
+    """
 
     mixture: Mixture
     anchors: Mixture
@@ -54,7 +56,7 @@ class State(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """See `LogitStatistics`."""
+    """Settings of the average with the past; `LogitStatistics` documents them."""
 
     momentum: float
     warmup: float
@@ -62,7 +64,10 @@ class Settings(NamedTuple):
 
 
 def advance(state: State, counts: Tensor, settings: Settings, iterations: int) -> None:
-    """`LogitStatistics.fit`: EM on counts (C, C, BINS) from where the mixtures are, averaged with them, in place."""
+    """Run EM on counts (C, C, BINS), starting from the old mixtures, and average with them, in place.
+
+    The result is that of `LogitStatistics.fit` in plain torch.
+    """
     num_classes = len(counts)
     counts = counts.contiguous()
     components = state.mixture.means.shape[-1]
@@ -72,38 +77,42 @@ def advance(state: State, counts: Tensor, settings: Settings, iterations: int) -
     with torch.cuda.device_of(counts):
         _pool[(num_classes * triton.cdiv(BINS.value, NODES),)](counts, pooled, num_classes, NODES, num_warps=WARPS)
         anchors = pooled.sum(0)
-        told = (state.estimated, state.absent, state.updates, *map(float, settings))
-        for mixture, seen, first, columns in (
+        history = (state.estimated, state.absent, state.updates, *map(float, settings))
+        for mixture, histograms, first, columns in (
             (state.mixture, counts, 0, num_classes),
             (state.anchors, anchors, num_classes, 1),
         ):
             cells = mixture.means.numel() // components
-            _fit[(cells,)](*mixture, seen, *told, first, columns, *fit, num_warps=WARPS)
+            _fit[(cells,)](*mixture, histograms, *history, first, columns, *fit, num_warps=WARPS)
         _note[(num_classes + ANCHORS,)](
-            counts, anchors, *told[:3], float(settings.min_pixels), num_classes, NODES, num_warps=WARPS
+            counts, anchors, *history[:3], float(settings.min_pixels), num_classes, NODES, num_warps=WARPS
         )
 
 
 def align(mixture: Mixture, anchors: Mixture, clip: float, table: Tensor, rows: Tensor) -> None:
-    """Into rows of the table (C, C, BINS): F_a^-1(clip(F(z), clip, 1 - clip)) of mixtures (C, C, K) at all nodes.
+    """Write F_a^-1(clip(F(z), clip, 1 - clip)) at all nodes into rows of a lookup table.
 
-    anchors: (2, K), the first for the diagonal. rows: (C,) bool; the others are left as they are.
+    mixture: class mixtures, (C, C, K).
+    anchors: anchor mixtures, (2, K); the first one is for the diagonal.
+    clip: F is clipped to [clip, 1 - clip].
+    table: the lookup table, (C, C, BINS).
+    rows: rows to write, (C,) bool; the others stay as they are.
     """
     num_classes, _, components = mixture.means.shape
-    heights, ends = torch.empty(2, POINTS.value, device=table.device), torch.empty(2, 2, device=table.device)
-    fields, wanted = [field.contiguous() for field in mixture], rows.contiguous().view(torch.int8)
+    anchor_cdf, ends = torch.empty(2, POINTS.value, device=table.device), torch.empty(2, 2, device=table.device)
+    fields, active = [field.contiguous() for field in mixture], rows.contiguous().view(torch.int8)
     with torch.cuda.device_of(table):
         _tabulate[(2 * POINTS.value // NODES,)](
-            *(field.contiguous() for field in anchors), heights, ends, components, NODES, num_warps=WARPS
+            *(field.contiguous() for field in anchors), anchor_cdf, ends, components, NODES, num_warps=WARPS
         )
         _align[(num_classes * num_classes,)](
-            *fields, wanted, heights, ends, table, float(clip), num_classes, components, NODES, num_warps=WARPS
+            *fields, active, anchor_cdf, ends, table, float(clip), num_classes, components, NODES, num_warps=WARPS
         )
 
 
 @triton.jit
 def _pool(counts_at, pooled_at, num_classes, block: tl.constexpr):
-    """Counts of a row's own logits, and of all others: (C, C, BINS) -> (C, 2, BINS)."""
+    """Sum the counts of each row's positive and negative logits: (C, C, BINS) -> (C, 2, BINS)."""
     blocks = (BINS + block - 1) // block
     row = (tl.program_id(0) // blocks).to(tl.int64)
     place = tl.program_id(0) % blocks * block + tl.arange(0, block)
@@ -120,7 +129,7 @@ def _pool(counts_at, pooled_at, num_classes, block: tl.constexpr):
 
 @triton.jit
 def _total(counts_at, block: tl.constexpr):
-    """The sum of a cell's counts."""
+    """Sum the counts of a cell."""
     total = tl.zeros((block,), tl.float64)
     for start in range(0, BINS, block):
         place = tl.arange(0, block) + start
@@ -130,7 +139,7 @@ def _total(counts_at, block: tl.constexpr):
 
 @triton.jit
 def _past(entry, estimated_at, absent_at, updates_at, momentum, warmup):
-    """The share of the past in the average of a row or anchor."""
+    """Compute the weight of the past in the average of a row or anchor."""
     share = momentum
     if warmup > 0:
         share = momentum * tl.minimum(tl.load(updates_at).to(tl.float32) / warmup, 1.0)
@@ -141,7 +150,7 @@ def _past(entry, estimated_at, absent_at, updates_at, momentum, warmup):
 
 @triton.jit
 def _between(fresh, kept, past):
-    """`torch.lerp(fresh, kept, past)`."""
+    """Compute `torch.lerp(fresh, kept, past)`."""
     return tl.where(past < 0.5, fresh + past * (kept - fresh), kept - (kept - fresh) * (1.0 - past))
 
 
@@ -164,7 +173,10 @@ def _fit(
     iterations: tl.constexpr,
     block: tl.constexpr,
 ):
-    """One cell of rows of so many columns, told of from entry `first` on; nothing where its row has too few pixels."""
+    """Fit one cell and average it with the past; cells in rows with too few pixels stay as they are.
+
+    first: entry of row 0 in the arrays of the history. columns: number of cells in a row.
+    """
     cell = tl.program_id(0).to(tl.int64)
     row = cell // columns
     component = tl.arange(0, padded)[:, None]
@@ -175,7 +187,7 @@ def _fit(
         old_variance = tl.load(variances_at + own, real, 1.0)
         weight, mean, variance = old_weight, old_mean, old_variance
         for _ in range(iterations):
-            # Second moments are taken about the cell's mean, as in `em_step`.
+            # Second moments are about the cell's mean, as in `em_step`.
             centre = tl.sum(weight * mean, 0)[None, :]
             peak, steep = weight * tl.rsqrt(variance * _TWO_PI), -0.5 / variance
             mass = tl.zeros((padded, block), tl.float32)
@@ -196,7 +208,7 @@ def _fit(
             amount = tl.maximum(amount, _TINY)
             moved = tl.sum(one, 1)[:, None] / amount
             spread = tl.maximum(tl.sum(two, 1)[:, None] / amount - moved * moved, _MIN_VARIANCE)
-            # A cell without evidence keeps its parameters.
+            # A cell without counts keeps its parameters.
             weight = tl.where(total > 0, tl.where(real, amount / tl.maximum(total, _TINY), 0.0), weight)
             mean = tl.where(total > 0, moved + centre, mean)
             variance = tl.where(total > 0, spread, variance)
@@ -208,13 +220,13 @@ def _fit(
 
 @triton.jit
 def _note(counts_at, anchors_at, estimated_at, absent_at, updates_at, min_pixels, num_classes, block: tl.constexpr):
-    """What is estimated by now, steps since it was last fed, and one more update."""
+    """Update the history: which rows and anchors are estimated, updates since their last fit, and number of updates."""
     entry = tl.program_id(0).to(tl.int64)
     if entry < num_classes:
-        evidence_at = counts_at + entry * num_classes * BINS
+        histogram_at = counts_at + entry * num_classes * BINS
     else:
-        evidence_at = anchors_at + (entry - num_classes) * BINS
-    fed = _total(evidence_at, block) >= min_pixels
+        histogram_at = anchors_at + (entry - num_classes) * BINS
+    fed = _total(histogram_at, block) >= min_pixels
     absent = tl.load(absent_at + entry)
     tl.store(absent_at + entry, tl.where(fed, 1, absent + 1))
     tl.store(estimated_at + entry, tl.where(fed, 1, tl.load(estimated_at + entry)).to(tl.int8))
@@ -223,13 +235,13 @@ def _note(counts_at, anchors_at, estimated_at, absent_at, updates_at, min_pixels
 
 
 @triton.jit
-def _height(value, weights_at, means_at, variances_at, components: tl.constexpr):
-    """F at values (block,) of the mixture whose K weights, means and variances are at these addresses."""
-    height = tl.zeros_like(value)
+def _cdf(value, weights_at, means_at, variances_at, components: tl.constexpr):
+    """Compute F at values (block,) of the mixture whose K weights, means and variances are at these addresses."""
+    total = tl.zeros_like(value)
     for k in range(components):
         weight, mean, variance = tl.load(weights_at + k), tl.load(means_at + k), tl.load(variances_at + k)
-        height += weight * (tl.erf((value - mean) * tl.rsqrt(variance) * _ROOT_HALF) * 0.5 + 0.5)
-    return height
+        total += weight * (tl.erf((value - mean) * tl.rsqrt(variance) * _ROOT_HALF) * 0.5 + 0.5)
+    return total
 
 
 @triton.jit
@@ -237,12 +249,15 @@ def _tabulate(
     weights_at,
     means_at,
     variances_at,
-    heights_at,
+    cdf_at,
     ends_at,
     components: tl.constexpr,
     block: tl.constexpr,
 ):
-    """F of the anchors at POINTS places between the ends, eight deviations around every component; `gmm.tabulated`."""
+    """Tabulate F of the anchors at POINTS values between the ends, as `gaussian_mixture.tabulated` does.
+
+    The ends are eight standard deviations beyond the means of all components.
+    """
     anchor = tl.program_id(0) * block // POINTS
     point = tl.program_id(0) * block % POINTS + tl.arange(0, block)
     weights_at += anchor * components
@@ -253,7 +268,7 @@ def _tabulate(
         mean, reach = tl.load(means_at + k), tl.sqrt(tl.load(variances_at + k)) * _DEVIATIONS
         low, high = tl.minimum(mean - reach, low), tl.maximum(mean + reach, high)
     value = low + (high - low) * (point.to(tl.float32) / (POINTS - 1))
-    tl.store(heights_at + anchor * POINTS + point, _height(value, weights_at, means_at, variances_at, components))
+    tl.store(cdf_at + anchor * POINTS + point, _cdf(value, weights_at, means_at, variances_at, components))
     tl.store(ends_at + 2 * anchor, low)
     tl.store(ends_at + 2 * anchor + 1, high)
 
@@ -264,7 +279,7 @@ def _align(
     means_at,
     variances_at,
     active_at,
-    heights_at,
+    cdf_at,
     ends_at,
     table_at,
     clip,
@@ -276,22 +291,22 @@ def _align(
     row, column = cell // num_classes, cell % num_classes
     if tl.load(active_at + row) != 0:
         anchor = tl.where(row == column, 0, 1)
-        heights_at += anchor * POINTS
+        cdf_at += anchor * POINTS
         low, high = tl.load(ends_at + 2 * anchor), tl.load(ends_at + 2 * anchor + 1)
         own = cell * components
         for start in range(0, BINS, block):
             place = tl.arange(0, block) + start
-            height = _height(node(place), weights_at + own, means_at + own, variances_at + own, components)
-            height = tl.minimum(tl.maximum(height, clip), 1.0 - clip)
-            # How many points of the anchor's table lie below: the largest steps first.
+            cdf_value = _cdf(node(place), weights_at + own, means_at + own, variances_at + own, components)
+            cdf_value = tl.minimum(tl.maximum(cdf_value, clip), 1.0 - clip)
+            # Count the points of the anchor's table that lie below, with the largest steps first.
             right = tl.zeros((block,), tl.int32)
             step = POINTS // 2
             while step > 0:
-                right += tl.where(tl.load(heights_at + right + (step - 1)) < height, step, 0)
+                right += tl.where(tl.load(cdf_at + right + (step - 1)) < cdf_value, step, 0)
                 step = step // 2
             right = tl.maximum(right, 1)
-            below, above = tl.load(heights_at + right - 1), tl.load(heights_at + right)
-            share = (height - below) / tl.maximum(above - below, 1e-12)
+            below, above = tl.load(cdf_at + right - 1), tl.load(cdf_at + right)
+            share = (cdf_value - below) / tl.maximum(above - below, 1e-12)
             share = tl.minimum(tl.maximum(share, 0.0), 1.0)
             level = low + (high - low) * (((right - 1).to(tl.float32) + share) / (POINTS - 1))
             tl.store(table_at + cell * BINS + place, level, place < BINS)

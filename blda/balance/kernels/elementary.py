@@ -1,4 +1,4 @@
-"""Functions of float32 numbers, written so that compiled loops over them use the CPU's vector instructions."""
+"""Elementary functions of float32 numbers, which compiled loops evaluate with the CPU's vector instructions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _compiled = njit(error_model="numpy", fastmath={"contract"})
 SMALLEST = np.float32(-87)
 PER_LOG2 = np.float32(1 / math.log(2))
 ROUNDING = np.float32(1.5 * 2**23)
-"""Adding it leaves the nearest whole number in the low bits of a float32."""
+"""A float32 sum with this number has the nearest whole number in its low bits."""
 LOG2_HIGH = np.float32(0.693359375)
 LOG2_LOW = np.float32(math.log(2) - 0.693359375)
 _HALF_OCTAVE = (-math.log(2) / 2, math.log(2) / 2)
 EXP = tuple(np.float32(Chebyshev.interpolate(np.exp, 6, _HALF_OCTAVE).convert(kind=Polynomial).coef))
-"""Coefficients of e^x, from half an octave below 0 to half an octave above."""
+"""Coefficients of a polynomial for e^x between -log(2) / 2 and log(2) / 2."""
 
 ONE, HALF = np.float32(1), np.float32(0.5)
 STEP = np.float32(0.2316419)
@@ -31,7 +31,10 @@ TAIL = tuple(
 
 @_compiled
 def exp(x):
-    """e^x of a float32 <= 0, within 2e-7 of its size; below -87, where it is 1e-38, that of -87. NaN stays NaN."""
+    """Compute e^x of a float32 x <= 0, with a relative error below 2e-7.
+
+    Below -87 the result is e^-87, about 1e-38. NaN stays NaN.
+    """
     x = SMALLEST if x < SMALLEST else x
     shifted = np.float32(x * PER_LOG2 + ROUNDING)
     whole = np.float32(shifted - ROUNDING)
@@ -43,14 +46,14 @@ def exp(x):
     power = power * rest + EXP[2]
     power = power * rest + EXP[1]
     power = power * rest + EXP[0]
-    # 2^whole: its exponent's bits.
+    # 2^whole, by the bits of its exponent.
     scale = np.int32((shifted.view(np.int32) << np.int32(23)) + np.int32(0x3F800000)).view(np.float32)
     return np.float32(power * scale)
 
 
 @_compiled
 def normal_cdf(x):
-    """Phi(x) of a float32, within 3e-7 (Abramowitz and Stegun, 26.2.17)."""
+    """Compute Phi(x) of a float32 x, with an error below 3e-7 (Abramowitz and Stegun, 26.2.17)."""
     step = ONE / (ONE + STEP * abs(x))
     tail = TAIL[4]
     tail = tail * step + TAIL[3]

@@ -1,4 +1,4 @@
-"""Sharing work out over the threads that torch may use."""
+"""Distribution of work over the threads that torch may use."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import torch
 
 
 def over_threads(work: Callable[[range], object], pieces: int, grain: int = 1) -> None:
-    """work(range of pieces), `grain` pieces at a time, until all are done; whichever thread is free takes the next.
+    """Call `work` on ranges of pieces until all are done; each free thread takes the next range.
 
-    The caller's thread works too, so that a core that is busy otherwise (with torch's own threads, which wait for
-    more by spinning) delays nobody. No piece may depend on another, for their order is open; `work` must let go of
-    the interpreter's lock.
+    work: function of a range of pieces. It must release the interpreter's lock, and pieces must not depend on one
+        another, because their order is undefined.
+    pieces: number of pieces.
+    grain: number of pieces in a range.
+
+    The caller's thread works too, so the call does not wait for a core that is busy with torch's spinning threads.
     """
     starts = iter(range(0, pieces, grain))
 
@@ -28,12 +31,15 @@ def over_threads(work: Callable[[range], object], pieces: int, grain: int = 1) -
     helping = [_pool(os.getpid()).submit(share) for _ in range(helpers)]
     share()
     for helper in helping:
-        # One that never came to start has nothing left to do.
+        # A thread that has not started yet has nothing left to do.
         if not helper.cancel():
             helper.result()
 
 
 @cache
 def _pool(process: int) -> ThreadPoolExecutor:
-    """Threads of a process, kept: to start them anew takes longer than their work. A fork has none of its parent's."""
+    """Return the thread pool of a process, which is kept because starting threads takes longer than their work.
+
+    process: process number; a forked process gets a pool of its own, as it has none of its parent's threads.
+    """
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="blda")

@@ -1,8 +1,9 @@
 """Mix Transformer encoders MiT-B0..B5 (SegFormer, Xie et al., NeurIPS 2021, section 3.1 and table 6).
 
-Parameter names are those of the authors' published weights, so that these load as they are. So are the epsilons of the
-norms: 1e-6 in blocks and after stages, 1e-5 after convolutions (transformers has 1e-5 everywhere). Between modules a
-feature map is (B, H, W, C): tokens for the linear layers, channels-last for the convolutions, without a copy.
+Parameter names are those of the authors' published weights, which load without renaming. The epsilons of the norms are
+the authors' too: 1e-6 in blocks and after stages, 1e-5 after convolutions (transformers has 1e-5 everywhere). Between
+modules a feature map is (B, H, W, C), which serves linear layers as tokens and convolutions as channels-last maps
+without a copy.
 """
 
 from __future__ import annotations
@@ -35,12 +36,15 @@ EXPANSION = 4
 
 
 def apply_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A 2-D convolution of a (B, H, W, C) map."""
+    """Apply a 2-D convolution to a map (B, H, W, C)."""
     return rearrange(conv(rearrange(x, "b h w c -> b c h w")), "b c h w -> b h w c")
 
 
 class OverlapPatchEmbed(nn.Module):
-    """Overlapping strided convolution and LayerNorm: (B, H, W, inputs) -> (B, H / stride, W / stride, outputs)."""
+    """Patch embedding by overlapping convolution and LayerNorm.
+
+    (B, H, W, inputs) -> (B, H / stride, W / stride, outputs), sizes rounded up.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -52,7 +56,7 @@ class OverlapPatchEmbed(nn.Module):
 
 
 class EfficientAttention(nn.Module):
-    """Self-attention whose keys and values come from a map reduced `reduction` times (eq. 1 and 2)."""
+    """Self-attention with keys and values of a map that is `reduction` times smaller on each side (eq. 1 and 2)."""
 
     def __init__(self, channels: int, heads: int, reduction: int) -> None:
         super().__init__()
@@ -83,7 +87,7 @@ class EfficientAttention(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """3x3 depthwise convolution; the zero padding is what tells position (section 3.1, Mix-FFN)."""
+    """3x3 depthwise convolution; its zero padding encodes position (section 3.1, Mix-FFN)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -125,10 +129,11 @@ class Block(nn.Module):
 class MiT(nn.Module):
     """Hierarchical transformer encoder with strides 4, 8, 16, 32.
 
+    Normalised images (B, 3, H, W) -> list of (B, channels[i], H / 2^(i+2), W / 2^(i+2)), sizes rounded up.
+
     variant: 'b0' to 'b5', or the channels and the blocks of the four stages, such as [[8, 16, 40, 64], [1, 2, 1, 1]].
-    drop_path: stochastic depth of the last block; it grows linearly from 0 (training only).
-    weights: a path or 'package:NAME', in the authors' or Hugging Face's names; None starts at random.
-    image (B, 3, H, W), normalised -> list of (B, channels[i], H / 2^(i+2), W / 2^(i+2)), sizes rounded up.
+    drop_path: probability of stochastic depth in the last block; it grows linearly from 0 in the first.
+    weights: a path or 'package:NAME', with the authors' or Hugging Face's parameter names; None for random ones.
     """
 
     mean, std = IMAGENET_MEAN, IMAGENET_STD
@@ -167,11 +172,11 @@ class MiT(nn.Module):
 
 
 def _stages(variant: str | Sequence[Sequence[int]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Channels and blocks of every stage; ValueError for an unknown variant."""
+    """Return channels and number of blocks of every stage; ValueError for an unknown variant."""
     if not isinstance(variant, str):
         stages = [tuple(stage) for stage in variant]
         if [len(stage) for stage in stages] != [len(HEADS)] * 2:
-            raise ValueError(f"MiT's variant is {variant}; give a name, or the channels and the blocks of four stages")
+            raise ValueError(f"MiT's variant is {variant}; give a name, or channels and blocks of the four stages")
         return stages[0], stages[1]
     if variant not in VARIANTS:
         raise ValueError(f"MiT has no variant '{variant}'; choose one of {', '.join(VARIANTS)}")
@@ -180,7 +185,11 @@ def _stages(variant: str | Sequence[Sequence[int]]) -> tuple[tuple[int, ...], tu
 
 @torch.no_grad()
 def initialise(module: nn.Module) -> None:
-    """The authors' start: linear layers N(0, 0.02) truncated, convolutions N(0, 2 / fan out), biases 0."""
+    """Initialise a layer as the authors do.
+
+    Linear weights have a truncated normal distribution of standard deviation 0.02, convolutions a normal one of
+    variance 2 / fan out; biases are 0.
+    """
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, nn.Conv2d):

@@ -18,15 +18,17 @@ STEMS = ("plain", "deep")
 class ResNetEncoder(ResNet):
     """torchvision's ResNet without its classifier; the last two stages are dilated instead of strided.
 
-    Parameter names are torchvision's, so that its weights load as they are.
-    depth: 50 or 101. stem: 'plain', one 7x7 convolution, or 'deep', three 3x3 ones, which makes it mmsegmentation's
-    ResNet-V1c and so the DeepLab-v2 of DAFormer's and HRDA's tables. pretrained: download torchvision's ImageNet
-    weights (plain stem). weights: instead of that, a path or 'package:NAME'.
-    image (B, 3, H, W), normalised -> four levels with strides 4, 8, 8, 8.
+    Normalised images (B, 3, H, W) -> four levels with strides 4, 8, 8, 8. Parameter names are torchvision's, whose
+    weights load without renaming. Dilations are 1, 1, 2, 4, and the first block of a stage has the dilation of the
+    stage before; strides are in the 3x3 convolutions.
 
-    Dilations are 1, 1, 2, 4 and the first block of a stage has its predecessor's; strides are in the 3x3 convolutions.
+    depth: 50 or 101.
+    stem: 'plain' for one 7x7 convolution, or 'deep' for three 3x3 ones. The deep stem makes mmsegmentation's
+        ResNet-V1c, the encoder of DeepLab-v2 in the tables of DAFormer and HRDA.
+    pretrained: download torchvision's ImageNet weights; only for the plain stem.
+    weights: a path or 'package:NAME' to use instead of the download.
 
-    Raises ValueError for another depth, stem or architecture, FileNotFoundError for absent weights.
+    Raises ValueError for another depth, stem or architecture, FileNotFoundError for missing weights.
     """
 
     mean, std = IMAGENET_MEAN, IMAGENET_STD
@@ -51,13 +53,14 @@ class ResNetEncoder(ResNet):
             self._download(f"resnet{depth}")
 
     def _download(self, name: str) -> None:
+        """Download torchvision's weights; FileNotFoundError with their address if that fails."""
         published = torchvision.models.get_model_weights(name).DEFAULT
         try:
             state = published.get_state_dict(progress=False, check_hash=True)
         except OSError as error:
             raise FileNotFoundError(
-                f"cannot download the weights of '{name}' ({error}); give a file with model.encoder.weights=PATH, "
-                f"its address is {published.url}"
+                f"cannot download the weights of '{name}' ({error}); download {published.url} and give the file with "
+                "model.encoder.weights=PATH"
             ) from error
         check_and_load(self, state, published.url)
 
@@ -71,7 +74,10 @@ class ResNetEncoder(ResNet):
 
 
 def _deep_stem() -> nn.Sequential:
-    """Three 3x3 convolutions of 32, 32 and 64 channels; the norm after the last is the network's own first."""
+    """Build the deep stem: three 3x3 convolutions of 32, 32 and 64 channels.
+
+    The last one has no norm, because the network's `bn1` follows it.
+    """
     convs = [nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.Conv2d(32, 32, 3, 1, 1, bias=False)]
     last = nn.Conv2d(32, 64, 3, 1, 1, bias=False)
     for conv in (*convs, last):

@@ -1,4 +1,4 @@
-"""A small encoder that learns from scratch in minutes on two CPU cores."""
+"""A small encoder that trains from scratch in minutes on two CPU cores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from blda.models.segmenter import IMAGENET_MEAN, IMAGENET_STD
 
 
 class Residual(nn.Module):
-    """x + two 3x3 convolutions (He et al. 2016); starts as the identity. (B, C, H, W) -> the same shape."""
+    """Residual block of two 3x3 convolutions (He et al. 2016), (B, C, H, W) -> the same shape.
+
+    It starts as the identity followed by a ReLU.
+    """
 
     def __init__(self, channels: int, norm: str) -> None:
         super().__init__()
@@ -28,10 +31,12 @@ class Residual(nn.Module):
 class SmallEncoder(nn.Module):
     """Plain residual network with strides 4, 8, 16, 32.
 
-    Full 3x3 convolutions, since depthwise ones run far below a CPU's peak; width sits where maps are small.
-    channels, depths: per stage, depths counting residual blocks after the strided convolution.
-    norm: 'batch', or 'group' where a batch split over processes must give exactly the same network.
-    image (B, 3, H, W), normalised -> list of (B, channels[i], H / 2^(i+2), W / 2^(i+2)), sizes rounded up.
+    Normalised images (B, 3, H, W) -> list of (B, channels[i], H / 2^(i+2), W / 2^(i+2)), sizes rounded up. It uses
+    full 3x3 convolutions, because depthwise ones run far below a CPU's peak, and most channels where maps are small.
+
+    channels: channels of each stage.
+    depths: number of residual blocks after the strided convolution of each stage.
+    norm: 'batch', or 'group', whose result does not depend on how a batch is split over processes.
     """
 
     mean, std = IMAGENET_MEAN, IMAGENET_STD

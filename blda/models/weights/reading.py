@@ -1,4 +1,4 @@
-"""Reading network weights safely: nothing but tensors is ever unpickled, and every key must find its place."""
+"""Safe reading of network weights: no code is unpickled, and every stored name must match the network."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 WRAPPERS = ("state_dict", "model")
 PREFIXES = ("module.", "segformer.", "backbone.", "encoder.")
 CLASSIFIER = ("head.", "classifier.", "fc.", "decode_head.")
-# What a pickled numpy number is made of; training scripts store scores and seeds beside the weights. numpy 2 moved the
-# module, so files name either.
+# Types of a pickled NumPy number: training scripts store scores and seeds beside the weights. NumPy 2 renamed the
+# module, so files may name either.
 NUMPY_NUMBERS = [
     *((np.float64(0).__reduce__()[0], f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
     np.dtype,
@@ -31,9 +31,11 @@ NUMPY_NUMBERS = [
 
 
 def locate(weights: str | Path) -> Path:
-    """A path as it is; 'package:NAME' is the one weight file inside the installed package NAME (which is not run).
+    """Return the path of a weight file.
 
-    Raises FileNotFoundError naming the path or package.
+    weights: a path, or 'package:NAME' for the only weight file inside the installed package NAME, which is not
+        imported.
+    Raises FileNotFoundError that names the path or package.
     """
     if not str(weights).startswith(PACKAGE):
         path = Path(weights)
@@ -52,28 +54,29 @@ def locate(weights: str | Path) -> Path:
 
 
 def read_weights(weights: str | Path) -> dict[str, Tensor]:
-    """Stored name -> tensor, on the CPU, without the names of wrapping dicts and modules.
+    """Read the tensors of a weight file by name, on the CPU, without the prefixes of wrapping modules.
 
-    weights: see `locate`. Raises FileNotFoundError, or ValueError naming the file for anything that is not a flat
-    dict of tensors (truncated, a pickle with code, ...).
+    weights: see `locate`.
+    Raises FileNotFoundError for a missing file, and ValueError naming the file if it is not a flat dict of tensors
+    (truncated, a pickle with code, ...).
     """
     path = locate(weights)
     return without_prefixes(named_tensors(read_file(path), path))
 
 
 def read_file(path: Path) -> Any:
-    """What a file holds, on the CPU. Tensors, numbers (numpy's too), texts and containers only are unpickled.
+    """Read the contents of a file, on the CPU; only tensors, numbers, strings and containers are unpickled.
 
-    Raises ValueError naming the file when it is damaged or holds anything else.
+    Raises ValueError naming the file if it is damaged or holds other types.
     """
     try:
         return load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
     except Exception as error:  # damaged files raise a dozen different types
         refused = re.search(r"GLOBAL (\S+)", str(error))
-        held = f" such as {refused[1]}" if refused else ""
+        example = f" such as {refused[1]}" if refused else ""
         raise ValueError(
             f"cannot read weights '{path}' ({type(error).__name__}: it is truncated, or holds more than tensors"
-            f"{held}); download it again, or save its state_dict() alone"
+            f"{example}); download it again, or save its state_dict() alone"
         ) from error
 
 
@@ -86,7 +89,7 @@ def _unpickled(path: Path) -> Any:
 
 
 def named_tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state_dict in what a file holds, wrapped or not; ValueError naming the file if there is none."""
+    """Return the state_dict in the contents of a file, wrapped or not; ValueError naming the file if there is none."""
     state = content
     for wrapper in WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
@@ -99,7 +102,7 @@ def named_tensors(content: Any, path: Path) -> dict[str, Tensor]:
 def load_encoder_weights(encoder: nn.Module, weights: str | Path) -> None:
     """Load `weights` (see `locate`) into `encoder` in place; a classifier in the file is left out.
 
-    Raises ValueError that lists every missing and unexpected name and every shape that differs.
+    Raises ValueError that lists every missing, unexpected or misshapen tensor.
     """
     check_and_load(encoder, own_names(read_weights(weights)), weights)
 
@@ -111,9 +114,13 @@ def check_and_load(
     network: str | None = None,
     optional: Collection[str] = (),
 ) -> None:
-    """Load `state` into `encoder`; names in `optional` and of classifiers may be there or not.
+    """Load `state` into `encoder` in place; tensors that it lacks may be in `state` if they are optional.
 
-    source, network: for messages. Raises as load_encoder_weights.
+    encoder: module to fill.
+    state: tensors by name.
+    source, network: name of the file and of the network, for error messages.
+    optional: further names that `state` may hold; names of a classifier are always allowed.
+    Raises the ValueError of `load_encoder_weights`.
     """
     own = encoder.state_dict()
     kept = {
@@ -125,14 +132,15 @@ def check_and_load(
 
 
 def load_exactly(network: nn.Module, state: Mapping[str, Tensor], source: str | Path, name: str | None = None) -> None:
-    """Load `state` into `network` in place; every name must be there and no other. Raises as load_encoder_weights.
+    """Load `state` into `network` in place; the names must be exactly those of the network.
 
-    source, name: of the file and the network, for messages.
+    source, name: name of the file and of the network, for error messages.
+    Raises the ValueError of `load_encoder_weights`.
     """
     own = network.state_dict()
     shapes = {key: (tuple(state[key].shape), tuple(own[key].shape)) for key in own.keys() & state.keys()}
     problems = {
-        # Files written before torch 0.4.1 have no batch counter, and nothing here reads it.
+        # Files written before torch 0.4.1 have no batch counter, which is not used here.
         "missing": sorted(n for n in own.keys() - state.keys() if not n.endswith("num_batches_tracked")),
         "unexpected": sorted(state.keys() - own.keys()),
         "of another shape": sorted(f"{n} {a} instead of {b}" for n, (a, b) in shapes.items() if a != b),
@@ -147,7 +155,7 @@ def load_exactly(network: nn.Module, state: Mapping[str, Tensor], source: str | 
 
 
 def without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the wrapping modules' names, where all names but the classifier's carry them."""
+    """Remove the prefixes of wrapping modules that all names but the classifier's have."""
     state = dict(state)
     for prefix in PREFIXES:
         if all(name.startswith((prefix, *CLASSIFIER)) for name in state):

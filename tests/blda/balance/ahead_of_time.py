@@ -1,4 +1,4 @@
-"""Compiles Triton kernels for GPUs that are not there, as they would be launched, and reads what they take."""
+"""Ahead-of-time compilation of Triton kernels for GPUs that are not present, and the resources that they need."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TYPES = {
 
 
 class Launch(NamedTuple):
-    """A kernel and what it was launched with."""
+    """A launch of a kernel: its arguments by name, and its number of warps."""
 
     kernel: Any
     arguments: dict[str, Any]
@@ -34,15 +34,15 @@ class Launch(NamedTuple):
 
 
 class Resources(NamedTuple):
-    """What a thread of a compiled kernel takes: registers, and bytes of memory for what does not fit into them."""
+    """Resources of a thread of a compiled kernel: registers, and bytes spilled to memory."""
 
     registers: int
     spilled: int
 
 
 def launches(module: ModuleType, work: Callable[[], object], monkeypatch: Any) -> list[Launch]:
-    """The launches of a module's kernels during `work`, recorded instead of run."""
-    found: list[Launch] = []
+    """Record the launches of a module's kernels during `work`, without running them."""
+    recorded: list[Launch] = []
 
     class Recorder:
         def __init__(self, kernel: Any) -> None:
@@ -52,18 +52,18 @@ def launches(module: ModuleType, work: Callable[[], object], monkeypatch: Any) -
             return self.record
 
         def record(self, *values: Any, num_warps: int) -> None:
-            found.append(Launch(self.kernel, dict(zip(self.kernel.arg_names, values, strict=True)), num_warps))
+            recorded.append(Launch(self.kernel, dict(zip(self.kernel.arg_names, values, strict=True)), num_warps))
 
     with monkeypatch.context() as patch:
         for name, kernel in vars(module).copy().items():
             if isinstance(kernel, triton.JITFunction):
                 patch.setattr(module, name, Recorder(kernel))
         work()
-    return found
+    return recorded
 
 
 def compiled(launch: Launch, capability: int) -> str:
-    """PTX of a launch for compute capability major * 10 + minor, specialised as Triton does at a launch."""
+    """Compile a launch to PTX for compute capability major * 10 + minor, specialised as Triton does at a launch."""
     names = launch.kernel.arg_names
     fixed = {name for name, parameter in zip(names, launch.kernel.params, strict=True) if parameter.is_constexpr}
     ones = {name for name, value in launch.arguments.items() if type(value) is int and value == 1} - fixed
@@ -76,23 +76,23 @@ def compiled(launch: Launch, capability: int) -> str:
 
 
 def resources(ptx: str, capability: int) -> Resources:
-    """Registers and spills that the assembler reports for PTX of one kernel."""
+    """Assemble the PTX of one kernel, and read the registers and spills that the assembler reports."""
     architecture = re.search(r"\.target (\w+)", ptx)[1]
     command = [str(assembler(capability)), "-v", f"--gpu-name={architecture}", "-o", "/dev/null", "-"]
-    said = subprocess.run(command, input=ptx, capture_output=True, text=True, check=True).stderr
-    spilled = sum(int(size) for size in re.findall(r"(\d+) bytes spill (?:stores|loads)", said))
-    return Resources(int(re.search(r"Used (\d+) registers", said)[1]), spilled)
+    output = subprocess.run(command, input=ptx, capture_output=True, text=True, check=True).stderr
+    spilled = sum(int(size) for size in re.findall(r"(\d+) bytes spill (?:stores|loads)", output))
+    return Resources(int(re.search(r"Used (\d+) registers", output)[1]), spilled)
 
 
 def assembler(capability: int) -> Path:
-    """The ptxas that this Triton brings for a compute capability."""
+    """Return the path of the ptxas that this Triton has for a compute capability."""
     folder = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
     newer = folder / "ptxas-blackwell"
     return newer if capability >= 100 and newer.exists() else folder / "ptxas"
 
 
 def knows(capability: int) -> bool:
-    """Whether this Triton's assembler knows a compute capability."""
+    """Tell whether this Triton's assembler knows a compute capability."""
     tool = assembler(capability)
     if not tool.exists():
         return False
@@ -107,7 +107,7 @@ def _type(value: Any) -> str:
 
 
 def _even(value: Any) -> bool:
-    """Whether Triton may count on a pointer's or number's being divisible by 16."""
+    """Tell whether Triton may assume that a pointer or number is divisible by 16."""
     return isinstance(value, torch.Tensor) or (type(value) is int and value % 16 == 0)
 
 
@@ -120,5 +120,5 @@ def _source(kernel: Any, types: dict, constants: dict, even: list[str], ones: se
     from triton.compiler import AttrsDescriptor  # until Triton 3.1
 
     attributes = AttrsDescriptor(tuple(map(index, even)), tuple(map(index, ones)))
-    by_index = ({index(name): value for name, value in given.items()} for given in (types, constants))
+    by_index = ({index(name): value for name, value in by_name.items()} for by_name in (types, constants))
     return ASTSource(kernel, *by_index, attributes)

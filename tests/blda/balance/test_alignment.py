@@ -1,3 +1,5 @@
+"""Alignment to the anchors: recorded values, direct evaluation, gradients and extreme batches."""
+
 import numpy as np
 import pytest
 import torch
@@ -63,11 +65,11 @@ def test_lookup_equals_direct_evaluation_for_any_class_count(classes):
     direct = reference.correction(logits, labels, statistics.mixture, statistics.anchors)
     error = (delta - direct).abs()
     assert error.flatten().quantile(0.99) < 0.02
-    # Where an anchor has hardly any mass its quantile leaps between two nodes; a cell that is wrong is off by more.
+    # The quantile of an anchor jumps between two nodes where it has little mass; a wrong cell has a larger error.
     assert error.max() < 0.4
 
 
-def test_nothing_is_corrected_where_nothing_is_known():
+def test_unestimated_rows_and_ignored_pixels_are_not_corrected():
     statistics, logits, labels = _random(4)
     statistics.estimated[2] = False
     delta = correction(logits, labels, [alignment(statistics, statistics)]).permute(0, 2, 3, 1)
@@ -78,7 +80,7 @@ def test_nothing_is_corrected_where_nothing_is_known():
     assert not correction(logits, labels, [alignment(statistics, no_anchors)]).any()
 
 
-def test_logits_already_like_the_anchors_stay():
+def test_logits_distributed_like_the_anchors_are_not_moved():
     g = torch.Generator().manual_seed(0)
     positive, negative = 3 + torch.randn(4, generator=g), -1 + torch.randn(4, generator=g)
     mean = torch.where(torch.eye(6, dtype=torch.bool)[..., None], positive, negative)
@@ -92,7 +94,7 @@ def test_logits_already_like_the_anchors_stay():
 
 
 def test_an_under_predicted_class_is_pushed_to_win_by_more():
-    """Class 1's positive logits lie below the anchor: alignment raises them, so training must raise them itself."""
+    """The positive logits of class 1 lie below the anchor, so alignment raises them and the balanced loss is larger."""
     means = torch.tensor([[[4.0], [-1.0]], [[-1.0], [1.0]]])
     mixture = Mixture(torch.ones(2, 2, 1), means, torch.ones(2, 2, 1))
     anchors = Mixture(torch.ones(2, 1), torch.tensor([[2.5], [-1.0]]), torch.ones(2, 1))
@@ -104,7 +106,7 @@ def test_an_under_predicted_class_is_pushed_to_win_by_more():
     assert cross_entropy(balanced(logits, delta, 0.1), labels) > cross_entropy(logits, labels)
 
 
-def test_gradient_passes_the_correction_by():
+def test_no_gradient_flows_through_the_correction():
     statistics, logits, labels = _random(3)
     logits.requires_grad_()
     delta = correction(logits, labels, [alignment(statistics, statistics)])
@@ -125,14 +127,14 @@ def test_loss_counts_ignored_pixels_in_its_denominator():
 
 
 @pytest.mark.parametrize("value", [1e4, -1e4, float("inf")])
-def test_extreme_logits_are_corrected_finitely_or_to_the_anchor(value):
+def test_corrections_of_extreme_logits_are_not_nan(value):
     statistics, logits, labels = _random(3)
     delta = correction(torch.full_like(logits, value), labels, [alignment(statistics, statistics)])
     assert not delta.isnan().any()
 
 
 @pytest.mark.parametrize("classes", [4, 150])
-def test_each_pixel_takes_the_rows_of_its_own_domain(classes):
+def test_each_pixel_is_corrected_by_its_own_domain(classes):
     first, logits, labels = _random(classes)
     second, *_ = _random(classes, seed=1)
     one, other = alignment(first, first), alignment(second, first)
@@ -145,7 +147,7 @@ def test_each_pixel_takes_the_rows_of_its_own_domain(classes):
 def _spoilt(case: str, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(0)
     logits, labels = torch.randn(2, classes, 8, 8, generator=g), torch.randint(classes, (2, 8, 8), generator=g)
-    if case == "class never seen":
+    if case == "class without pixels":
         labels[labels == classes - 1] = IGNORE
     if case in ("one pixel", "all ignored"):
         labels.fill_(IGNORE)
@@ -157,10 +159,10 @@ def _spoilt(case: str, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("classes", [1, 2, 5])
 @pytest.mark.parametrize(
-    "case", ["class never seen", "one pixel", "all ignored", "constant", "huge", "infinite", "minus infinite"]
+    "case", ["class without pixels", "one pixel", "all ignored", "constant", "huge", "infinite", "minus infinite"]
 )
 @pytest.mark.parametrize("min_pixels", [1, 100])
-def test_no_batch_puts_anything_but_numbers_into_the_statistics(case, classes, min_pixels):
+def test_statistics_stay_finite_for_extreme_batches(case, classes, min_pixels):
     logits, labels = _spoilt(case, classes)
     criterion = BalancedLoss(*(LogitStatistics(classes, min_pixels=min_pixels, warmup=2) for _ in range(2)))
     source, weight = Sample(logits, labels, ("a", "b"), (0, 1)), torch.full(labels.shape, 0.5)

@@ -1,3 +1,5 @@
+"""Bias: measured on labels, estimated without them, and the rank correlation of the two."""
+
 import math
 
 import pytest
@@ -11,7 +13,7 @@ from blda.engine.metrics import MeanIoU
 
 
 def _statistics(classes=4, offset=(0.0, 1.0, 2.0, -1.0), pixels=4000):
-    """Statistics of logits that favour classes by `offset`, with the confusion of the same pixels."""
+    """Return statistics of logits that favour classes by `offset`, and the confusion matrix of the same pixels."""
     g = torch.Generator().manual_seed(0)
     labels = torch.randint(0, classes, (pixels,), generator=g)
     own = torch.nn.functional.one_hot(labels, classes)
@@ -30,22 +32,22 @@ def test_measured_bias_is_the_formula():
     torch.testing.assert_close(measured_bias.measured(7 * confusion), expected)
 
 
-def test_a_class_without_pixels_has_no_bias_and_enters_no_mean():
-    found = measured_bias.measured(torch.tensor([[8.0, 2.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 1.0]]))
-    assert found.isnan().tolist() == [False, True, False]
-    torch.testing.assert_close(found[0], torch.tensor(0.8 / 2 - 1 / 3).double())
+def test_a_class_without_pixels_has_no_bias_and_is_not_averaged():
+    bias = measured_bias.measured(torch.tensor([[8.0, 2.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 1.0]]))
+    assert bias.isnan().tolist() == [False, True, False]
+    torch.testing.assert_close(bias[0], torch.tensor(0.8 / 2 - 1 / 3).double())
     assert measured_bias.measured(torch.zeros(2, 2)).isnan().all()
 
 
 def test_scores_name_the_bias_and_are_read_back():
     names = ("road", "sky", "car")
-    found = measured_bias.scores(torch.tensor([[3, 1, 0], [0, 0, 0], [0, 2, 2]]), names)
-    assert list(found) == ["bias/road", "bias/sky", "bias/car"]
-    assert math.isnan(found["bias/sky"])
-    logged = {**found, "bias/sky": None, "mIoU": 3.0}
+    scores = measured_bias.scores(torch.tensor([[3, 1, 0], [0, 0, 0], [0, 2, 2]]), names)
+    assert list(scores) == ["bias/road", "bias/sky", "bias/car"]
+    assert math.isnan(scores["bias/sky"])
+    logged = {**scores, "bias/sky": None, "mIoU": 3.0}
     again = measured_bias.of_scores(logged, names)
     assert again.isnan().tolist() == [False, True, False]
-    assert again[0] == found["bias/road"]
+    assert again[0] == scores["bias/road"]
 
 
 def test_mean_iou_reports_the_bias_of_every_class_of_the_run():
@@ -70,7 +72,7 @@ def test_spearman_equals_scipy():
         assert bias_agreement.spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
 
 
-def test_spearman_sees_order_alone():
+def test_spearman_depends_on_the_order_alone():
     first, second = torch.randn(2, 12, generator=torch.Generator().manual_seed(1))
     plain = bias_agreement.spearman(first, second)
     assert -1 < plain < 1
@@ -81,42 +83,42 @@ def test_spearman_sees_order_alone():
     assert math.isnan(bias_agreement.spearman(first, torch.ones(12)))
 
 
-def test_rank_correlation_is_over_the_classes_that_both_know():
+def test_rank_correlation_is_over_classes_known_in_both():
     estimate, truth = torch.tensor([0.1, 0.2, 0.3, 9.0, -9.0]), torch.tensor([1.0, 2.0, 3.0, 0.0, torch.nan])
     known = torch.tensor([True, True, True, False, True])
     assert bias_agreement.rank_correlation(estimate, truth, known) == pytest.approx(1)
     assert math.isnan(bias_agreement.rank_correlation(estimate, truth, torch.tensor([True, True, False, False, True])))
 
 
-def test_bias_estimated_without_labels_ranks_classes_as_the_measured_one():
+def test_estimated_bias_ranks_classes_as_the_measured_bias():
     statistics, confusion = _statistics()
     names = ("a", "b", "c", "d")
     scores = measured_bias.scores(confusion, names)
     torch.testing.assert_close(statistics.bias().double(), measured_bias.of_scores(scores, names), atol=0.01, rtol=0)
-    found = bias_agreement.agreement(statistics, scores, names)
-    assert found == {"bias_rank_correlation": pytest.approx(1), "bias_rank_correlation/all": pytest.approx(1)}
+    result = bias_agreement.agreement(statistics, scores, names)
+    assert result == {"bias_rank_correlation": pytest.approx(1), "bias_rank_correlation/all": pytest.approx(1)}
 
 
-def test_a_class_without_pseudo_labels_counts_among_all_alone():
+def test_a_class_without_pseudo_labels_counts_in_the_second_number_only():
     statistics, confusion = _statistics()
     statistics.estimated[0] = False
     names = ("a", "b", "c", "d")
     scores = measured_bias.scores(confusion, names) | {"bias/a": 5.0}
-    found = bias_agreement.agreement(statistics, scores, names)
-    assert found["bias_rank_correlation"] == pytest.approx(1)
-    assert found["bias_rank_correlation/all"] < 0.9
+    result = bias_agreement.agreement(statistics, scores, names)
+    assert result["bias_rank_correlation"] == pytest.approx(1)
+    assert result["bias_rank_correlation/all"] < 0.9
 
 
-def test_statistics_that_know_nothing_agree_with_nothing():
-    found = bias_agreement.agreement(LogitStatistics(3), {"bias/a": 0.1, "bias/b": 0.0}, ("a", "b", "c"))
-    assert len(found) == 2
-    assert all(math.isnan(value) for value in found.values())
+def test_unestimated_statistics_have_no_rank_correlation():
+    result = bias_agreement.agreement(LogitStatistics(3), {"bias/a": 0.1, "bias/b": 0.0}, ("a", "b", "c"))
+    assert len(result) == 2
+    assert all(math.isnan(value) for value in result.values())
 
 
 @pytest.mark.parametrize("scale", [0.05, 1.0, 30.0])
-def test_integrated_bias_equals_draws(scale):
-    """Whatever the network's scale of logits; 4 standard errors of the draws."""
-    g, classes, draws = torch.Generator().manual_seed(3), 5, 200_000
+def test_integrated_bias_equals_sampled_bias(scale):
+    """It holds for any scale of logits, within 4 standard errors of the samples."""
+    g, classes, samples = torch.Generator().manual_seed(3), 5, 200_000
     statistics = LogitStatistics(classes, components=3)
     statistics.means.copy_(scale * 2 * torch.randn(classes, classes, 3, generator=g))
     statistics.variances.copy_((scale * (0.2 + torch.rand(classes, classes, 3, generator=g))).square())
@@ -124,9 +126,9 @@ def test_integrated_bias_equals_draws(scale):
     statistics.estimated[:classes] = True
     shares = torch.zeros(classes)
     for row in range(classes):
-        part = torch.multinomial(statistics.weights[row], draws, replacement=True, generator=g)
-        spread = statistics.variances[row].gather(1, part).sqrt()
-        values = statistics.means[row].gather(1, part) + spread * torch.randn(classes, draws, generator=g)
-        shares += torch.bincount(values.argmax(0), minlength=classes) / draws / classes
-    error = 4 * math.sqrt(0.25 / draws / classes)
+        component = torch.multinomial(statistics.weights[row], samples, replacement=True, generator=g)
+        spread = statistics.variances[row].gather(1, component).sqrt()
+        values = statistics.means[row].gather(1, component) + spread * torch.randn(classes, samples, generator=g)
+        shares += torch.bincount(values.argmax(0), minlength=classes) / samples / classes
+    error = 4 * math.sqrt(0.25 / samples / classes)
     torch.testing.assert_close(statistics.bias(), shares - 1 / classes, atol=error, rtol=0)

@@ -1,3 +1,5 @@
+"""Cumulative density and its regression loss, and the reweighted loss."""
+
 import pytest
 import torch
 from torch import Tensor
@@ -51,7 +53,7 @@ def test_cumulative_density_equals_direct_evaluation(classes):
     torch.testing.assert_close(cumulative_density(logits, label, statistics), direct.float(), atol=1e-3, rtol=0)
 
 
-def test_cumulative_density_is_uniform_where_the_mixture_fits():
+def test_cumulative_density_of_a_fitted_class_is_uniform():
     logits, label = _batch()
     statistics = LogitStatistics(CLASSES, min_pixels=1)
     for _ in range(10):
@@ -60,7 +62,7 @@ def test_cumulative_density_is_uniform_where_the_mixture_fits():
     torch.testing.assert_close(density.sort().values, torch.linspace(0, 1, len(density)), atol=0.06, rtol=0)
 
 
-def test_right_regression_costs_nothing_and_wrong_one_its_distance():
+def test_exact_regression_costs_nothing_and_a_wrong_one_its_error():
     logits, label = _batch()
     criterion, balanced = _loss(power=2), _loss().balanced
     source = Sample(logits, label, ("a", "b"), (0, 1))
@@ -72,7 +74,7 @@ def test_right_regression_costs_nothing_and_wrong_one_its_distance():
     torch.testing.assert_close(criterion.source_loss(Output(logits, right + 0.5), source), plain + 0.25 * labelled)
 
 
-def test_target_pixels_regress_by_weight_with_the_targets_statistics():
+def test_target_pixels_use_their_weight_and_the_targets_statistics():
     logits, label = _batch()
     source = Sample(logits, label, ("a", "b"), (0, 1))
     from_source = torch.zeros_like(label, dtype=torch.bool)
@@ -82,8 +84,8 @@ def test_target_pixels_regress_by_weight_with_the_targets_statistics():
         criterion, other = _loss(), _loss().balanced
         mixed = Mixed(logits, label, torch.where(from_source, 1.0, weight), from_source)
         pseudo = PseudoLabels(label, mixed.weight)
-        for each in (criterion.balanced, other):
-            each.source_loss(logits, source)
+        for balanced in (criterion.balanced, other):
+            balanced.source_loss(logits, source)
         plain = other.mixed_loss(logits, mixed, pseudo)
         own = cumulative_density(logits, label, other.source_statistics)
         foreign = cumulative_density(logits, label, other.target_statistics)
@@ -106,7 +108,7 @@ def test_a_class_never_estimated_is_not_regressed():
     torch.testing.assert_close(criterion.source_loss(Output(logits, right), source), plain)
 
 
-def test_regression_reads_the_segmenters_features_and_keeps_its_logits():
+def test_regression_uses_the_features_and_does_not_change_the_logits():
     segmenter = _segmenter().eval()
     regression = DensityRegression(segmenter)
     image = torch.rand(2, 3, 24, 40)
@@ -117,7 +119,7 @@ def test_regression_reads_the_segmenters_features_and_keeps_its_logits():
     assert any(parameter.grad is not None and parameter.grad.any() for parameter in segmenter.encoder.parameters())
 
 
-def test_a_head_without_features_is_an_error_that_names_a_mend():
+def test_a_head_without_features_is_an_error_that_names_the_fix():
     with pytest.raises(ValueError, match=r"DeepLabV2Head has no features.*daformer"):
         DensityRegression(_segmenter(DeepLabV2Head))
 

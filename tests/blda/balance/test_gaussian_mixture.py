@@ -1,3 +1,5 @@
+"""Gaussian mixtures: EM, distribution function and quantiles."""
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,8 @@ def test_em_equals_golden_values(shared, name):
     mixture = Mixture(golden["em_weights0"], golden["em_means0"], golden["em_variances0"])
     for _ in range(3):
         mixture = em_step(mixture, golden["em_data"], torch.ones_like(golden["em_data"]))
-    for part, field in zip(mixture, Mixture._fields, strict=True):
-        torch.testing.assert_close(part, golden[f"em_{field}3"], atol=1e-4, rtol=0)
+    for own, field in zip(mixture, Mixture._fields, strict=True):
+        torch.testing.assert_close(own, golden[f"em_{field}3"], atol=1e-4, rtol=0)
 
 
 def _mixture(cells: int = 3, seed: int = 0) -> Mixture:
@@ -22,7 +24,7 @@ def _mixture(cells: int = 3, seed: int = 0) -> Mixture:
     return Mixture(weights / weights.sum(-1, keepdim=True), means, variances)
 
 
-def test_counts_are_repetitions():
+def test_counts_equal_repeated_values():
     values = torch.linspace(-4, 4, 9).expand(3, -1)
     counts = torch.arange(9.0).expand(3, -1)
     repeated = torch.repeat_interleave(values[0], counts[0].long()).expand(3, -1)
@@ -59,7 +61,7 @@ def test_constant_logits_reach_the_variance_floor_without_nan():
     mixture = _mixture()
     for _ in range(5):
         mixture = em_step(mixture, torch.full((8,), 1e2), torch.ones(3, 8))
-    assert all(part.isfinite().all() for part in mixture)
+    assert all(field.isfinite().all() for field in mixture)
     assert mixture.variances.min() == MIN_VARIANCE
 
 

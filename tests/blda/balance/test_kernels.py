@@ -1,3 +1,5 @@
+"""Compiled kernels of the CPU, compared with plain torch."""
+
 import pytest
 import torch
 from torch import Tensor
@@ -29,7 +31,7 @@ SHAPES = {
 
 
 def _batch(shape: tuple[int, ...], seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits of all sizes, labels and weights."""
+    """Make logits of all magnitudes, labels and weights."""
     g = torch.Generator().manual_seed(seed)
     logits = torch.randn(shape, generator=g) * torch.randint(1, 300, shape, generator=g).log()
     logits.view(-1)[:2] = torch.tensor([1e4, -1e4])
@@ -46,7 +48,7 @@ def _domains(classes: int) -> list[Alignment]:
 
 @pytest.fixture
 def plain(monkeypatch):
-    """Turns the compiled kernels off."""
+    """Return a function that turns the compiled kernels off."""
 
     def turn_off() -> None:
         for module, name in (
@@ -87,7 +89,7 @@ def test_compiled_fit_equals_plain_em_in_double_precision():
 
 
 def _adverse(case: str, classes: int) -> tuple[Tensor, Tensor]:
-    """Logits and labels (2, 40, 40) on which estimates are most likely to go wrong."""
+    """Make logits and labels (2, 40, 40) on which estimates are most likely to fail."""
     g = torch.Generator().manual_seed(3)
     logits = 2 * torch.randn(2, classes, 40, 40, generator=g)
     labels = torch.randint(min(classes, 4), (2, 40, 40), generator=g)
@@ -97,7 +99,7 @@ def _adverse(case: str, classes: int) -> tuple[Tensor, Tensor]:
         logits = 1e4 * logits.sign()
     if case == "two far peaks":
         logits = logits.sign() * 100 + logits / 100
-    if case == "not seen":
+    if case == "missing classes":
         labels[labels > 0] = IGNORE
     if case in ("one pixel", "all ignored"):
         labels.fill_(IGNORE)
@@ -106,13 +108,13 @@ def _adverse(case: str, classes: int) -> tuple[Tensor, Tensor]:
     return logits, labels
 
 
-ADVERSE = ("usual", "constant", "huge", "two far peaks", "not seen", "one pixel", "all ignored")
+ADVERSE = ("usual", "constant", "huge", "two far peaks", "missing classes", "one pixel", "all ignored")
 
 
 @pytest.mark.parametrize("classes", [1, 2, 5, 150])
 @pytest.mark.parametrize("case", ADVERSE)
 def test_compiled_statistics_and_lookups_equal_plain_ones(case, classes, plain):
-    """Distribution functions and corrections are compared: of two like components, which is which may differ."""
+    """Compare distribution functions and corrections, because equal components may come in another order."""
     if mixtures("cpu") is None:
         pytest.skip("numba is not installed")
     logits, labels = _adverse(case, classes)
@@ -141,15 +143,15 @@ def test_compiled_statistics_and_lookups_equal_plain_ones(case, classes, plain):
     torch.testing.assert_close(delta, expected_delta, atol=5e-3, rtol=1e-3)
 
 
-def test_a_row_that_is_not_fed_costs_and_changes_nothing():
+def test_rows_without_counts_keep_their_mixtures():
     module = mixtures("cpu")
     if module is None:
         pytest.skip("numba is not installed")
     start = LogitStatistics(4).mixture
     counts = torch.rand(4, 4, BINS, dtype=torch.float64)
     fed = torch.tensor([True, False, True, False])
-    some, every = module.fit(start, counts, 3, fed), module.fit(start, counts, 3)
-    for own, whole, old in zip(some, every, start, strict=True):
+    selected, every = module.fit(start, counts, 3, fed), module.fit(start, counts, 3)
+    for own, whole, old in zip(selected, every, start, strict=True):
         assert torch.equal(own[fed], whole[fed])
         assert torch.equal(own[~fed], old[~fed])
 
@@ -189,7 +191,7 @@ def test_without_kernels_the_loss_is_the_same(plain):
     torch.testing.assert_close(compiled, balanced_cross_entropy(logits, labels, _domains(5)[:1], 0.1, weight=weight))
 
 
-def test_an_image_classifiers_logits_are_one_pixel_images():
+def test_logits_of_an_image_classifier_are_images_of_one_pixel():
     logits, labels, _ = _batch((40, 7))
     one, other = LogitStatistics(7, min_pixels=1), LogitStatistics(7, min_pixels=1)
     one.update(logits, labels)
@@ -222,7 +224,7 @@ def test_results_do_not_depend_on_the_number_of_threads(threads):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_no_number_is_no_evidence_and_makes_the_loss_nan_unless_ignored(value):
+def test_infinite_or_nan_logits_spoil_the_loss_unless_ignored(value):
     logits, labels, _ = _batch((1, 3, 4, 8))
     labels[0, 0], labels[0, 1:] = 1, 2
     logits[0, 1, 0, 3] = value
@@ -275,13 +277,13 @@ def test_half_precision_logits_get_their_gradient_in_half_precision(dtype):
     logits, labels, weight = _batch((1, 3, 4, 8))
     low = logits.clamp(-100, 100).to(dtype).requires_grad_()
     full = low.detach().float().requires_grad_()
-    for each in (low, full):
-        balanced_cross_entropy(each, labels, _domains(3)[:1], 0.1, weight=weight).backward()
+    for own in (low, full):
+        balanced_cross_entropy(own, labels, _domains(3)[:1], 0.1, weight=weight).backward()
     torch.testing.assert_close(low.grad, full.grad.to(dtype))
 
 
-def test_small_gradients_of_half_precision_survive_until_they_are_scaled(monkeypatch):
-    """As on a GPU, where the kernel's gradient is of the logits' type."""
+def test_small_half_precision_gradients_do_not_underflow(monkeypatch):
+    """Give the CPU kernel's gradient the type of the logits, which the GPU kernel's has."""
     module = kernels("cpu")
     if module is None:
         pytest.skip("numba is not installed")

@@ -1,4 +1,4 @@
-"""Labels and domains of any kind at the library's surface: the int64 result or a ValueError, never another number."""
+"""Labels and domains of any type give the result of int64 or a ValueError, in every public function that takes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from blda.balance.kernels import choice
 from blda.balance.logit_statistics import LogitStatistics
 from blda.balance.pooled_statistics import PooledStatistics
 from blda.calibration.calibration_file import Calibration
-from blda.calibration.fit import estimated
+from blda.calibration.fit import fit_statistics
 from blda.calibration.scores import scores
 from blda.data.batches import Mixed, PseudoLabels
 from blda.data.class_labels import INTEGERS
@@ -111,7 +111,7 @@ def _mixture(logits: Tensor, labels: Tensor) -> list[Tensor]:
     return [mixed.label, mixed.weight, mixed.from_source]
 
 
-def _fixed(labels: Tensor) -> tuple[int, ...]:
+def _draws(labels: Tensor) -> tuple[int, ...]:
     return tuple(range(len(labels)))
 
 
@@ -120,7 +120,7 @@ CALLS: dict[str, Callable[[Tensor, Tensor], list[Tensor]]] = {
     "update": _updated(LogitStatistics),
     "update of pooled": _updated(PooledStatistics),
     "update of smoothed": _updated(SmoothedStatistics),
-    "estimated": lambda z, y: list(estimated([(z, y)], C, min_pixels=1, device=z.device).mixture),
+    "fit_statistics": lambda z, y: list(fit_statistics([(z, y)], C, min_pixels=1, device=z.device).mixture),
     "cross_entropy": lambda z, y: [cross_entropy(z, y)],
     "balanced_cross_entropy": _loss,
     "alignment": lambda z, y: list(alignment(*[_statistics(device=z.device.type)] * 2, y)),
@@ -138,12 +138,12 @@ CALLS: dict[str, Callable[[Tensor, Tensor], list[Tensor]]] = {
     "MeanIoU": _metric(MeanIoU),
     "ClassAccuracy": _metric(ClassAccuracy),
 }
-ON_LABELS_ALONE = {
-    "chosen_classes": lambda z, y: [chosen_classes(y, C, _fixed(y), 0)],
-    "chosen_classes_of_batch": lambda z, y: [chosen_classes_of_batch(y, C, _fixed(y), 0)],
+OF_LABELS_ALONE = {
+    "chosen_classes": lambda z, y: [chosen_classes(y, C, _draws(y), 0)],
+    "chosen_classes_of_batch": lambda z, y: [chosen_classes_of_batch(y, C, _draws(y), 0)],
     "mix": _mixture,
 }
-OF_A_KIND = {**CALLS, **ON_LABELS_ALONE}
+FUNCTIONS = {**CALLS, **OF_LABELS_ALONE}
 
 
 def _same(first: list[Tensor], second: list[Tensor]) -> None:
@@ -153,33 +153,33 @@ def _same(first: list[Tensor], second: list[Tensor]) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-@pytest.mark.parametrize("name", OF_A_KIND)
-def test_labels_of_any_integer_type_give_what_int64_gives(name: str, kind: torch.dtype, device: str) -> None:
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_labels_of_any_integer_type_give_the_result_of_int64(name: str, kind: torch.dtype, device: str) -> None:
     labels = _labels(ignored=kind != torch.int8)
     if kind is torch.bool:
         labels = (labels == 1).long()
     if device == "cuda" and name == "mix":
         pytest.skip("its samples are on the CPU here")
     logits, labels = _logits().to(device), labels.to(device)
-    call = OF_A_KIND[name]
-    expected, found = call(logits, labels), call(logits, labels.to(kind))
-    for a, b in zip(expected, found, strict=True):  # a GPU adds in any order
+    call = FUNCTIONS[name]
+    expected, result = call(logits, labels), call(logits, labels.to(kind))
+    for a, b in zip(expected, result, strict=True):  # the order of sums on a GPU is undefined
         torch.testing.assert_close(b, a, equal_nan=True, **({} if device == "cuda" else {"rtol": 0, "atol": 0}))
 
 
-@pytest.mark.parametrize("name", OF_A_KIND)
-def test_layout_of_memory_changes_nothing(name: str) -> None:
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_results_do_not_depend_on_the_memory_layout(name: str) -> None:
     logits, labels = _logits(), _labels()
     strided = logits.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     wide = torch.stack((labels, labels * 0 - 7), -1)[..., 0]
     assert not (strided.is_contiguous() or wide.is_contiguous())
-    _same(OF_A_KIND[name](logits, labels), OF_A_KIND[name](strided, wide))
+    _same(FUNCTIONS[name](logits, labels), FUNCTIONS[name](strided, wide))
 
 
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "plain torch"])
 @pytest.mark.parametrize("wrong", [-1, -128, C, 254, 256, 2**31, -(2**63)])
-@pytest.mark.parametrize("name", OF_A_KIND)
-def test_a_label_that_is_no_class_is_refused(name: str, wrong: int, compiled: bool, monkeypatch) -> None:
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_labels_that_are_not_classes_are_refused(name: str, wrong: int, compiled: bool, monkeypatch) -> None:
     if not compiled:
         monkeypatch.setitem(choice.NEEDS, "cpu", "a library that is not there")
         choice.kernels.cache_clear(), choice.mixtures.cache_clear(), choice._works.cache_clear()
@@ -187,7 +187,7 @@ def test_a_label_that_is_no_class_is_refused(name: str, wrong: int, compiled: bo
     labels[1, 3, 4] = wrong
     try:
         with pytest.raises(ValueError, match="label"):
-            OF_A_KIND[name](_logits(), labels)
+            FUNCTIONS[name](_logits(), labels)
     finally:
         choice.kernels.cache_clear(), choice.mixtures.cache_clear(), choice._works.cache_clear()
 
@@ -196,22 +196,22 @@ def test_a_label_that_is_no_class_is_refused(name: str, wrong: int, compiled: bo
 @pytest.mark.parametrize("name", [name for name in CALLS if name not in ("alignment", "alignments", "MeanIoU")])
 def test_labels_of_another_shape_are_refused(name: str, labels: tuple[int, ...]) -> None:
     if name in ("ClassAccuracy", "mixed_loss", "mixed_loss, source alone", "density"):
-        pytest.skip("takes them from a sample, whose parts are of one shape")
+        pytest.skip("takes labels from a sample, whose fields have one shape")
     with pytest.raises(ValueError, match="belong"):
         CALLS[name](_logits(), torch.zeros(labels, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("labels", [torch.zeros(SHAPE), torch.zeros(SHAPE, dtype=torch.complex64)], ids=["f", "c"])
-@pytest.mark.parametrize("name", OF_A_KIND)
-def test_labels_that_are_no_integers_are_refused(name: str, labels: Tensor) -> None:
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_labels_that_are_not_integers_are_refused(name: str, labels: Tensor) -> None:
     with pytest.raises(ValueError, match="labels are torch"):
-        OF_A_KIND[name](_logits(), labels)
+        FUNCTIONS[name](_logits(), labels)
 
 
 @pytest.mark.parametrize("name", [name for name in CALLS if name not in ("alignment", "alignments")])
 def test_logits_of_other_channels_are_refused(name: str) -> None:
     if name in ("cross_entropy", "MeanIoU", "ClassAccuracy"):
-        pytest.skip("has no table, or takes the classes from the logits")
+        pytest.skip("has no lookup table, or takes the classes from the logits")
     for classes in (C - 1, C + 1):
         with pytest.raises(ValueError, match=r"expected 5 classes|does not belong"):
             CALLS[name](_logits(classes=classes), torch.zeros(SHAPE, dtype=torch.int64))
@@ -220,35 +220,43 @@ def test_logits_of_other_channels_are_refused(name: str) -> None:
 @pytest.mark.parametrize("shape", [(0, 7, 9), (2, 0, 9), (2, 7, 0)], ids=str)
 @pytest.mark.parametrize("name", [name for name in CALLS if not name.startswith(("alignment", "MeanIoU", "Class"))])
 def test_empty_batches_count_nothing(name: str, shape: tuple[int, ...]) -> None:
-    for found in CALLS[name](_logits(shape), _labels(shape)):
+    for result in CALLS[name](_logits(shape), _labels(shape)):
         expected = CALLS[name](_logits(shape), _labels(shape).to(torch.uint8))
-        assert found.shape in [tensor.shape for tensor in expected]
+        assert result.shape in [tensor.shape for tensor in expected]
 
 
-TWO = {
+OF_TWO_DOMAINS = {
     "correction": lambda z, y, d: [correction(z, y, [_aligned()] * 2, d)],
     "balanced_cross_entropy": lambda z, y, d: [balanced_cross_entropy(z, y, [_aligned()] * 2, 0.3, d)],
 }
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-@pytest.mark.parametrize("name", TWO)
-def test_domains_of_any_integer_type(name: str, kind: torch.dtype) -> None:
+@pytest.mark.parametrize("name", OF_TWO_DOMAINS)
+def test_domains_of_any_integer_type_give_the_result_of_int64(name: str, kind: torch.dtype) -> None:
     domain = torch.randint(0, 2, SHAPE)
-    _same(TWO[name](_logits(), _labels(), domain), TWO[name](_logits(), _labels(), domain.to(kind)))
-    _same(TWO[name](_logits(), _labels(), domain), TWO[name](_logits(), _labels(), domain.mT.contiguous().mT))
-    _same(TWO[name](_logits(), _labels(), 1), TWO[name](_logits(), _labels(), np.int64(1)))
-    _same(TWO[name](_logits(), _labels(), 1), TWO[name](_logits(), _labels(), torch.tensor(1, dtype=kind)))
+    _same(
+        OF_TWO_DOMAINS[name](_logits(), _labels(), domain), OF_TWO_DOMAINS[name](_logits(), _labels(), domain.to(kind))
+    )
+    _same(
+        OF_TWO_DOMAINS[name](_logits(), _labels(), domain),
+        OF_TWO_DOMAINS[name](_logits(), _labels(), domain.mT.contiguous().mT),
+    )
+    _same(OF_TWO_DOMAINS[name](_logits(), _labels(), 1), OF_TWO_DOMAINS[name](_logits(), _labels(), np.int64(1)))
+    _same(
+        OF_TWO_DOMAINS[name](_logits(), _labels(), 1),
+        OF_TWO_DOMAINS[name](_logits(), _labels(), torch.tensor(1, dtype=kind)),
+    )
 
 
-@pytest.mark.parametrize("name", TWO)
+@pytest.mark.parametrize("name", OF_TWO_DOMAINS)
 def test_a_domain_without_an_alignment_is_refused(name: str) -> None:
     far = torch.zeros(SHAPE, dtype=torch.int64)
     far[0, 0, 0] = 2**40
     maps = [2, -1, 0.5, "1", None, far, -far, torch.zeros(SHAPE), torch.zeros(2, 7, 8, dtype=torch.int64)]
     for domain in (*maps, torch.tensor([0, 0])):
         with pytest.raises(ValueError, match="domain"):
-            TWO[name](_logits(), _labels(ignored=False), domain)
+            OF_TWO_DOMAINS[name](_logits(), _labels(ignored=False), domain)
 
 
 def test_alignments_of_other_classes_are_refused() -> None:
@@ -280,7 +288,7 @@ def test_alignments_of_other_classes_are_refused() -> None:
     )
 
 
-def test_weights_and_evidence_are_checked() -> None:
+def test_weights_and_histograms_are_checked() -> None:
     statistics, labels = _statistics(), _labels()
     for weight in (-1.0, torch.nan, torch.inf, 1e9):
         with pytest.raises(ValueError, match="weights of pixels"):
@@ -297,11 +305,11 @@ def test_weights_and_evidence_are_checked() -> None:
         _same([call(torch.ones(SHAPE))], [call(torch.ones(SHAPE, dtype=torch.float64))])
     for counts in (torch.zeros(C, C, 7), torch.zeros(C, C - 1, 1025), torch.zeros(())):
         for kind in (LogitStatistics, PooledStatistics):
-            with pytest.raises(ValueError, match="evidence"):
+            with pytest.raises(ValueError, match="histograms"):
                 _statistics(kind).fit(counts)
 
 
-def test_statistics_that_do_not_belong_together_are_refused() -> None:
+def test_statistics_of_different_classes_are_refused() -> None:
     with pytest.raises(ValueError, match="classes"):
         alignment(LogitStatistics(C + 1), LogitStatistics(C))
     for classes in (0, IGNORE + 1):
@@ -310,7 +318,7 @@ def test_statistics_that_do_not_belong_together_are_refused() -> None:
 
 
 @pytest.mark.cuda
-def test_on_a_gpu_a_wrong_label_or_domain_makes_the_loss_nan() -> None:
+def test_wrong_labels_and_domains_make_the_loss_nan_on_a_gpu() -> None:
     logits, labels, aligned = _logits().cuda(), _labels().cuda(), _aligned("cuda")
     wrong = labels.clone()
     wrong[0, 0, 0] = 2**40

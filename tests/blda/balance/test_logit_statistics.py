@@ -1,3 +1,5 @@
+"""Logit statistics: histograms, updates, restarts, extreme logits, bias and soft counting."""
+
 import numpy as np
 import pytest
 import torch
@@ -25,33 +27,33 @@ def _equal(a: LogitStatistics, b: LogitStatistics) -> bool:
 @pytest.mark.parametrize("name", ["c5", "c19"])
 def test_momentum_equals_golden_values(shared, name):
     golden = {k: torch.as_tensor(v) for k, v in np.load(shared / f"golden/blda_reference_{name}.npz").items()}
-    seen, since = golden["mom_seen"] > 0, golden["mom_iterations_since_update"]
+    updated, since = golden["mom_seen"] > 0, golden["mom_iterations_since_update"]
     ceiling = float(golden["mom_momentum"]) * min(int(golden["mom_iteration"]) / int(golden["mom_warmup"]), 1)
-    # Rows are seen as a whole, so one column tells all.
-    past, fed = (ceiling ** since[:, 0]).float()[:, None, None], seen[:, 0][:, None, None]
+    # Rows are updated as a whole, so one column describes all.
+    past, fed = (ceiling ** since[:, 0]).float()[:, None, None], updated[:, 0][:, None, None]
     old = Mixture(*(golden[f"mom_{f}_old"].clone() for f in Mixture._fields))
     LogitStatistics._average(old, Mixture(*(golden[f"mom_{f}_new"] for f in Mixture._fields)), past, fed)
-    for part, field in zip(old, Mixture._fields, strict=True):
-        torch.testing.assert_close(part, golden[f"mom_{field}"], atol=1e-5, rtol=0)
+    for own, field in zip(old, Mixture._fields, strict=True):
+        torch.testing.assert_close(own, golden[f"mom_{field}"], atol=1e-5, rtol=0)
 
 
-def test_evidence_counts_every_labelled_pixel_once_per_channel():
+def test_histogram_counts_every_labelled_pixel_once_per_channel():
     logits, labels = _batch()
     counts = LogitStatistics(4).histogram(logits, labels)
     per_class = torch.bincount(labels[labels != IGNORE], minlength=4).double()
     assert torch.equal(counts.sum(-1), per_class[:, None].expand(4, 4))
 
 
-def test_evidence_adds_over_images_exactly_and_in_any_order():
+def test_histograms_add_over_images_exactly_and_in_any_order():
     logits, labels = _batch()
     weight = torch.rand(labels.shape)
     statistics = LogitStatistics(4)
     whole = statistics.histogram(logits, labels, weight)
-    parts = [statistics.histogram(logits[i : i + 1], labels[i : i + 1], weight[i : i + 1]) for i in (1, 0)]
-    assert torch.equal(whole, parts[0] + parts[1])
+    images = [statistics.histogram(logits[i : i + 1], labels[i : i + 1], weight[i : i + 1]) for i in (1, 0)]
+    assert torch.equal(whole, images[0] + images[1])
 
 
-def test_evidence_of_weight_one_is_unweighted_evidence():
+def test_histogram_of_weight_one_is_the_unweighted_one():
     logits, labels = _batch()
     statistics = LogitStatistics(4)
     ones = torch.ones(labels.shape)
@@ -59,14 +61,14 @@ def test_evidence_of_weight_one_is_unweighted_evidence():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_other_float_types_give_the_evidence_of_their_values(dtype):
+def test_other_float_types_give_the_histogram_of_their_values(dtype):
     logits, labels = _batch()
     statistics = LogitStatistics(4)
     low = logits.to(dtype)
     assert torch.equal(statistics.histogram(low, labels), statistics.histogram(low.float(), labels))
 
 
-def test_first_update_is_the_fit_of_its_batch_and_finds_the_class_means():
+def test_fitted_mixtures_and_anchors_have_the_means_of_their_logits():
     logits, labels = _batch(size=(2, 64, 64))
     statistics = LogitStatistics(4, warmup=10)
     for _ in range(8):
@@ -92,7 +94,7 @@ def test_a_class_with_few_pixels_keeps_its_row_and_counts_its_absence():
     assert statistics.absent.tolist() == [1, 1, 3, 1, 1, 1]
 
 
-def test_state_dict_round_trip_continues_identically():
+def test_restored_statistics_continue_identically():
     first, second = LogitStatistics(4, seed=1), LogitStatistics(4, seed=2)
     first.update(*_batch(seed=1))
     second.load_state_dict(first.state_dict())
@@ -112,7 +114,7 @@ def test_state_dict_round_trip_continues_identically():
     ],
     ids=["infinite", "constant", "huge", "nan", "one nan channel"],
 )
-def test_no_logit_puts_nan_into_a_buffer(spoil):
+def test_extreme_logits_leave_all_buffers_finite(spoil):
     logits, labels = _batch()
     statistics = LogitStatistics(4, warmup=2)
     for _ in range(3):
@@ -133,7 +135,7 @@ def test_wrong_channel_count_is_an_error():
         LogitStatistics(3).histogram(*_batch())
 
 
-def test_bias_is_zero_for_alike_classes_and_marks_the_favoured_one():
+def test_bias_is_zero_for_equal_classes_and_positive_for_a_favoured_one():
     logits, labels = _batch(classes=3, size=(4, 64, 64))
     fair, unfair = LogitStatistics(3), LogitStatistics(3)
     for _ in range(5):
@@ -156,28 +158,28 @@ def test_grid_position_inverts_its_nodes():
     torch.testing.assert_close(places, torch.arange(logit_grid.BINS).float(), atol=2e-2, rtol=0)
 
 
-def test_soft_counting_finds_the_cells_that_true_labels_give():
+def test_soft_counting_finds_the_cells_of_true_labels_unlike_hard_counting():
     generator = torch.Generator().manual_seed(0)
     truth = torch.randint(0, 2, (4, 64, 64), generator=generator)
-    score = torch.randn(truth.shape, generator=generator) + 2.0 * truth - 1.0  # log-odds of class 1: 2 * score
+    score = torch.randn(truth.shape, generator=generator) + 2.0 * truth - 1.0  # the log-odds of class 1 are 2 * score
     logits = torch.stack((-score, score), 1)
     pseudo = PseudoLabels(logits.argmax(1), torch.ones_like(score), probabilities=logits.softmax(1))
     gaps = []
     for soft_counting in (False, True):
         statistics = LogitStatistics(2, soft_counting=soft_counting)
         counts = [statistics.histogram(logits, labels) for labels in (truth, statistics._counted(pseudo.label, pseudo))]
-        true, found = (each.cumsum(-1) / each.sum(-1, keepdim=True) for each in counts)
-        gaps.append(float((true - found).abs().amax(-1).mean()))
+        true, estimate = (count.cumsum(-1) / count.sum(-1, keepdim=True) for count in counts)
+        gaps.append(float((true - estimate).abs().amax(-1).mean()))
     assert gaps[1] < 0.03 < 0.1 < gaps[0]
 
 
-def test_counting_by_belief_asks_for_a_belief():
+def test_soft_counting_needs_probabilities():
     logits, label = torch.randn(1, 3, 8, 8), torch.zeros(1, 8, 8, dtype=torch.int64)
     keep_probabilities = PseudoLabels(label, torch.ones(1, 8, 8), probabilities=logits.softmax(1))
     alone = PseudoLabels(label, torch.ones(1, 8, 8))
     LogitStatistics(3).update(logits, label, alone)
     statistics = LogitStatistics(3, soft_counting=True)
-    statistics.update(logits, label)  # of the source, whose labels are true
+    statistics.update(logits, label)  # source labels, which are true
     statistics.update(logits, label, keep_probabilities)
-    with pytest.raises(ValueError, match="make them believed"):
+    with pytest.raises(ValueError, match="make them with keep_probabilities"):
         statistics.update(logits, label, alone)

@@ -1,3 +1,5 @@
+"""Figures of logit statistics: sizes, edge cases, and numbers equal to those of the loss."""
+
 import pytest
 import torch
 
@@ -14,7 +16,7 @@ from blda.selftraining.supervised import Supervised
 
 
 def _made(classes, seed=0, never=(), scale=1.0):
-    """Statistics as if fitted: positive logits above negative ones."""
+    """Make statistics that look fitted, with positive logits above negative ones."""
     g = torch.Generator().manual_seed(seed)
     statistics = LogitStatistics(classes, components=2)
     shape = statistics.means.shape
@@ -46,10 +48,10 @@ def test_any_class_count_gives_one_image_of_bounded_size(classes):
     assert 400 < image.shape[1] <= 1080
     assert 800 < image.shape[2] <= 1880
     assert image.float().std() > 10
-    assert all(len(axis.get_yticks()) <= 41 for part in drawn.subfigs for axis in part.axes)
+    assert all(len(axis.get_yticks()) <= 41 for half in drawn.subfigs for axis in half.axes)
 
 
-def test_nothing_estimated_yet_is_said():
+def test_figure_says_if_nothing_is_estimated():
     drawn = statistics_figure.overview(LogitStatistics(5), LogitStatistics(5), _names(5))
     assert statistics_figure.pixels(drawn).ndim == 3
     positive, negative, _ = drawn.subfigs[1].axes
@@ -80,15 +82,15 @@ def test_the_same_statistics_give_the_same_pixels():
 
 def test_classes_never_estimated_are_marked():
     drawn = statistics_figure.overview(_made(6), _made(6, 1, never=(1, 4)), _names(6))
-    matrices, rows = (part.axes for part in drawn.subfigs)
+    matrices, rows = (half.axes for half in drawn.subfigs)
     for axis in (matrices[0], rows[0]):
         marked = {label.get_text() for label in axis.get_yticklabels() if label.get_fontstyle() == "italic"}
         assert marked == {"class 1", "class 4"}
-    shown = matrices[1].images[0].get_array()
-    assert shown.mask.all(1).tolist() == [row in (1, 4) for row in range(6)]
+    values = matrices[1].images[0].get_array()
+    assert values.mask.all(1).tolist() == [row in (1, 4) for row in range(6)]
 
 
-def test_of_many_classes_those_of_the_largest_bias_have_a_row():
+def test_of_many_classes_the_most_biased_have_a_row():
     source, target = _made(60), _made(60, 1)
     target.means[:, 7] += 2.5  # over-predicted
     target.means[:, 50] -= 4
@@ -101,7 +103,7 @@ def test_of_many_classes_those_of_the_largest_bias_have_a_row():
     assert "class 50" in labels[-20:]
 
 
-def test_a_class_far_from_the_others_does_not_flatten_them():
+def test_an_outlying_class_does_not_stretch_the_axis():
     target = _made(30, 1)
     target.means[3, 3] += 1000
     positive = statistics_figure.overview(_made(30), target, _names(30)).subfigs[1].axes[0]
@@ -118,7 +120,7 @@ def test_any_scale_of_logits_is_drawn(scale):
     assert _words(positive) == _words(negative) == []
 
 
-def test_names_are_words_and_not_formulas():
+def test_names_are_not_parsed_as_formulas():
     names = ["$x", "a_{b}$", "a very long name of a class indeed"]
     statistics_figure.pixels(statistics_figure.overview(_made(3), _made(3, 1), names))
 
@@ -130,58 +132,58 @@ def test_closeup_draws_a_density_and_a_correction_for_each_pair():
     assert [axis.get_title() for axis in drawn.axes[:2]] == ["logit of class 4", "logit of class 1"]
 
 
-def test_closeup_says_what_it_cannot_draw():
+def test_closeup_refuses_unknown_and_too_many_classes():
     pair = _made(12), _made(12, 1)
     with pytest.raises(ValueError, match=r"no class cart; the run has class 0, "):
         statistics_figure.closeup(*pair, _names(12), ["class 1", "cart"])
-    with pytest.raises(ValueError, match=r"9 classes in full are not readable; choose 1 to 8"):
+    with pytest.raises(ValueError, match=r"a close-up of 9 classes is not readable; choose 1 to 8"):
         statistics_figure.closeup(*pair, _names(12), _names(9))
 
 
-def test_drawn_corrections_are_those_of_the_loss():
+def test_drawn_corrections_equal_those_of_the_loss():
     source, target = _made(4), _made(4, 1)
     own, other = cells(source), cells(target)
     values = torch.linspace(-8, 8, 200)
-    tables = [alignment(target, source)]
+    domains = [alignment(target, source)]
     for label, channel in ((0, 0), (2, 1)):
         logits = torch.zeros(200, 4)
         logits[:, channel] = values
-        expected = correction(logits, torch.full((200,), label), tables)[:, channel]
-        found = correction_of(other, own, label, channel, values)
-        torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
+        expected = correction(logits, torch.full((200,), label), domains)[:, channel]
+        drawn_delta = correction_of(other, own, label, channel, values)
+        torch.testing.assert_close(drawn_delta, expected, atol=0.02, rtol=0)
         at_median = correction_of(other, own, label, channel, other.median[label, channel, None])
         torch.testing.assert_close(median_correction(other, own)[label, channel], at_median[0], atol=0.01, rtol=0)
 
 
-def test_quantiles_are_where_the_distribution_says():
-    found = cells(_made(3, never=(1,)))
-    draws = found.mixture.means[0, 2, :, None] + found.mixture.variances[0, 2, :, None].sqrt() * torch.randn(
+def test_quantiles_equal_those_of_samples():
+    domain = cells(_made(3, never=(1,)))
+    samples = domain.mixture.means[0, 2, :, None] + domain.mixture.variances[0, 2, :, None].sqrt() * torch.randn(
         2, 200_000, generator=torch.Generator().manual_seed(0)
     )
-    expected = draws.flatten().quantile(torch.tensor([CLIP, 0.5, 1 - CLIP]))
-    torch.testing.assert_close(found.quantiles[0, 2], expected, atol=0.03, rtol=0)
-    assert found.quantiles[1].isnan().all()
-    assert not found.quantiles[0].isnan().any()
+    expected = samples.flatten().quantile(torch.tensor([CLIP, 0.5, 1 - CLIP]))
+    torch.testing.assert_close(domain.quantiles[0, 2], expected, atol=0.03, rtol=0)
+    assert domain.quantiles[1].isnan().all()
+    assert not domain.quantiles[0].isnan().any()
 
 
-def test_densities_hold_all_the_mass_and_the_right_rows():
-    found, edges = cells(_made(3, never=(1,))), torch.linspace(-20, 20, 50)
+def test_densities_integrate_to_one_and_average_the_right_rows():
+    domain, edges = cells(_made(3, never=(1,))), torch.linspace(-20, 20, 50)
     for density in (
-        found.density(0, 1, edges),
-        found.class_density(2, POSITIVE, edges),
-        found.class_density(1, NEGATIVE, edges),
-        found.anchor_density(NEGATIVE, edges),
+        domain.density(0, 1, edges),
+        domain.class_density(2, POSITIVE, edges),
+        domain.class_density(1, NEGATIVE, edges),
+        domain.anchor_density(NEGATIVE, edges),
     ):
         torch.testing.assert_close((density * edges.diff()).sum(), torch.tensor(1.0))
-    assert found.class_density(1, POSITIVE, edges).isnan().all()
-    both = (found.density(0, 1, edges) + found.density(2, 1, edges)) / 2
-    torch.testing.assert_close(found.class_density(1, NEGATIVE, edges), both)
+    assert domain.class_density(1, POSITIVE, edges).isnan().all()
+    both = (domain.density(0, 1, edges) + domain.density(2, 1, edges)) / 2
+    torch.testing.assert_close(domain.class_density(1, NEGATIVE, edges), both)
 
 
-def test_methods_hand_their_figures_and_validation_numbers_to_the_trainer():
+def test_methods_return_their_figures_and_validation_numbers():
     diagnostics = StatisticsDiagnostics(_made(3), _made(3, 1), _names(3))
-    parts = (None, None, None, PlainLoss(), None, 3, 0)
-    balanced, plain = SelfTraining(*parts, diagnostics=diagnostics), SelfTraining(*parts)
+    components = (None, None, None, PlainLoss(), None, 3, 0)
+    balanced, plain = SelfTraining(*components, diagnostics=diagnostics), SelfTraining(*components)
     scores = {f"bias/{name}": value for name, value in zip(_names(3), (0.1, -0.2, 0.1), strict=True)}
     assert {name: image.dtype for name, image in balanced.figures().items()} == {"statistics": torch.uint8}
     assert balanced.validation(scores).keys() == {"bias_rank_correlation", "bias_rank_correlation/all"}
@@ -189,7 +191,7 @@ def test_methods_hand_their_figures_and_validation_numbers_to_the_trainer():
         assert method.figures() == method.validation(scores) == {}
 
 
-def test_the_log_draws_figures_in_the_main_process_alone(tmp_path, monkeypatch):
+def test_the_log_draws_figures_in_the_main_process_only(tmp_path, monkeypatch):
     log, drawn = RunLog(tmp_path, _names(3)), []
     monkeypatch.setattr(log._tensorboard(), "add_image", lambda name, image, step: drawn.append((name, image, step)))
     diagnostics = StatisticsDiagnostics(_made(3), LogitStatistics(3), _names(3))

@@ -1,3 +1,5 @@
+"""Distribution of work over threads: completeness, concurrency, errors and forked processes."""
+
 import multiprocessing
 import threading
 
@@ -17,7 +19,7 @@ def four_threads():
     torch.set_num_threads(before)
 
 
-def _done(pieces: int, grain: int) -> Tensor:
+def _times_done(pieces: int, grain: int) -> Tensor:
     times = torch.zeros(pieces, dtype=torch.int64)
     over_threads(lambda part: times[part.start : part.stop].add_(1), pieces, grain)
     return times
@@ -26,7 +28,7 @@ def _done(pieces: int, grain: int) -> Tensor:
 @pytest.mark.parametrize("pieces", [0, 1, 2, 17, 100])
 @pytest.mark.parametrize("grain", [1, 3, 200])
 def test_every_piece_is_done_once(pieces, grain, four_threads):
-    assert torch.equal(_done(pieces, grain), torch.ones(pieces, dtype=torch.int64))
+    assert torch.equal(_times_done(pieces, grain), torch.ones(pieces, dtype=torch.int64))
 
 
 def test_several_threads_work_at_the_same_time(four_threads):
@@ -44,7 +46,7 @@ def test_an_error_in_any_thread_reaches_the_caller(four_threads):
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork")
 def test_a_forked_process_has_threads_of_its_own(four_threads):
-    _done(50, 1)  # the parent's threads exist now
+    _times_done(50, 1)  # starts the parent's threads
     with multiprocessing.get_context("fork").Pool(1) as processes:
         done = processes.apply_async(_counted).get(timeout=60)
     assert done == 50

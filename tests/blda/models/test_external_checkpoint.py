@@ -1,4 +1,4 @@
-"""Published checkpoints: every name and shape has its place, the network computes what theirs does, all else errs."""
+"""Published checkpoints: all names and shapes match, heads compute the published logits, other files are errors."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ def published_small(classes: int = 3) -> dict[str, Tensor]:
 
 
 def wrapped(state: dict[str, Tensor], **further: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As self-training saves its networks."""
+    """Join networks under the prefixes of a self-training checkpoint."""
     return OrderedDict(
         (f"{prefix}.{name}", tensor)
-        for prefix, part in {"model": state, **further}.items()
-        for name, tensor in part.items()
+        for prefix, network_state in {"model": state, **further}.items()
+        for name, tensor in network_state.items()
     )
 
 
 @pytest.mark.parametrize("kind", FULL)
-def test_every_published_name_and_shape_has_its_place(kind):
+def test_published_names_and_shapes_match_the_network(kind):
     shapes, model = FULL[kind]
     with torch.device("meta"):
         own = {name: tuple(tensor.shape) for name, tensor in built(model).state_dict().items()}
@@ -68,7 +68,7 @@ def test_every_published_name_and_shape_has_its_place(kind):
     assert {name: tuple(tensor.shape) for name, tensor in renamed.items()} == own
 
 
-def test_the_lists_hold_what_the_files_are_known_to_hold():
+def test_name_lists_agree_with_facts_known_of_the_files():
     daformer, hrda, dlv2 = names.daformer(), names.hrda(), names.deeplab_v2()
     assert daformer["decode_head.embed_layers.3.proj.weight"] == (256, 512)
     assert daformer["decode_head.fuse_layer.aspp_modules.0.conv.weight"] == (256, 1024, 1, 1)
@@ -82,7 +82,7 @@ def test_the_lists_hold_what_the_files_are_known_to_hold():
     assert dlv2["decode_head.aspp_modules.3.conv.bias"] == (19,)
     assert dlv2["backbone.stem.6.weight"] == (64, 32, 3, 3)
     assert dlv2["backbone.layer3.22.conv2.weight"] == (256, 256, 3, 3)
-    # The papers' tables: MiT-B5 81.4 M and the head 3.7 M.
+    # The papers' tables: MiT-B5 has 81.4 M parameters, the head 3.7 M.
     learnt = [shape for name, shape in daformer.items() if "running" not in name and "num_batches" not in name]
     assert sum(int(np.prod(shape)) for shape in learnt) / 1e6 == pytest.approx(85.2, abs=0.1)
 
@@ -103,14 +103,14 @@ def embedded(state: dict[str, Tensor], name: str, levels: list[Tensor]) -> Tenso
 
 
 def daformer_logits(state: dict[str, Tensor], levels: list[Tensor]) -> Tensor:
-    """The published head, from the names of its file."""
+    """Compute the published head, written out for the names of its file."""
     x, fuse = embedded(state, "decode_head.embed_layers.{}", levels), "decode_head.fuse_layer"
-    parts = [conv_bn_relu(state, f"{fuse}.aspp_modules.0", x)]
+    branches = [conv_bn_relu(state, f"{fuse}.aspp_modules.0", x)]
     for branch, dilation in ((1, 6), (2, 12), (3, 18)):
         module, wide = f"{fuse}.aspp_modules.{branch}", {"padding": dilation, "dilation": dilation}
-        seen = conv_bn_relu(state, f"{module}.depthwise_conv", x, groups=x.shape[1], **wide)
-        parts.append(conv_bn_relu(state, f"{module}.pointwise_conv", seen))
-    fused = conv_bn_relu(state, f"{fuse}.bottleneck", torch.cat(parts, 1), padding=1)
+        depthwise = conv_bn_relu(state, f"{module}.depthwise_conv", x, groups=x.shape[1], **wide)
+        branches.append(conv_bn_relu(state, f"{module}.pointwise_conv", depthwise))
+    fused = conv_bn_relu(state, f"{fuse}.bottleneck", torch.cat(branches, 1), padding=1)
     return F.conv2d(fused, state["decode_head.conv_seg.weight"], state["decode_head.conv_seg.bias"])
 
 
@@ -123,7 +123,7 @@ def segformer_logits(state: dict[str, Tensor], levels: list[Tensor]) -> Tensor:
     ("head", "shapes", "reference"),
     [("daformer", names.daformer, daformer_logits), ("segformer", names.segformer, segformer_logits)],
 )
-def test_an_imported_head_computes_what_the_published_one_does(head, shapes, reference):
+def test_an_imported_head_computes_the_published_logits(head, shapes, reference):
     state = names.filled(shapes("b0", 3, 8))
     net = built(Model(B0, {"name": head, "embed": 8}), 3).eval()
     net.load_state_dict(segmenter_names(state), strict=False)
@@ -132,20 +132,20 @@ def test_an_imported_head_computes_what_the_published_one_does(head, shapes, ref
         torch.testing.assert_close(net.head(levels), reference(state, levels), atol=1e-5, rtol=1e-4)
 
 
-def test_the_authors_segformer_joins_its_levels_from_the_coarsest():
+def test_the_authors_segformer_joins_levels_coarsest_first():
     state = names.filled(names.segformer("b0", 3, 8))
-    turned = {name.replace("linear_c.", "linear_c#"): tensor for name, tensor in state.items()}
+    authors = {name.replace("linear_c.", "linear_c#"): tensor for name, tensor in state.items()}
     for i in range(4):
-        turned = {name.replace(f"linear_c#{i}", f"linear_c{i + 1}"): tensor for name, tensor in turned.items()}
+        authors = {name.replace(f"linear_c#{i}", f"linear_c{i + 1}"): tensor for name, tensor in authors.items()}
     weight = state["decode_head.linear_fuse.conv.weight"]
-    turned["decode_head.linear_fuse.conv.weight"] = torch.cat([weight[:, i : i + 8] for i in (24, 16, 8, 0)], 1)
-    assert turned.keys() == names.segformer_authors("b0", 3, 8).keys()
-    ours, theirs = segmenter_names(state), segmenter_names(turned)
+    authors["decode_head.linear_fuse.conv.weight"] = torch.cat([weight[:, i : i + 8] for i in (24, 16, 8, 0)], 1)
+    assert authors.keys() == names.segformer_authors("b0", 3, 8).keys()
+    ours, theirs = segmenter_names(state), segmenter_names(authors)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_student_and_teacher_are_told_apart(tmp_path):
+def test_student_and_teacher_of_a_file_are_distinguished(tmp_path):
     student, teacher = published_small(), names.filled(names.daformer("b0", 3, 8), seed=1)
     meta = {"CLASSES": ("a", "b", "c"), "iter": 40000, "config": "text", "PALETTE": [[0, 0, 0]] * 3}
     torch.save(
@@ -162,7 +162,7 @@ def test_student_and_teacher_are_told_apart(tmp_path):
     assert torch.equal(nets["model"].mean, Segmenter(nn.Identity(), nn.Identity()).mean)
 
 
-def test_a_file_without_teacher_is_the_network_itself(tmp_path):
+def test_a_file_without_prefixes_holds_one_network(tmp_path):
     torch.save({f"module.{name}": tensor for name, tensor in published_small().items()}, tmp_path / "w.pth")
     published = ExternalCheckpoint.read(tmp_path / "w.pth")
     published.fill(small(), "model", ("a", "b", "c"))
@@ -171,7 +171,7 @@ def test_a_file_without_teacher_is_the_network_itself(tmp_path):
 
 
 @pytest.mark.parametrize("stored", [CITYSCAPES_NAMES, list(CITYSCAPES_NAMES), None])
-def test_class_names_are_compared_as_far_as_the_file_tells_them(tmp_path, stored):
+def test_class_names_are_compared_if_the_file_stores_them(tmp_path, stored):
     content = {"state_dict": published_small(19), "meta": {"CLASSES": stored} if stored else {}}
     torch.save(content, tmp_path / "w.pth")
     published = ExternalCheckpoint.read(tmp_path / "w.pth")
@@ -181,9 +181,9 @@ def test_class_names_are_compared_as_far_as_the_file_tells_them(tmp_path, stored
             published.fill(small(19), "model", CITYSCAPES19[::-1])
 
 
-def test_another_class_count_is_said(tmp_path):
+def test_another_number_of_classes_is_an_error(tmp_path):
     torch.save(published_small(19), tmp_path / "w.pth")
-    with pytest.raises(ValueError, match="tells 19 classes apart, the config 3"):
+    with pytest.raises(ValueError, match="has 19 classes, the config 3"):
         ExternalCheckpoint.read(tmp_path / "w.pth").fill(small(3), "model", ("a", "b", "c"))
 
 
@@ -202,7 +202,7 @@ def test_missing_extra_and_misshapen_names_are_listed(tmp_path):
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
 
 
-def test_strangers_can_be_left_out(tmp_path):
+def test_unexpected_tensors_can_be_left_out(tmp_path):
     state = {**published_small(), "decode_head.density.weight": torch.zeros(1)}
     torch.save(wrapped(state) | {"mic.teacher.weight": torch.zeros(1)}, tmp_path / "w.pth")
     ExternalCheckpoint.read(tmp_path / "w.pth").fill(
@@ -221,7 +221,7 @@ class Code:
         return print, ("unpickled code ran",)
 
 
-def test_numbers_of_numpy_beside_the_weights_are_read_and_code_is_not(tmp_path, capsys):
+def test_numpy_numbers_beside_the_weights_are_read_and_code_is_not(tmp_path, capsys):
     meta = {"best": np.float64(71.2), "seed": np.int64(3), "CLASSES": ["a", "b", "c"]}
     torch.save(
         {"state_dict": published_small(), "meta": meta, "optimizer": {"lr": np.float32(6e-5)}}, tmp_path / "w.pth"
@@ -240,7 +240,7 @@ def test_numbers_of_numpy_beside_the_weights_are_read_and_code_is_not(tmp_path, 
 
 
 def test_numpy_numbers_of_old_files_are_read(tmp_path):
-    """numpy 1 wrote numpy.core where numpy 2 writes numpy._core."""
+    """NumPy 1 wrote numpy.core, NumPy 2 writes numpy._core."""
     torch.save({"state_dict": published_small(), "meta": {"iter": np.int64(5)}}, tmp_path / "new.pth")
     for package in (b"numpy.core", b"numpy._core"):
         with zipfile.ZipFile(tmp_path / "new.pth") as new, zipfile.ZipFile(tmp_path / "old.pth", "w") as old:

@@ -1,4 +1,4 @@
-"""HRDA: what is fused where, windows, sizes, randomness, and the detail's loss."""
+"""HRDA: fusion, windows, sizes, randomness and the loss of the detail."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from blda.selftraining.hrda_detail_loss import HRDADetailLoss
 from blda.selftraining.teacher import Teacher
 
 CLASSES = 4
-KEPT = (64, 96)
-"""A training crop, twice as high and wide as the window."""
+CROP = (64, 96)
+"""Size of a training crop, twice as high and wide as the window."""
 
 
 class Fixed(nn.Module):
-    """An attention that is the same everywhere; `sigmoid` makes 0 or 1 of it in float32."""
+    """An attention that is the same everywhere; its sigmoid is 0 or 1 in float32."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ def hrda(
     return HRDA(encoder, head, attention, detail, windows=windows)
 
 
-def image(size: tuple[int, int] = KEPT, batch: int = 2) -> Tensor:
+def image(size: tuple[int, int] = CROP, batch: int = 2) -> Tensor:
     return torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
@@ -69,7 +69,7 @@ def halved(picture: Tensor) -> Tensor:
 
 
 def on_map(net: HRDA, picture: Tensor) -> Tensor:
-    """The logits of a plain segmenter, not upsampled."""
+    """Return the logits of a plain segmenter at the resolution of the head."""
     return net.head(net.features(picture))
 
 
@@ -78,18 +78,18 @@ def upsampled(low: Tensor, times: int) -> Tensor:
 
 
 @torch.no_grad()
-def test_attention_of_nothing_is_the_context_and_of_all_the_detail():
+def test_attention_of_zero_is_the_context_and_of_one_the_detail():
     picture = image()
     net = hrda(CONTEXT_ONLY).eval()
     context = upsampled(upsampled(on_map(net, halved(picture)), 2), 4)
     torch.testing.assert_close(net(picture), context, atol=1e-5, rtol=1e-5)
-    net = hrda(DETAIL_ONLY, detail=KEPT).eval()
+    net = hrda(DETAIL_ONLY, detail=CROP).eval()
     torch.testing.assert_close(net(picture), upsampled(on_map(net, picture), 4), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("windows", [1, 5, 32])
-@pytest.mark.parametrize("size", [KEPT, (72, 136)])
+@pytest.mark.parametrize("size", [CROP, (72, 136)])
 def test_detail_equals_a_loop_over_overlapping_windows(size, windows):
     net, picture = hrda(windows=windows).eval(), image(size)
     total, count = torch.zeros(2, CLASSES, *(side // 4 for side in size)), torch.zeros(1, 1, *(s // 4 for s in size))
@@ -97,8 +97,8 @@ def test_detail_equals_a_loop_over_overlapping_windows(size, windows):
     lefts = {96: [0, 24, 48], 136: [0, 24, 48, 72, 88]}[size[1]]
     for top in tops:
         for left in lefts:
-            seen = on_map(net, picture[:, :, top : top + 32, left : left + 48])
-            total[:, :, top // 4 : top // 4 + 8, left // 4 : left // 4 + 12] += seen
+            logits = on_map(net, picture[:, :, top : top + 32, left : left + 48])
+            total[:, :, top // 4 : top // 4 + 8, left // 4 : left // 4 + 12] += logits
             count[:, :, top // 4 : top // 4 + 8, left // 4 : left // 4 + 12] += 1
     assert count.min() == 1
     features = net.features(halved(picture))
@@ -109,7 +109,7 @@ def test_detail_equals_a_loop_over_overlapping_windows(size, windows):
 
 @torch.no_grad()
 def test_another_stride_fuses_on_a_coarser_map():
-    """DeepLab-v2's logits have an eighth of the image's height and width; published is a fusion there."""
+    """DeepLab-v2's logits have stride 8, and the published code fuses them at that stride."""
     picture, plain = image((64, 128)), hrda(DETAIL_ONLY, detail=(64, 128))
     coarse = HRDA(plain.encoder, plain.head, DETAIL_ONLY, (64, 128), stride=8).eval()
     low = F.interpolate(on_map(plain.eval(), picture), (8, 16), mode="bilinear", align_corners=False)
@@ -122,7 +122,7 @@ def test_another_stride_fuses_on_a_coarser_map():
     assert not any(side % 16 for side in output.detail.window)
 
 
-def test_logits_are_fused_in_the_window_and_the_contexts_outside():
+def test_logits_are_fused_inside_the_window_and_the_contexts_outside():
     picture, both, alone = image(), hrda().train(), hrda(CONTEXT_ONLY).train()
     tops = set()
     for seed in range(6):
@@ -135,7 +135,7 @@ def test_logits_are_fused_in_the_window_and_the_contexts_outside():
         assert torch.equal(context.detail.logits, output.detail.logits)
         differs = (output.logits != context.logits).any(1).any(0)
         assert window.of(differs).float().mean() > 0.9
-        reach = 12  # of two bilinear interpolations, of pixels of 8 and of 4
+        reach = 12  # pixels that two bilinear interpolations reach, of strides 8 and 4
         top, left = max(window.top - reach, 0), max(window.left - reach, 0)
         differs[top : window.top + window.height + reach, left : window.left + window.width + reach] = False
         assert not differs.any()
@@ -143,27 +143,27 @@ def test_logits_are_fused_in_the_window_and_the_contexts_outside():
     assert len(tops) > 1
 
 
-def test_windows_are_aligned_reach_every_border_and_follow_the_seed():
+def test_windows_are_aligned_reach_all_borders_and_follow_the_seed():
     net, picture = hrda().train(), image(batch=1)
-    seen = []
+    windows = []
     for seed in range(40):
         random.seed(seed)
-        seen.append(net(picture).detail.window)
-    assert {(w.height, w.width) for w in seen} == {(32, 48)}
-    assert {w.top for w in seen} == set(range(0, 33, 8))
-    assert {w.left for w in seen} == set(range(0, 49, 8))
+        windows.append(net(picture).detail.window)
+    assert {(w.height, w.width) for w in windows} == {(32, 48)}
+    assert {w.top for w in windows} == set(range(0, 33, 8))
+    assert {w.left for w in windows} == set(range(0, 49, 8))
     random.seed(0)
-    assert net(picture).detail.window == seen[0]
+    assert net(picture).detail.window == windows[0]
 
 
-def test_the_details_logits_are_those_of_its_window_alone():
+def test_detail_logits_depend_on_their_window_alone():
     net, picture = hrda().train(), image()
     output = net(picture)
     alone = upsampled(on_map(net, output.detail.window.of(picture)), 4)
     torch.testing.assert_close(output.detail.logits, alone)
 
 
-def test_gradients_reach_everything_and_the_image_only_where_it_is_seen():
+def test_gradients_reach_all_parameters_but_only_the_windows_pixels():
     net, picture = hrda(DETAIL_ONLY).train(), image().requires_grad_()
     output = net(picture)
     (gradient,) = torch.autograd.grad(output.detail.logits.square().sum(), picture)
@@ -174,14 +174,14 @@ def test_gradients_reach_everything_and_the_image_only_where_it_is_seen():
 
     net = hrda().train()
     output = net(image())
-    F.cross_entropy(output.logits, torch.randint(CLASSES, (2, *KEPT))).backward()
-    closed = [name for name, parameter in net.named_parameters() if parameter.grad is None]
-    assert not closed
+    F.cross_entropy(output.logits, torch.randint(CLASSES, (2, *CROP))).backward()
+    without = [name for name, parameter in net.named_parameters() if parameter.grad is None]
+    assert not without
     assert all(parameter.grad.any() for parameter in net.attention.parameters() if parameter.ndim > 1)
 
 
 @pytest.mark.parametrize("size", [(33, 50), (61, 37), (5, 9), (64, 97)])
-def test_any_size_also_one_below_the_window(size):
+def test_images_of_any_size_also_below_the_window(size):
     net, picture = hrda(), image(size)
     with torch.no_grad():
         assert net.eval()(picture).shape == (2, CLASSES, *size)
@@ -211,7 +211,7 @@ def test_windows_cover_an_image_and_overlap_by_half():
     assert count.min() == 1
 
 
-def test_a_part_is_placed_where_it_was_cut():
+def test_a_crop_is_placed_where_it_was_cut():
     whole, window = torch.rand(1, 2, 16, 24), Window(8, 4, 4, 12)
     placed = window.placed(window.of(whole), whole)
     assert torch.equal(window.of(placed), window.of(whole))
@@ -219,19 +219,19 @@ def test_a_part_is_placed_where_it_was_cut():
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
-def test_a_teacher_labels_each_call_by_itself(norm):
-    """Its batch norms work on the call's own windows: what else it is shown changes nothing."""
+def test_a_teacher_predicts_each_call_independently(norm):
+    """Its BatchNorm normalises with the windows of the same call, so other calls change nothing."""
     net = hrda(norm=norm)
     teacher, other = Teacher(net), Teacher(net)
     first = teacher(image())
-    teacher(torch.rand(2, 3, *KEPT))
+    teacher(torch.rand(2, 3, *CROP))
     assert torch.equal(teacher(image()), first)
-    other(torch.rand(2, 3, *KEPT))
+    other(torch.rand(2, 3, *CROP))
     assert torch.equal(other(image()), first)
-    assert first.shape == (2, CLASSES, *KEPT)
+    assert first.shape == (2, CLASSES, *CROP)
 
 
-def test_evaluation_draws_nothing_and_takes_several_images_at_once():
+def test_evaluation_is_deterministic_and_independent_of_the_batch():
     net = hrda().eval()
     state = torch.get_rng_state()
     both = Predictor(net)(image())
@@ -240,7 +240,7 @@ def test_evaluation_draws_nothing_and_takes_several_images_at_once():
         torch.testing.assert_close(Predictor(net)(image()[row : row + 1])[0], both[row], atol=1e-5, rtol=1e-5)
 
 
-def test_half_precision_fuses_in_full():
+def test_fusion_is_in_float32_under_autocast():
     net, picture = hrda(norm="batch"), image()
     with torch.autocast("cpu", torch.bfloat16):
         output = net.train()(picture)
@@ -254,7 +254,7 @@ def test_half_precision_fuses_in_full():
 
 def test_the_context_is_encoded_first():
     net, sizes = hrda(), []
-    net.encoder.register_forward_hook(lambda _, seen, __: sizes.append(tuple(seen[0].shape[-2:])))
+    net.encoder.register_forward_hook(lambda _, arguments, __: sizes.append(tuple(arguments[0].shape[-2:])))
     net.train()(image())
     net.eval()(image())
     assert sizes == [(32, 48), (32, 48), (32, 48), (32, 48)]
@@ -263,7 +263,7 @@ def test_the_context_is_encoded_first():
 
 @torch.no_grad()
 @pytest.mark.parametrize("scale", [0.25, 1 / 3, 1.0])
-def test_other_scales_of_the_context(scale):
+def test_logits_have_the_images_size_for_other_scales(scale):
     torch.manual_seed(0)
     encoder = SmallEncoder(channels=(8, 8, 8, 8), norm="group")
     heads = (SegFormerHead(encoder.channels, CLASSES, embed=8, norm="group") for _ in range(2))
@@ -272,13 +272,13 @@ def test_other_scales_of_the_context(scale):
     assert net.train()(image((70, 100))).logits.shape == (2, CLASSES, 70, 100)
 
 
-def test_a_head_of_another_stride_is_brought_to_the_map():
+def test_a_head_of_another_stride_is_resized():
     torch.manual_seed(0)
     encoder = SmallEncoder(channels=(8, 8, 8, 8), norm="group")
     heads = (DeepLabV2Head(encoder.channels, CLASSES, dilations=(1, 2)) for _ in range(2))
     net = HRDA(encoder, *heads, (32, 48))
-    assert net.train()(image()).logits.shape == (2, CLASSES, *KEPT)
-    assert net.eval()(image()).shape == (2, CLASSES, *KEPT)
+    assert net.train()(image()).logits.shape == (2, CLASSES, *CROP)
+    assert net.eval()(image()).shape == (2, CLASSES, *CROP)
 
 
 def test_attention_learns_at_the_heads_rate():
@@ -290,15 +290,15 @@ def test_attention_learns_at_the_heads_rate():
 
 def _batch() -> tuple[Tensor, Sample, Mixed, PseudoLabels]:
     g = torch.Generator().manual_seed(0)
-    label = torch.randint(CLASSES, (2, *KEPT), generator=g)
+    label = torch.randint(CLASSES, (2, *CROP), generator=g)
     label[:, :5] = IGNORE
-    weight = torch.rand(2, *KEPT, generator=g)
-    from_source = torch.rand(2, *KEPT, generator=g) < 0.5
+    weight = torch.rand(2, *CROP, generator=g)
+    from_source = torch.rand(2, *CROP, generator=g) < 0.5
     mixed = Mixed(image(), label, torch.where(from_source, 1.0, weight), from_source)
     return label, Sample(image(), label, ("a", "b"), (0, 1)), mixed, PseudoLabels(label, weight)
 
 
-def test_losses_are_of_the_fused_logits_and_of_the_details_window():
+def test_losses_are_of_the_fused_logits_and_the_detail_window():
     label, source, mixed, pseudo = _batch()
     output = hrda().train()(source.image)
     logits, (top, left, height, width) = output.detail
@@ -312,14 +312,14 @@ def test_losses_are_of_the_fused_logits_and_of_the_details_window():
     torch.testing.assert_close(criterion.mixed_loss(output, mixed, pseudo), expected)
 
 
-def test_balanced_statistics_are_of_the_fused_logits_alone():
+def test_balanced_statistics_count_the_fused_logits_alone():
     _, source, mixed, pseudo = _batch()
     output = hrda().train()(source.image)
     criteria = [BalancedLoss(*(LogitStatistics(CLASSES, min_pixels=1, seed=s) for s in (0, 1))) for _ in range(2)]
     alone, inside = criteria[0], HRDADetailLoss(criteria[1], PlainLoss())
-    for each in (alone, inside):
-        each.source_loss(output, source)
-        each.mixed_loss(output, mixed, pseudo)
+    for criterion in (alone, inside):
+        criterion.source_loss(output, source)
+        criterion.mixed_loss(output, mixed, pseudo)
     assert inside.state().keys() == alone.state().keys()
     for name, module in inside.state().items():
         for key, value in module.state_dict().items():
@@ -345,7 +345,7 @@ def test_training_reduces_both_losses():
     assert (net.eval()(picture).argmax(1) == label).float().mean() > 0.9
 
 
-def test_configs_window_is_half_of_the_crop_in_whole_cells():
+def test_default_window_is_half_of_the_crop_in_whole_cells():
     assert detail_of(Hrda(), (1024, 1024)) == (512, 512)
     assert detail_of(Hrda(), (760, 1000)) == (376, 496)
     assert detail_of(Hrda(), (9, 40)) == (8, 16)
@@ -363,12 +363,12 @@ def test_configs_window_is_half_of_the_crop_in_whole_cells():
         ({"attention": {"name": "segfromer"}}, r"model.hrda.attention: unknown name 'segfromer'.*segformer"),
     ],
 )
-def test_a_wrong_setting_is_named(changes, message):
-    part = {"name": "small", "channels": [8, 8, 8, 8], "norm": "group"}
+def test_a_wrong_setting_is_named_in_the_error(changes, message):
+    encoder = {"name": "small", "channels": [8, 8, 8, 8], "norm": "group"}
     heads = {"segformer": SegFormerHead}
-    model = Model(part, {"name": "segformer", "embed": 8}, Hrda(**{"attention": {"name": "segformer"}, **changes}))
+    model = Model(encoder, {"name": "segformer", "embed": 8}, Hrda(**{"attention": {"name": "segformer"}, **changes}))
     with pytest.raises(ValueError, match=message):
-        network(model, CLASSES, False, heads, Segmenter, KEPT)
+        network(model, CLASSES, False, heads, Segmenter, CROP)
 
 
 def test_detail_without_a_crop_is_an_error():
@@ -376,7 +376,7 @@ def test_detail_without_a_crop_is_an_error():
         detail_of(Hrda(), None)
 
 
-def test_strength_is_a_share():
+def test_strength_outside_0_and_1_is_an_error():
     with pytest.raises(ValueError, match=r"strength is 2"):
         HRDADetailLoss(PlainLoss(), PlainLoss(), 2)
 

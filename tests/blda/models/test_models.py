@@ -60,7 +60,7 @@ def test_logits_have_the_size_of_the_image(build, size):
 @pytest.mark.parametrize("build", NETWORKS)
 def test_every_parameter_gets_a_gradient(build):
     net = build().train()
-    # Paths that start closed (a zero scale after the last normalisation of a block) are opened.
+    # Blocks start with a scale of zero after their last normalisation; set it to one so that gradients pass.
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
             nn.init.ones_(module.weight)
@@ -68,18 +68,18 @@ def test_every_parameter_gets_a_gradient(build):
     F.cross_entropy(logits, torch.randint(0, CLASSES, (2, 64, 96))).backward()
     without = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not without
-    # Shifts that the following normalisation or softmax removes have no effect; every weight has.
-    closed = [name for name, p in net.named_parameters() if p.ndim > 1 and not p.grad.any()]
-    assert not closed
+    # Biases that a following normalisation or softmax removes get no gradient; every weight does.
+    without = [name for name, p in net.named_parameters() if p.ndim > 1 and not p.grad.any()]
+    assert not without
 
 
 @pytest.mark.parametrize("build", NETWORKS)
-def test_parameters_are_the_encoders_or_the_heads(build):
+def test_parameters_belong_to_the_encoder_or_the_head(build):
     assert {name.split(".")[0] for name, _ in build().named_parameters()} == {"encoder", "head"}
 
 
 @pytest.mark.parametrize("build", NETWORKS)
-def test_levels_have_the_announced_channels(build):
+def test_levels_have_the_declared_channels_and_strides(build):
     encoder = build().eval().encoder
     with torch.no_grad():
         levels = encoder(torch.rand(1, 3, 64, 96))
@@ -111,7 +111,7 @@ def test_no_dropout_when_it_is_zero():
     assert torch.equal(net(image), net(image))
 
 
-def test_group_norm_does_not_see_how_a_batch_is_split():
+def test_group_norm_does_not_depend_on_the_split_of_a_batch():
     encoder = SmallEncoder(norm="group")
     net = Segmenter(encoder, DAFormerHead(encoder.channels, CLASSES, embed=16, dropout=0.0, norm="group")).double()
     image = torch.rand(4, 3, 32, 64, dtype=torch.float64)
@@ -144,7 +144,7 @@ def test_normalisation_travels_with_the_weights():
     assert second.std.flatten().tolist() == pytest.approx([0.7] * 3)
 
 
-def test_channels_last_gives_the_same():
+def test_channels_last_gives_the_same_logits():
     image = torch.rand(2, 3, 64, 96)
     for build in (small, mit):
         net = build().eval()
@@ -154,7 +154,7 @@ def test_channels_last_gives_the_same():
             torch.testing.assert_close(net(image.to(memory_format=torch.channels_last)), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_the_small_default_is_small():
+def test_the_small_encoder_has_at_most_1_5_million_parameters():
     encoder = SmallEncoder()
     assert sum(p.numel() for p in encoder.parameters()) < 1.5e6
 
@@ -185,9 +185,9 @@ def test_attention_equals_the_formula(reduction, size):
     query = attention.q(x).flatten(1, 2)
     key, value = attention.kv(reduced).flatten(1, 2).split(16, dim=-1)
     heads = []
-    for part in (slice(0, 8), slice(8, 16)):
-        similarity = query[..., part] @ key[..., part].transpose(1, 2) / 8**0.5
-        heads.append(similarity.softmax(-1) @ value[..., part])
+    for head in (slice(0, 8), slice(8, 16)):
+        similarity = query[..., head] @ key[..., head].transpose(1, 2) / 8**0.5
+        heads.append(similarity.softmax(-1) @ value[..., head])
     torch.testing.assert_close(attention(x), attention.proj(torch.cat(heads, -1)).view_as(x))
 
 
@@ -208,7 +208,7 @@ def test_deeplab_sums_its_classifiers():
 
 
 def test_daformer_with_the_papers_width_has_its_size():
-    # 3.7 M in the paper's table of decoders, for MiT-B5 levels.
+    # The paper's table of decoders has 3.7 M parameters for the levels of MiT-B5.
     with torch.device("meta"):
         head = DAFormerHead((64, 128, 320, 512), 19)
     assert 3.6e6 < sum(p.numel() for p in head.parameters()) < 3.8e6

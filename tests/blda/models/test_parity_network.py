@@ -52,7 +52,7 @@ def hrda(shared) -> tuple[nn.Module, Golden]:
     recorded = golden(shared, "hrda_tiny")
     net = built(HRDA, recorded)
     window = Window(*recorded["window"].tolist())
-    net.draw_window = lambda whole: window
+    net.draw_window = lambda padded: window
     return net, recorded
 
 
@@ -66,7 +66,7 @@ def close(own: Tensor, recorded: Tensor) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["daformer", "hrda"])
-def test_logits_in_evaluation_and_of_a_teacher_are_the_recorded_ones(kind, request):
+def test_logits_of_evaluation_and_teacher_are_the_recorded_ones(kind, request):
     net, recorded = request.getfixturevalue(kind)
     close(net.eval()(image(recorded)), recorded["logits_eval"])
     close(Teacher(net)(image(recorded)), recorded["logits_bn_batch"])
@@ -103,16 +103,16 @@ def test_fused_and_detail_loss_of_hrda_are_the_recorded_ones(hrda):
     output, (mixed, pseudo) = net.train()(image(recorded)), _mixed(recorded)
 
     class Silent(PlainLoss):
-        """A loss that counts nothing, to see the other one by itself."""
+        """A loss of zero, so that the other loss is measured alone."""
 
         def mixed_loss(self, output, mixed, pseudo):
             return 0 * super().mixed_loss(output, mixed, pseudo)
 
-    parts = {
+    criteria = {
         "loss_fused": HRDADetailLoss(PlainLoss(), Silent(), 0.1),
         "loss_detail": HRDADetailLoss(Silent(), PlainLoss(), 0.1),
     }
-    for name, criterion in parts.items():
+    for name, criterion in criteria.items():
         assert criterion.mixed_loss(output, mixed, pseudo).item() == pytest.approx(recorded[name].item(), rel=1e-5), (
             name
         )

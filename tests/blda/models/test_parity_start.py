@@ -1,4 +1,4 @@
-"""Random starts are the published ones, layer by layer: mmcv's and the SegFormer authors' rules, by deviation."""
+"""Initialisation: every layer has the published standard deviation, by the rules of mmcv and the SegFormer authors."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ def built(request) -> nn.Module:
 
 
 def kaiming(conv: nn.Conv2d) -> float:
-    """mmcv's kaiming_init (normal, fan_out, ReLU): all output channels count, whatever the groups."""
+    """Return the deviation of mmcv's kaiming_init (normal, fan_out, ReLU), whose fan out counts all output channels."""
     return math.sqrt(2 / (conv.out_channels * math.prod(conv.kernel_size)))
 
 
 def expected(name: str, module: nn.Module) -> float:
-    """Published deviation of a layer's weight."""
+    """Return the published standard deviation of a layer's weight."""
     if name.startswith("encoder."):
         if isinstance(module, nn.Linear):
-            return 0.02  # truncated at 2, a hundred deviations away
-        transformer = any(part in name for part in ("patch_embed", "attn.sr", "dwconv"))
-        return kaiming(module) * (math.sqrt(module.groups) if transformer else 1)  # SegFormer's fan out is a group's
-    if ".embed." in name:  # mmcv leaves nn.Linear to torch
+            return 0.02  # truncated at 2, a hundred standard deviations away
+        transformer = any(word in name for word in ("patch_embed", "attn.sr", "dwconv"))
+        return kaiming(module) * (math.sqrt(module.groups) if transformer else 1)  # SegFormer counts one group
+    if ".embed." in name:  # mmcv keeps the initialisation of nn.Linear
         return 1 / math.sqrt(3 * module.in_channels)
     if name.endswith("classifier") or ".classifiers." in name:
         return 0.01
     return kaiming(module)
 
 
-def test_every_layer_starts_with_its_published_deviation(built):
+def test_initial_weights_have_their_published_deviation(built):
     layers = {name: m for name, m in built.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
     assert len(layers) > 20
     for name, layer in layers.items():
         weight = layer.weight.detach()
-        error = 5 / math.sqrt(2 * weight.numel())  # five deviations of a sample's deviation
+        error = 5 / math.sqrt(2 * weight.numel())  # five standard deviations of the estimate
         assert weight.std().item() == pytest.approx(expected(name, layer), rel=error + 1e-3), name
         assert abs(weight.mean()) < 5 * weight.std() / math.sqrt(weight.numel()), name
 
 
-def test_biases_start_at_zero_but_for_the_embeddings_and_norms_at_one(built):
+def test_initial_biases_are_zero_except_embeddings_and_norms_are_one(built):
     for name, module in built.named_modules():
         if isinstance(module, nn.LayerNorm | nn.BatchNorm2d):
             assert bool((module.weight == 1).all() and (module.bias == 0).all()), name
@@ -70,7 +70,7 @@ def test_biases_start_at_zero_but_for_the_embeddings_and_norms_at_one(built):
                 assert not module.bias.any(), name
 
 
-def test_depthwise_filters_of_the_full_head_have_the_recorded_deviation():
+def test_depthwise_filters_of_the_head_have_the_recorded_deviation():
     with torch.random.fork_rng():
         torch.manual_seed(1)
         head = HEADS["daformer"](channels=(64, 128, 320, 512), num_classes=19, embed=256)

@@ -1,4 +1,4 @@
-"""The SegFormer head and the DeepLab-v2 stem: what is reordered for speed is the same function."""
+"""The SegFormer head, whose reordered layers compute the published function, and the deep stem of DeepLab-v2."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def levels(**keywords: object) -> list[Tensor]:
 
 
 def as_described(head: SegFormerHead, features: list[Tensor]) -> Tensor:
-    """Section 3.2, in its order: embed, resize, join, fuse."""
+    """Decode in the order of section 3.2: embed, resize, join, fuse."""
     maps = [embed(level) for embed, level in zip(head.embed, features, strict=True)]
     size = maps[0].shape[2:]
     return head.fuse(torch.cat([F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in maps], 1))
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
-def test_decoding_equals_the_description_with_gradients_and_statistics(norm):
+def test_decoding_gradients_and_statistics_equal_the_description(norm):
     head = SegFormerHead(CHANNELS, 3, embed=8, norm=norm).double().train()
     other = SegFormerHead(CHANNELS, 3, embed=8, norm=norm).double().train()
     other.load_state_dict(head.state_dict())
-    given = levels(dtype=torch.float64)
-    ours, theirs = head.decode(given), as_described(other, given)
+    features = levels(dtype=torch.float64)
+    ours, theirs = head.decode(features), as_described(other, features)
     torch.testing.assert_close(ours, theirs)
     weight = torch.rand_like(ours)
     for decoded in (ours, theirs):
         (decoded * weight).sum().backward()
-    # A batch norm removes the mean of what comes before it: gradients of those biases are rounding.
+    # BatchNorm removes the mean of its input, so the gradients of biases before it are rounding errors.
     for a, b in zip(head.parameters(), other.parameters(), strict=True):
         if a.grad is not None:
             torch.testing.assert_close(a.grad, b.grad, atol=1e-9, rtol=1e-7)
@@ -53,7 +53,7 @@ def test_decoding_equals_the_description_with_gradients_and_statistics(norm):
         torch.testing.assert_close(a, b)
 
 
-def test_it_works_with_mit_and_density_regression():
+def test_head_works_with_mit_and_density_regression():
     encoder = MiT("b0")
     net = Segmenter(encoder, SegFormerHead(encoder.channels, 3, embed=8)).eval()
     image = torch.rand(1, 3, 37, 61)
@@ -66,13 +66,13 @@ def test_it_works_with_mit_and_density_regression():
 
 
 def test_a_b0_segmenter_has_the_published_size():
-    # 3.7 M for 19 classes: 3.3 of the encoder, 0.4 of the head (transformers' SegFormer-B0 has 3 719 027).
+    # 3.7 M parameters for 19 classes: 3.3 M of the encoder, 0.4 M of the head (transformers' SegFormer-B0: 3 719 027).
     encoder = MiT("b0")
     net = Segmenter(encoder, SegFormerHead(encoder.channels, 19))
     assert sum(p.numel() for p in net.parameters()) == 3_719_027
 
 
-def test_the_deep_stem_is_that_of_resnet_v1c(tmp_path):
+def test_the_deep_stem_equals_resnet_v1c(tmp_path):
     own = ResNetEncoder(50, stem="deep").eval()
     other = timm.create_model("resnet50c", features_only=True, output_stride=8, out_indices=(1, 2, 3, 4)).eval()
     other.load_state_dict(own.state_dict())
@@ -80,7 +80,7 @@ def test_the_deep_stem_is_that_of_resnet_v1c(tmp_path):
     with torch.no_grad():
         for a, b in zip(own(image), other(image), strict=True):
             torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
-    # open-mmlab's resnet50_v1c.pth names the stem's layers one after the other.
+    # open-mmlab's resnet50_v1c.pth numbers the stem's layers consecutively.
     published = {
         name.replace("conv1.", "stem.", 1)
         if name.startswith("conv1.")

@@ -1,4 +1,4 @@
-"""Windows and mirror images: what is averaged, and that it changes nothing where it should not."""
+"""Sliding windows and flipping: averages equal a direct loop, and leave equivariant networks unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ G = torch.Generator().manual_seed(0)
 
 
 class Counted(nn.Module):
-    """A network that remembers the shapes it was shown."""
+    """A network that records the shapes of its inputs."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ def _pointwise() -> nn.Module:
 
 
 def _directly(network: nn.Module, image: Tensor, window: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-    """mmsegmentation's loop, written out: grids of strides, the last moved inwards."""
+    """Compute mmsegmentation's slide mode by a loop over windows; the last of each side is moved inwards."""
     height, width = image.shape[-2:]
     h, w = (min(side, most) for side, most in zip((height, width), window, strict=True))
     total, count = torch.zeros(len(image), 4, height, width), torch.zeros(height, width)
@@ -52,7 +52,7 @@ def _directly(network: nn.Module, image: Tensor, window: tuple[int, int], stride
 
 @pytest.mark.parametrize("size", [(32, 48), (30, 40), (1, 7)])
 @torch.no_grad()
-def test_an_image_that_fits_is_the_whole_image_bit_for_bit(size):
+def test_an_image_that_fits_the_window_is_predicted_whole(size):
     network, image = _network(), torch.rand(2, 3, *size, generator=G)
     assert torch.equal(Sliding(network, (32, 48), (7, 9))(image), network(image))
 
@@ -60,7 +60,7 @@ def test_an_image_that_fits_is_the_whole_image_bit_for_bit(size):
 @pytest.mark.parametrize("size", [(45, 61), (33, 48), (31, 90), (100, 20)])
 @pytest.mark.parametrize("stride", [(32, 48), (16, 24), (5, 31)])
 @torch.no_grad()
-def test_windows_equal_a_direct_loop_however_they_are_batched(size, stride):
+def test_windows_equal_a_direct_loop_for_any_batch(size, stride):
     network, image = _network(), torch.rand(2, 3, *size, generator=G)
     expected = _directly(network, image, (32, 48), stride)
     for batch in (1, 3, 100):
@@ -68,13 +68,13 @@ def test_windows_equal_a_direct_loop_however_they_are_batched(size, stride):
 
 
 @torch.no_grad()
-def test_a_pointwise_network_sees_no_windows():
+def test_windows_do_not_change_a_pointwise_network():
     network, image = _pointwise(), torch.rand(1, 3, 37, 53, generator=G)
     torch.testing.assert_close(Sliding(network, (16, 16), (7, 11), 4)(image), network(image))
 
 
 @torch.no_grad()
-def test_a_call_has_at_most_the_batch_and_all_windows_one_size():
+def test_calls_have_at_most_batch_windows_of_one_size():
     network = Counted(_network())
     Sliding(network, (16, 64), (8, 8), 5)(torch.rand(2, 3, 40, 30, generator=G))
     assert {shape[1:] for shape in network.shapes} == {(3, 16, 30)}
@@ -82,7 +82,7 @@ def test_a_call_has_at_most_the_batch_and_all_windows_one_size():
 
 
 @torch.no_grad()
-def test_no_more_than_one_map_and_the_windows_of_a_call_are_alive():
+def test_memory_is_one_logit_map_and_the_windows_of_a_call():
     sizes: list[int] = []
 
     class Heavy(nn.Module):
@@ -103,30 +103,30 @@ def test_no_more_than_one_map_and_the_windows_of_a_call_are_alive():
 
 
 @torch.no_grad()
-def test_the_mirror_image_of_an_equivariant_network_changes_nothing():
+def test_flipping_does_not_change_an_equivariant_network():
     network, image = _pointwise(), torch.rand(2, 3, 9, 13, generator=G)
-    # A mirrored pixel lies elsewhere in memory, where the last bit of a product may be another.
+    # The last bit of a product may depend on the place in memory, which mirroring changes.
     torch.testing.assert_close(Flipped(network)(image), network(image))
 
 
 @torch.no_grad()
-def test_mirroring_averages_and_is_equivariant_for_any_network():
+def test_flipping_averages_and_makes_any_network_equivariant():
     network, image = _network(), torch.rand(2, 3, 9, 13, generator=G)
-    found = Flipped(network)(image)
-    torch.testing.assert_close(found, (network(image) + network(image.flip(-1)).flip(-1)) / 2)
-    torch.testing.assert_close(Flipped(network)(image.flip(-1)).flip(-1), found)
+    result = Flipped(network)(image)
+    torch.testing.assert_close(result, (network(image) + network(image.flip(-1)).flip(-1)) / 2)
+    torch.testing.assert_close(Flipped(network)(image.flip(-1)).flip(-1), result)
     whole = nn.Sequential(network, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     torch.testing.assert_close(Flipped(whole)(image), (whole(image) + whole(image.flip(-1))) / 2)
 
 
 @torch.no_grad()
-def test_views_compose_and_calibration_sees_the_averaged_logits():
+def test_views_nest_and_calibration_gets_the_averaged_logits():
     network, image = _network().train(), torch.rand(1, 3, 25, 31, generator=G)
     view = Flipped(Sliding(network, (16, 16), (8, 8), 3))
-    seen = []
-    scores = Predictor(view, calibration=lambda logits: seen.append(logits) or logits.neg())(image)
-    torch.testing.assert_close(seen[0], view(image))
-    assert torch.equal(scores, -seen[0])
+    inputs = []
+    scores = Predictor(view, calibration=lambda logits: inputs.append(logits) or logits.neg())(image)
+    torch.testing.assert_close(inputs[0], view(image))
+    assert torch.equal(scores, -inputs[0])
     assert network.training, "its mode is restored"
     torch.testing.assert_close(Predictor(Flipped(network.eval()))(image), Flipped(network)(image))
     assert not network.training
@@ -140,7 +140,7 @@ def test_views_compose_and_calibration_sees_the_averaged_logits():
         (((8, 8), (4, 9), 1), "leaves gaps"),
     ],
 )
-def test_settings_that_cannot_be_are_errors(settings, message):
+def test_impossible_settings_are_errors(settings, message):
     with pytest.raises(ValueError, match=message):
         Sliding(_network(), *settings)
 

@@ -1,4 +1,4 @@
-"""Our SegFormer computes what transformers' does with the same weights (pip install '.[test]')."""
+"""SegFormer: same features, logits and gradients as transformers' with its weights (pip install '.[test]')."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLASSES = tuple("abcdefg")
 
 @pytest.fixture
 def theirs() -> nn.Module:
-    """Their B0 with weights and statistics that are no start."""
+    """Build transformers' SegFormer-B0 with random weights and running statistics."""
     torch.manual_seed(0)
     model = transformers.SegformerForSemanticSegmentation(transformers.SegformerConfig(num_labels=len(CLASSES))).eval()
     with torch.no_grad():
@@ -31,9 +31,9 @@ def theirs() -> nn.Module:
 
 
 def with_the_authors_epsilons(model: nn.Module) -> nn.Module:
-    """1e-6 in blocks and after stages, as the published weights were trained; transformers has 1e-5 everywhere."""
+    """Set the epsilon of norms in blocks and after stages to the authors' 1e-6; transformers has 1e-5 everywhere."""
     for name, module in model.named_modules():
-        if isinstance(module, nn.LayerNorm) and not any(part in name for part in ("patch_embed", "reduction", "self")):
+        if isinstance(module, nn.LayerNorm) and not any(word in name for word in ("patch_embed", "reduction", "self")):
             module.eps = 1e-6
     return model
 
@@ -65,14 +65,14 @@ def test_gradients_equal_theirs(tmp_path, theirs):
     image = torch.randn(1, 3, 64, 96)
     gradients = []
     for net, levels in ((own, own), (other, lambda x: other(x, output_hidden_states=True).hidden_states)):
-        given = image.clone().requires_grad_()
-        sum(level.square().mean() for level in levels(given)).backward()
-        gradients.append(given.grad)
+        leaf = image.clone().requires_grad_()
+        sum(level.square().mean() for level in levels(leaf)).backward()
+        gradients.append(leaf.grad)
         assert all(p.grad is not None for p in net.parameters())
     torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-4)
 
 
-def test_their_whole_segmenter_is_imported(tmp_path, theirs):
+def test_weights_of_the_whole_segmenter_are_imported(tmp_path, theirs):
     theirs.save_pretrained(tmp_path)
     encoder = MiT("b0")
     own = Segmenter(encoder, SegFormerHead(encoder.channels, len(CLASSES))).eval()
@@ -84,9 +84,9 @@ def test_their_whole_segmenter_is_imported(tmp_path, theirs):
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_the_comparison_of_speeds_runs():
+def test_the_speed_comparison_runs():
     from encoder_speed import compared
 
-    found = compared("b0", ("segformer",), torch.rand(2, 3, 32, 64), repeats=1)
-    assert found["ratio"].keys() == {"mit encoder", "mit segformer"}
-    assert all(value > 0 for value in found["ms"].values())
+    result = compared("b0", ("segformer",), torch.rand(2, 3, 32, 64), repeats=1)
+    assert result["ratio"].keys() == {"mit encoder", "mit segformer"}
+    assert all(value > 0 for value in result["ms"].values())

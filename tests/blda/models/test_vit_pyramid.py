@@ -31,20 +31,20 @@ def test_levels_are_multiples_of_the_grid_of_patches(model, size, grid):
         levels = encoder(torch.rand(2, 3, *size))
     height, width = grid
     expected = [(4 * height, 4 * width), (2 * height, 2 * width), grid, (-(-height // 2), -(-width // 2))]
-    assert [tuple(level.shape) for level in levels] == [(2, 16, *each) for each in expected]
+    assert [tuple(level.shape) for level in levels] == [(2, 16, *size) for size in expected]
     assert encoder.channels == (16,) * 4
 
 
-def test_maps_are_the_vits_own_of_an_image_resized_to_whole_patches():
+def test_maps_are_the_vits_of_an_image_resized_to_whole_patches():
     encoder = ViTPyramid(DINOV2, width=16).eval()
     image = torch.rand(1, 3, 57, 71)
-    seen = []
-    encoder.pyramid.register_forward_hook(lambda module, given, levels: seen.extend(given[0]))
+    maps = []
+    encoder.pyramid.register_forward_hook(lambda module, arguments, levels: maps.extend(arguments[0]))
     with torch.no_grad():
         encoder(image)
         whole = F.interpolate(image, size=(70, 84), mode="bilinear", align_corners=False)
         tokens = encoder.net.forward_features(whole)[:, encoder.net.num_prefix_tokens :]
-    torch.testing.assert_close(seen[0].flatten(2).mT, tokens)
+    torch.testing.assert_close(maps[0].flatten(2).mT, tokens)
 
 
 @pytest.mark.parametrize(("model", "blocks"), [(TINY, None), (TINY, [2, 5, 8, 11]), (DINOV3, None)])
@@ -61,7 +61,7 @@ def test_every_parameter_gets_a_gradient(model, blocks):
 def test_each_level_can_come_from_its_own_block():
     pyramid = SimplePyramid(16, 8)
     maps = [torch.rand(1, 16, 3, 4) for _ in range(4)]
-    shared = [pyramid([each])[level] for level, each in enumerate(maps)]
+    shared = [pyramid([one])[level] for level, one in enumerate(maps)]
     assert all(torch.equal(a, b) for a, b in zip(pyramid(maps), shared, strict=True))
 
 
@@ -116,7 +116,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
         ViTPyramid(TINY, weights=tmp_path / "w.pth")
 
 
-def test_a_failed_download_names_the_mend(monkeypatch):
+def test_a_failed_download_names_the_fix(monkeypatch):
     def offline(*args: object, **keys: object) -> nn.Module:
         raise OSError("no route to host")
 
@@ -135,6 +135,6 @@ def test_a_failed_download_names_the_mend(monkeypatch):
         (lambda: ViTPyramid(TINY, blocks=[2, 5, 8, 10]), "4 ascending numbers that end with its last block, 11"),
     ],
 )
-def test_unfit_choices_name_the_mend(make, words):
+def test_unfit_choices_name_the_fix(make, words):
     with pytest.raises(ValueError, match=words):
         make()

