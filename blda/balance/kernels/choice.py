@@ -53,7 +53,7 @@ def _works(library: str) -> bool:
 
 
 def _give_cache() -> None:
-    """Triton keeps what it compiles in the home, and cannot do without a folder."""
+    """Give Triton a temporary cache folder if it cannot write to the home; it does not work without one."""
     if not {"TRITON_CACHE_DIR", "TRITON_HOME"} & os.environ.keys() and not writable(Path.home() / ".triton"):
         folder = temporary_folder("triton")
         if folder is not None:

@@ -1,4 +1,4 @@
-"""numba's compiler, with what it compiled kept on disk wherever that is possible."""
+"""Compilation by numba, with a cache on disk if a folder for it can be written."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from blda.cache_folders import temporary_folder
 
 
 def compiled(**options: Any) -> Callable[[Callable], Callable]:
-    """`numba.njit` with the interpreter's lock released and a cache, if a folder for that can be written."""
+    """Return `numba.njit` that releases the interpreter's lock, with a cache on disk if possible."""
     return numba.njit(nogil=True, cache=_caching(), error_model="numpy", **options)
 
 
 @cache
 def _caching() -> bool:
-    """Whether numba can keep what it compiles: beside the code, in the home, or else in a temporary folder."""
-    if _has_place():
+    """Tell whether numba can cache compiled code: beside the source, in the home, or in a temporary folder."""
+    if _can_cache():
         return True
     folder = temporary_folder("numba")
     if folder is None:
         return False
     numba.config.CACHE_DIR = str(folder)
-    return _has_place()
+    return _can_cache()
 
 
-def _has_place() -> bool:
+def _can_cache() -> bool:
+    """Try whether numba finds a folder for its cache."""
     try:
         numba.njit(cache=True)(_nothing)
     except RuntimeError:  # "cannot cache function: no locator available"
@@ -37,4 +38,4 @@ def _has_place() -> bool:
 
 
 def _nothing() -> None:
-    """Something to look for a cache of, in the kernels' folder."""
+    """Do nothing: a function of this folder, for which numba looks for a cache."""
