@@ -10,7 +10,9 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import Dataset
 
+from blda.build.data_examination import examine_counts
 from blda.build.data_factory import DataFactory, published_draws
+from blda.data.checks.data_report import require
 from blda.data.loader import endless_loader
 from blda.data.sample import Sample
 from blda.data.sampler import DrawSampler, RareClassSampler, ReplacingSampler
@@ -66,6 +68,11 @@ class BatchStream:
         if counts.unusable and self.accelerator.is_main_process:
             first = next(iter(counts.unusable.values()))
             _LOG.warning("rare-class sampling leaves out %d frames, the first: %s", len(counts.unusable), first)
+        report = examine_counts(self.data, source, counts)
+        require(report)
+        for problem in report.problems:
+            if problem.kind == "rare classes" and self.accelerator.is_main_process:  # others were told at the start
+                _LOG.warning("source: %s", problem.text)
         return counts.pixels
 
     def _draws(self, dataset: Dataset[Sample], domain: str, start: int, pixels: Any = None) -> Iterator[Sample]:

@@ -6,8 +6,12 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from blda.build.data_factory import DataFactory, published_draws
+from blda.config.schema import Config
 from blda.data.checks.data_report import DataReport
 from blda.data.checks.dataset_check import CheckScope, CheckTarget
+from blda.data.checks.dataset_check import Frames as Labelled
+from blda.data.checks.label_frequencies import Shown, in_vain
+from blda.data.class_statistics import ClassCounts
 
 
 def examine(
@@ -18,13 +22,29 @@ def examine(
     count_rare: count the class pixels of rare-class sampling, where the run has it, and keep them for training.
     """
     config, names, protocols = data.config, data.readers.class_names, data.readers.protocols
-    skip, rare, counted = config.data.on_error == "skip", config.source.rare, {}
-    if count_rare and rare:
-        least = rare.min_pixels + published_draws(config)
-        counted = {"count": partial(data.class_counts, skip_unreadable=True), "min_pixels": least}
+    skip, counted = config.data.on_error == "skip", {}
+    if count_rare and config.source.rare:
+        counted = {"count": partial(data.class_counts, skip_unreadable=True), "min_pixels": _least(config)}
     learnt, scored = {"the run": names}, {f"protocol {p.name}": p.classes for p in protocols}
-    needed = {name for p in protocols for name in p.classes if config.data.on_unseen == "stop"}
-    yield data.check(CheckTarget("source", data.source, names, learnt, needed, skip, **counted), scope)
+    yield data.check(CheckTarget("source", data.source, names, learnt, _needed(data), skip, **counted), scope)
     if set(methods) != {"source_only"}:
         yield data.check(CheckTarget("target", data.target, names, skip_unreadable=skip), scope)
     yield data.check(CheckTarget("evaluation", data.evaluation, names, scored), scope)
+
+
+def examine_counts(data: DataFactory, source: Labelled, counts: ClassCounts) -> DataReport:
+    """Check what all labels of the source show, once they are counted for rare-class sampling."""
+    names, shown = data.readers.class_names, Shown(counts.pixels, whole=True)
+    problems = in_vain({"the run": names}, _needed(data), names, source.lookup, shown, _least(data.config))
+    return DataReport("source", problems=tuple(problems))
+
+
+def _needed(data: DataFactory) -> set[str]:
+    """Classes without which a run makes no sense: those that are scored, unless the config says otherwise."""
+    stops = data.config.data.on_unseen == "stop"
+    return {name for protocol in data.readers.protocols for name in protocol.classes if stops}
+
+
+def _least(config: Config) -> int:
+    """Pixels from which on rare-class sampling takes a frame for a class."""
+    return config.source.rare.min_pixels + published_draws(config)

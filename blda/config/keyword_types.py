@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+_PLURALS = {"text": "texts", "an integer": "integers", "a number": "numbers"}
+
 
 def hints_of(constructor: Callable[..., Any]) -> dict[str, Any]:
     """Parameter -> annotation of a class's constructor or a function; empty where they cannot be resolved."""
@@ -80,7 +82,8 @@ def shown(hint: Any) -> str:
     if origin in (Mapping, dict):
         return f"a mapping of {shown(inner[0])} to {shown(inner[1])}"
     if origin is not None and inner:
-        return f"a list of {shown(inner[0])}"
+        each = shown(inner[0])
+        return f"a list of {_PLURALS.get(each, each)}"
     names = {str: "text", Path: "text", int: "an integer", float: "a number", bool: "true or false"}
     return names.get(hint, "null" if hint is types.NoneType else getattr(hint, "__name__", str(hint)))
 

@@ -85,3 +85,27 @@ def test_yaml_of_own_rules_of_scoring_is_a_protocol() -> None:
     assert name == "cityscapes19"
     protocol = Protocol(**{key: tuple(value) if isinstance(value, list) else value for key, value in keywords.items()})
     assert (protocol.name, protocol.merge) == ("drivable", {"truck": "car"})
+
+
+def cells(text: str, first: str) -> list[str]:
+    """The cells of the first table row that begins with `first`, without the first one and without bold."""
+    (row, *_) = (line for line in text.splitlines() if line.startswith(f"| {first}"))
+    return [cell.strip().replace("*", "") for cell in row.strip("|").split("|")[1:]]
+
+
+def test_the_readmes_results_are_those_of_the_results_files() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    results = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks" / "results").glob("*.md")}
+
+    seeds = [
+        list(map(float, cell.split(","))) for cell in cells(results["camvid_dusk_cpu_2026-11-27.md"], "**mIoU** |")
+    ]
+    expected = [f"{sum(each) / len(each):.1f} ({min(each)} to {max(each)})" for each in seeds]
+    assert cells(readme, "**CamVid day -> dusk**")[1:] == expected
+
+    world = cells(results["gpu_h200_2026-11-27.md"], "street world to CamVid")
+    assert cells(readme, "**street world -> CamVid**")[1:] == world[:3]
+
+    source, adapted = cells(results["demo_cpu_2026-11-23.md"].replace("mean  ", "| mean | "), "mean")[0].split()[0:3:2]
+    shown = cells(readme, "the demo's video")
+    assert (shown[1][:4], shown[3][:4]) == (f"{float(source):.1f}", f"{float(adapted):.1f}")

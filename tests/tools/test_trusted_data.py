@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from blda.data import file_handles
+from blda.data.checks.dataset_check import CheckScope
 from blda.engine import checkpoint
 from cli import error_of, exit_of, tool
 
@@ -261,3 +262,16 @@ def test_digests_find_what_no_decoder_sees(config: Path, capsys) -> None:
     capsys.readouterr()
     assert exit_of(*arguments) == 1
     assert f"{path} is not the file it was when {listing} was written" in capsys.readouterr().out
+
+
+def test_labels_counted_for_rare_classes_are_all_looked_at(
+    config: Path, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    monkeypatch.setattr("blda.build.run.AT_START", CheckScope(opened=1, labels=1))
+    relabel(config.parent / "src", {0: 0, 1: 1, 2: 1})
+    rare = "source.rare={min_pixels: 10}"
+    assert "the run has car, which none of 12 labels shows" in error_of("train_image", config, rare)
+    relabel(config.parent / "src", {0: 0, 1: 2})
+    with caplog.at_level(logging.WARNING):
+        tool("train_image", config, "source.rare={min_pixels: 1500}", "data.on_unseen=warn", f"run={config.parent}/two")
+    assert "source: rare-class sampling never draws sky (at most" in caplog.text

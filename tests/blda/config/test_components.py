@@ -54,13 +54,13 @@ def test_other_mistakes_are_named(part: dict, fault: str) -> None:
     ("keywords", "message"),
     [
         ({"ids": ["sky", "road"]}, "source.reader: ids must be a mapping of an integer to text"),
-        ({"ids": {0: "sky"}, "ignored": 255}, "source.reader: ignored must be a list of an integer, not 255"),
-        ({"ids": {0: "sky"}, "ignored": ["255"]}, "source.reader: ignored must be a list of an integer"),
+        ({"ids": {0: "sky"}, "ignored": 255}, "source.reader: ignored must be a list of integers, not 255"),
+        ({"ids": {0: "sky"}, "ignored": ["255"]}, "source.reader: ignored must be a list of integers"),
         ({"ids": {"sky": 0, "road": 1}}, "turn it round"),
         ({"ids": {0: False, 1: True}}, "put them in quotes"),
         ({"image_suffix": [".jpg", ".png"]}, "source.reader: image_suffix must be text, not"),
         ({"labelled": 3}, "source.reader: labelled must be true or false or null"),
-        ({"folders": "one"}, "source.reader: folders must be a list of text"),
+        ({"folders": "one"}, "source.reader: folders must be a list of texts"),
         ({"images": None}, "source.reader: images must be text"),
     ],
 )
