@@ -52,5 +52,5 @@ class Cityscapes:
         self.frames = require(frames, f"extract gtFine, or choose another kind than {kind}")
 
     def read_label(self, path: Path) -> np.ndarray:
-        """Raw ids (H, W)."""
+        """Read the raw ids (H, W)."""
         return read_ids(path)

@@ -93,9 +93,7 @@ def scan(folder: str | os.PathLike[str], suffix: str, fix: str = "check the data
 
 
 def listed(root: Path, split: str, images: Path, suffix: str, every: str = "train") -> Sequence[str]:
-    """List the frames of a data set without split folders: all images for the split `every`, else those in
-    `<split>.txt`.
-    """
+    """List frame names without split folders: all images for the split `every`, else those in `<split>.txt`."""
     return scan(images, suffix) if split == every else read_split(root / f"{split}.txt", f"or set split: {every}")
 
 
