@@ -1,4 +1,4 @@
-"""What the tools share: arguments, and errors as one line."""
+"""Arguments and one-line errors of the tools."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from kinds import Kind
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
-    """A parser whose help is the tool's own text."""
+    """Build a parser whose help is the tool's docstring."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # file names may hold any bytes
@@ -34,9 +34,9 @@ def parser(doc: str) -> argparse.ArgumentParser:
 
 @contextmanager
 def one_line_errors(*config: str) -> Iterator[None]:
-    """End with exit code 1 and one line for what a user can mend; a traceback only for what is our fault.
+    """End with exit code 1 and one line for errors a user can fix; show a traceback only for our own mistakes.
 
-    config: the config's file and its overrides, which a command that a message recommends is completed with.
+    config: the config's file and its overrides, which complete the commands that a message recommends.
     """
     try:
         yield
@@ -50,12 +50,12 @@ def one_line_errors(*config: str) -> Iterator[None]:
 
 
 def completed(message: str, *config: str) -> str:
-    """A message whose recommended commands, `python tools/X.py CONFIG`, name the config that was given."""
+    """Insert the given config into a message's recommended commands `python tools/X.py CONFIG`."""
     return re.sub(r"(python tools/\w+\.py) CONFIG\b", rf"\1 {shlex.join(config) or 'CONFIG'}", message)
 
 
 def run_training(doc: str, kind_of: Callable[[Path], Kind]) -> None:
-    """The training tools: read the config as the kind that it is, train, print the table of classes."""
+    """Run a training tool: read the config as its kind of run, train, print the table of classes."""
     arguments = parser(doc)
     arguments.add_argument("config", help="YAML file")
     arguments.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key; or one more file")

@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def draw(checkpoints: list[Path], frames: int, calibration: Path | None = None) -> Tensor:
-    """The sheet (3, height, width) uint8."""
+    """Draw the sheet (3, height, width) uint8."""
     runs = [restored(path, []) for path in checkpoints]
     first = runs[0][0]
     predictors = [run.evaluation.predictor(student) for run, student in runs]

@@ -1,4 +1,4 @@
-"""Config of an image classifier's run: what it adds to a segmentation run."""
+"""Config of an image classifier's run: its keys beside those of a segmentation run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from blda.config.schema import Config, Mask
 
 @dataclass(frozen=True)
 class Classification:
-    """scale: least and largest share of the image that a training window shows, null for windows of the crop's own
-    size. centre: (height, width) that evaluation cuts from the middle, null for all. mask: of the target's images,
-    null for none. memory: of the statistics, see blda/balance/pooled_statistics.py."""
+    """Keys of whole-image classification.
+
+    scale: smallest and largest share of the image that a training window shows, null for windows of the crop's size.
+    centre: (height, width) that evaluation cuts from the middle, null for all.
+    mask: masking of the target's images, null for none.
+    memory: weight of a batch in the statistics' fit of the next one, see blda/balance/pooled_statistics.py.
+    """
 
     scale: tuple[PositiveShare, PositiveShare] | None = None
     centre: Size | None = None
@@ -23,7 +27,10 @@ class Classification:
 
 @dataclass(frozen=True)
 class ClassifyConfig(Config):
-    """The key `classification` makes a run one of whole images; `blda.min_pixels` and `source.rare` count images."""
+    """Config of a run on whole images, chosen by the key `classification`.
+
+    `blda.min_pixels` and `source.rare` count images.
+    """
 
     classification: Classification = Classification()
 
@@ -40,4 +47,4 @@ class ClassifyConfig(Config):
             raise ValueError("feature_distance is of the pixels of things; a classifier has none, leave it out")
 
     def require_equal_crops(self) -> None:
-        """Whole images are not mixed: those of both domains may differ in size."""
+        """Accept any crops: whole images are not mixed, so the sizes of both domains may differ."""

@@ -1,4 +1,4 @@
-"""Parts of a config, {name: ..., keyword: value}, as calls of constructors."""
+"""Construction of components: {name: ..., keyword: value} in a config becomes the call of a constructor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ Constructors = Mapping[str, Callable[..., Any]]
 
 
 def component_name(where: str, part: Component, constructors: Constructors) -> str:
-    """The name in a part, whether or not it is one of the constructors'; ValueError naming the key when it has none."""
+    """Return the name in a component, whether or not a constructor has it.
+
+    Raises ValueError naming the key when the component has no name.
+    """
     if not isinstance(part, Mapping) or not isinstance(part.get("name"), str):
         among = ", ".join(constructors)
         raise ValueError(f"{where}: {part!r} names no part; write {{name: WHICH, ...}} with one of {among}")
@@ -23,7 +26,7 @@ def component_name(where: str, part: Component, constructors: Constructors) -> s
 
 
 def construct(where: str, part: Component, constructors: Constructors, **fixed: Any) -> Any:
-    """Call the constructor that a part names, with the part's keywords and the fixed ones.
+    """Call the constructor that a component names, with the component's keywords and the fixed ones.
 
     Raises ValueError naming the key when a name or keyword is unknown, or one is missing.
     """

@@ -1,4 +1,4 @@
-"""Keywords of components, checked against the annotations of what they are given to."""
+"""Type check of a component's keywords against the annotations of its constructor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PLURALS = {"text": "texts", "an integer": "integers", "a number": "numbers"}
 
 
 def hints_of(constructor: Callable[..., Any]) -> dict[str, Any]:
-    """Parameter -> annotation of a class's constructor or a function; empty where they cannot be resolved."""
+    """Return parameter -> annotation of a class's constructor or a function; empty if they cannot be resolved."""
     called = constructor.__init__ if isinstance(constructor, type) else constructor
     try:
         return typing.get_type_hints(called)
@@ -22,13 +22,16 @@ def hints_of(constructor: Callable[..., Any]) -> dict[str, Any]:
 
 
 def require_type(where: str, value: Any, hint: Any) -> None:
-    """ValueError naming `where` unless a value of YAML may stand for an annotation; others than plain ones may."""
+    """Raise ValueError naming `where` unless a YAML value fits an annotation.
+
+    Annotations that YAML cannot express accept any value.
+    """
     if not fits(value, hint):
         raise ValueError(f"{where} must be {shown(hint)}, not {value!r}{_why(value, hint)}")
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value of YAML is of a type: lists stand for tuples and sequences, texts of digits for keys of int."""
+    """Return whether a YAML value fits a type: lists fit tuples and sequences, strings of digits fit int keys."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         return fits(value, inner[0]) and all(value in note for note in inner[1:] if hasattr(note, "__contains__"))
@@ -66,12 +69,12 @@ def _fits_tuple(value: Any, inner: tuple[Any, ...]) -> bool:
 
 
 def _key(value: Any, hint: Any) -> bool:
-    """JSON knows texts as keys only."""
+    """Return whether a mapping's key fits a type; JSON has only strings as keys."""
     return fits(value, hint) or (hint is int and isinstance(value, str) and value.isdecimal())
 
 
 def shown(hint: Any) -> str:
-    """An annotation in the words of YAML."""
+    """Describe an annotation in the words of YAML."""
     origin, inner = typing.get_origin(hint), [item for item in typing.get_args(hint) if item is not Ellipsis]
     if origin is typing.Annotated:
         return shown(inner[0])
@@ -89,7 +92,7 @@ def shown(hint: Any) -> str:
 
 
 def _why(value: Any, hint: Any) -> str:
-    """What may have gone wrong."""
+    """Return a hint at the likely mistake, empty if there is none."""
     inside = [*value, *value.values()] if isinstance(value, Mapping) else value if isinstance(value, list) else [value]
     if "text" in shown(hint) and any(isinstance(item, bool) for item in inside):
         return "; YAML reads yes, no, on and off as true and false: put them in quotes"

@@ -1,4 +1,4 @@
-"""Config files: YAML, its bases and overrides become a frozen dataclass, or an error that names the key."""
+"""Loading of config files: YAML, its bases and overrides become a frozen dataclass, or an error names the key."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load(path: str | Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
     """Read a YAML file and its `base` files, apply overrides, and check every key and type.
 
     overrides: `key.sub=value`, or further files, whose names have no "=". Later values win: base files in order, the
-    file itself, the overrides in order. A kind with a method `resolved` gives what it is in the end. Raises ValueError
+    file itself, the overrides in order. If `kind` has a method `resolved`, its result is returned. Raises ValueError
     naming the key and the nearest known one, FileNotFoundError naming the file.
     """
     tree = _read(Path(path))
@@ -46,12 +46,12 @@ def load(path: str | Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
 
 
 def save(config: Any, path: Path) -> None:
-    """Write the resolved config; `load` reads it back to an equal one."""
+    """Write the resolved config; `load` reads back an equal one."""
     atomic.write(path, yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False))
 
 
 def has_key(path: Path, key: str) -> bool:
-    """Whether a config file or one of its bases sets this key at its top."""
+    """Return whether a config file or one of its bases sets this top-level key."""
     return key in _read(path)
 
 
@@ -63,7 +63,7 @@ def _parse(content: str, where: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers: 6e-5 is a number, not a text."""
+    """YAML loader with YAML 1.2 numbers: 6e-5 is a number, not a string."""
 
 
 _Loader.add_implicit_resolver(
@@ -123,7 +123,7 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:
-    """Value of a YAML tree as `kind`, or a ValueError that says where it is not."""
+    """Convert a value of a YAML tree to `kind`; ValueError naming the key that does not fit."""
     origin = typing.get_origin(kind)
     if origin is typing.Annotated:
         number, *notes = typing.get_args(kind)
@@ -189,7 +189,7 @@ def _convert_tuple(value: Any, items: tuple[Any, ...], where: str) -> tuple[Any,
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists and paths as texts, for YAML."""
+    """Convert tuples to lists and paths to strings, for YAML."""
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, dict):

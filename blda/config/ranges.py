@@ -9,7 +9,10 @@ from typing import Annotated
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from low to high. above, below: without low, without high itself. No float may be NaN or infinite."""
+    """Range of numbers from low to high.
+
+    above, below: exclude low or high itself. Floats must be finite.
+    """
 
     low: float = -math.inf
     high: float = math.inf

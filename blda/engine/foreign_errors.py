@@ -1,4 +1,4 @@
-"""Errors of other libraries, the disk and the system, in one line with what to do about them."""
+"""One-line messages, with the fix, for errors of other libraries, the disk and the system."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ _FILES = {
 
 
 def in_one_line(error: BaseException) -> str | None:
-    """What happened and what to do, for errors that a file, a decoder, a process or the system can cause; else None.
+    """Describe an error of a file, a decoder, a process or the system in one line, with the fix.
 
-    None is for mistakes of this library, whose traceback is wanted.
+    Returns None for mistakes of this library, whose traceback is wanted.
     """
     if isinstance(error, ImportError):
         return _missing(error)
@@ -69,7 +69,7 @@ def _of_runtime(error: RuntimeError) -> str | None:
 
 
 def _of_system(error: OSError) -> str:
-    """With the file and a fix, where the system says so."""
+    """Describe an error of the system, with its file and the fix where they are known."""
     message = last_line(error)
     if error.errno is None:
         return message
@@ -79,7 +79,7 @@ def _of_system(error: OSError) -> str:
 
 
 def _missing(error: ImportError) -> str | None:
-    """A library that is not installed; one of our own modules is our mistake."""
+    """Describe a library that is not installed; None for a module of this library, which is our mistake."""
     name = (error.name or "").split(".")[0]
     if not name or name in ("blda", "blda_video") or not isinstance(error, ModuleNotFoundError):
         return None
@@ -87,11 +87,14 @@ def _missing(error: ImportError) -> str | None:
 
 
 def last_line(error: BaseException) -> str:
-    """What a loader's worker raised comes with its traceback in front; the message is its last line."""
+    """Return the message of an error in one line.
+
+    An error of a loader's worker starts with its traceback; its message is the last line.
+    """
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return re.sub(r"^[\w.]+(Error|Exception): ", "", lines[-1]) if "Traceback" in str(error) else lines[0]
 
 
 def _without_advice(text: str) -> str:
-    """A message without torch's advice to unpickle whatever a file holds."""
+    """Replace a message in which torch advises to unpickle arbitrary content."""
     return text if "weights_only" not in text else "it holds more than tensors, numbers and texts"
