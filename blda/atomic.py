@@ -120,6 +120,13 @@ def read_tensors(path: Path) -> Any:
         raise ValueError(held) from error
 
 
+def has_digest(path: Path) -> bool:
+    """Whether a file ends in a digest of itself."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _LENGTH))
+        return file.read().startswith(SEAL)
+
+
 def check_digest(path: Path) -> None:
     """ValueError, without the file's name, when a file's bytes are not those that were written."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,6 +51,8 @@ def read(path: Path) -> dict[str, Any]:
         states = atomic.read_tensors(path)
     except ValueError as error:
         raise ValueError(f"{path} is damaged or no checkpoint of this library: {error}{_before(path)}") from error
+    if isinstance(states, dict) and not atomic.has_digest(path):
+        warnings.warn(f"{path} was written by an older version and has no digest of itself", stacklevel=2)
     if not isinstance(states, dict):
         raise ValueError(f"{path} is no checkpoint of this library: it holds a {type(states).__name__}")
     return states
