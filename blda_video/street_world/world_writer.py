@@ -1,4 +1,4 @@
-"""Street worlds on disk, in the layouts of data sets, made once and whole or not at all."""
+"""Street worlds on disk, in the layouts of data sets, made once; an unfinished split is never left behind."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def settings(spec: WorldSpec) -> dict[str, Any]:
 
 
 def ensure(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
-    """Make the world unless it is there already.
+    """Make the world unless it exists.
 
-    Raises ValueError in one line when other settings made what is there, or when it is not a finished world.
+    Raises ValueError when the existing one has other settings or is not finished.
     """
     check(spec)
     _recover(spec)
@@ -92,9 +92,9 @@ def ensure(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
 
 
 def make(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
-    """Write the world of `spec` with `workers` processes; a broken-off run leaves nothing below the root.
+    """Write the world of `spec` with `workers` processes; an interrupted run leaves nothing below the root.
 
-    Raises ValueError when something is already where the split belongs.
+    Raises ValueError when the split's folders exist already.
     """
     check(spec)
     _recover(spec)
@@ -114,7 +114,7 @@ def make(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
 
 
 def write(spec: WorldSpec, root: Path, progress: bool = False, workers: int = 1) -> None:
-    """Write the files of `spec` below `root`, over what is there: no manifest, and in pieces if it is stopped."""
+    """Write the files of `spec` below `root`, over existing ones: without manifest, and incomplete if interrupted."""
     jobs = [(spec, index, root) for index in range(spec.sequences)]
     for _ in tqdm(_run(jobs, workers), f"{spec.look} world", spec.sequences, disable=not progress, unit="seq"):
         pass
@@ -166,7 +166,7 @@ def _pieces(spec: WorldSpec) -> list[Path]:
 
 
 def _check_store(spec: WorldSpec) -> None:
-    """The splits below one root share one flow store, which holds one size."""
+    """Check that the flow store holds this size; the splits below one root share one store of one size."""
     path = spec.root / "flow" / "manifest.json"
     if spec.flow and path.is_file() and json.loads(path.read_text())["size"] != list(spec.size):
         raise ValueError(f"flow store {path} has another size than {_text(list(spec.size))}; choose another root")
@@ -182,7 +182,7 @@ def _publish(spec: WorldSpec, temporary: Path) -> None:
 
 
 def _move(spec: WorldSpec, temporary: Path) -> None:
-    """Move what is still in the temporary folder, in the order that `_publish` started."""
+    """Move the pieces that are still in the temporary folder, in the order that `_publish` started."""
     for piece in _pieces(spec):
         if not (temporary / piece).exists():  # a flow store of single frames, labels that the owners withhold
             continue
@@ -200,12 +200,12 @@ def _draft_prefix(spec: WorldSpec) -> str:
 
 
 def _moving(spec: WorldSpec) -> Path:
-    """The note that a split is being moved to its place."""
+    """Path of the note that marks a split as being moved to its place."""
     return spec.root / f".moving_{spec.split}.json"
 
 
 def _recover(spec: WorldSpec) -> None:
-    """Finish a move that a kill interrupted, and delete what processes that are gone have left half made."""
+    """Finish a move that a kill interrupted, and delete the unfinished files of processes that have ended."""
     if spec.root.is_dir():
         atomic.sweep(spec.root)
     note = _moving(spec)
