@@ -143,7 +143,7 @@ def _check(given: Namespace) -> None:
     if given.choose is None and (given.fit_only if given.run else not given.validation):
         raise ValueError(f"--choose {BEST} needs labels to choose on; give --validation, or a number")
     if given.statistics == "checkpoint" and not given.run:
-        raise ValueError("--statistics checkpoint needs a checkpoint; saved logits are always fitted to")
+        raise ValueError("--statistics checkpoint needs a checkpoint; give one, or remove the option for saved logits")
     if given.images < 1 or given.passes < 1:
         raise ValueError(f"--images is {given.images} and --passes {given.passes}; both must be at least 1")
 

@@ -108,7 +108,7 @@ def detail_of(hrda: Hrda, crop: tuple[int, int] | None) -> tuple[int, int]:
     cell = cell_of(hrda.scale, hrda.stride)
     if hrda.detail is None:
         if crop is None:
-            raise ValueError("model.hrda.detail is missing; give it, or source.crop, of which it is half")
+            raise ValueError("model.hrda.detail is missing; give it, or source.crop, whose half is the default")
         height, width = (max(side // 2 // cell, 1) * cell for side in crop)
         return height, width
     if crop is not None and any(side > most for side, most in zip(hrda.detail, crop, strict=True)):

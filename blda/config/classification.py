@@ -36,15 +36,15 @@ class ClassifyConfig(Config):
 
     def __post_init__(self) -> None:
         if self.blda.by_belief:
-            raise ValueError(
-                "blda.by_belief draws labels over the pixels of an image; a classifier has none, leave it out"
-            )
+            raise ValueError("blda.by_belief samples labels of pixels, which a classifier has not; set it to false")
         if self.source.photometric:
-            raise ValueError("source.photometric is of segmentation's baselines; a classifier has none, leave it out")
+            raise ValueError("source.photometric works for segmentation only; remove it from the classifier's config")
         if self.model.hrda is not None:
-            raise ValueError("model.hrda: a classifier has one label an image, nothing to fuse by pixel; leave it out")
+            raise ValueError("model.hrda: a classifier has no pixel predictions to fuse; remove it from the config")
         if self.feature_distance is not None:
-            raise ValueError("feature_distance is of the pixels of things; a classifier has none, leave it out")
+            raise ValueError(
+                "feature_distance needs pixel labels of things, which a classifier has not; set it to null"
+            )
 
     def require_equal_crops(self) -> None:
         """Accept any crops: whole images are not mixed, so the sizes of both domains may differ."""

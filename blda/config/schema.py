@@ -90,7 +90,7 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         if self.stride is not None and self.window is None:
-            raise ValueError("evaluation.stride is of windows; give evaluation.window too, or leave it out")
+            raise ValueError("evaluation.stride needs evaluation.window; give both, or remove the stride")
 
 
 @dataclass(frozen=True)

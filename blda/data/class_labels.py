@@ -34,7 +34,9 @@ def class_labels(labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """
     labels = integers("labels", labels)
     if not 0 < num_classes <= IGNORE:
-        raise ValueError(f"{num_classes} classes; labels hold 1 to {IGNORE}, as {IGNORE} is an ignored pixel")
+        raise ValueError(
+            f"the number of classes is {num_classes}; it must be 1 to {IGNORE}, as {IGNORE} marks an ignored pixel"
+        )
     inside = (labels >= 0) & (labels < num_classes)
     if labels.device.type == "cpu":
         known_or_ignored = inside | (labels == IGNORE)

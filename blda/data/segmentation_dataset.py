@@ -59,7 +59,9 @@ def read_ids(
     if frame.label is None:
         return image, None, None
     if lookup is None:
-        raise ValueError(f"frame {frame.name} has a label but the data set no label table; pass one or labelled=False")
+        raise ValueError(
+            f"frame {frame.name} has a label but the data set has no label look-up; pass lookup, or labelled=False"
+        )
     ids, classes = lookup.compact(reader.read_label(frame.label), frame.label)
     turned = orientation(frame.image), orientation(frame.label)
     if turned[1] not in (1, turned[0]):

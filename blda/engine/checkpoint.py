@@ -87,7 +87,9 @@ def load(path: Path, objects: Mapping[str, Stateful], identity: Mapping[str, Any
     differs = [key for key, value in (identity or {}).items() if written.get(key, value) != value]
     if differs:
         listed = ", ".join(f"{key} {written[key]}, here {identity[key]}" for key in differs)
-        raise ValueError(f"{path} was written by another run ({listed}); resume with what wrote it, or delete it")
+        raise ValueError(
+            f"{path} was written by another run ({listed}); resume with the config and seed that wrote it, or delete it"
+        )
     missing, extra = sorted(objects.keys() - states.keys()), sorted(states.keys() - objects.keys())
     if missing or extra:
         raise ValueError(

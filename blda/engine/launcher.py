@@ -27,7 +27,7 @@ def require_processes(found: int, environment: Mapping[str, str] = os.environ) -
     wanted = int(size) if size.isdigit() and "LOCAL_RANK" in environment else 1
     if wanted > 1 and wanted != found:
         raise ValueError(
-            f"{wanted} processes were launched, but each finds {found}: they would train apart into one folder; "
+            f"{wanted} processes were launched, but each finds {found} and would train by itself; "
             f"on a CPU use: {ON_CPU.format(wanted)}"
         )
     # `accelerate launch --cpu --num_processes N` starts one process, with an address to meet the others at.

@@ -54,7 +54,7 @@ class Confusion:
             logits = F.interpolate(logits, label.shape[-2:], mode="bilinear", align_corners=False)
         label, counted = class_labels(label, len(self.classes))
         if not (counted | (label == IGNORE)).all():  # the counting below waits for the device anyway
-            raise ValueError(f"{sample.name[0]} has a label that is no class; check the label ids")
+            raise ValueError(f"{sample.name[0]} has a label outside the run's classes; check the label ids")
         pair = label[counted] * len(self.classes) + logits.argmax(1)[counted]
         self.counts = self.counts.to(label.device)
         self.counts += torch.bincount(pair, minlength=len(self.classes) ** 2).view_as(self.counts)

@@ -67,7 +67,7 @@ def _read(listing: Path) -> Iterator[tuple[str, str]]:
             path = re.sub(r"\\(.)", lambda found: "\n" if found[1] == "n" else found[1], path)
         if line and (len(value) != 64 or not path):
             raise ValueError(
-                f"line {number} of {listing} is no digest and path as sha256sum writes them; delete the file"
+                f"line {number} of {listing} is not a digest and a path in the format of sha256sum; delete the file"
             )
         if line:
             yield path, value
