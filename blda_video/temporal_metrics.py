@@ -76,7 +76,7 @@ class TemporalConsistency:
         return scores
 
     def _seen(self, sample: Clip, k: int, predict: Callable[[Tensor], Tensor]) -> Tensor:
-        """What neighbour k says of each key pixel's point, (B, H, W); C where it does not see it."""
+        """Class predicted by neighbour k for each key pixel's point, (B, H, W); C where it does not see the point."""
         unseen, flow = len(self.classes), sample.flow[:, k]
         other = _classes(predict(sample.context[:, k]), sample.image.shape[-2:])
         return torch.where(sample.valid[:, k], warp_labels(other, flow, fill=unseen), unseen)
@@ -90,7 +90,7 @@ class TemporalConsistency:
         return self._pairs(truth, _classes(logits, size))
 
     def _pairs(self, first: Tensor, second: Tensor) -> Tensor:
-        """How often each two classes meet, (C, C); C in either, which is no class, is not counted."""
+        """Count the pixels of each pair of classes, (C, C); pixels with C, which is no class, are left out."""
         side = len(self.classes) + 1
         return torch.bincount((first * side + second).flatten(), minlength=side**2).view(side, side)[:-1, :-1]
 
