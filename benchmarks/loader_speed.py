@@ -30,7 +30,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from frame_source import IDS, flow_store, frame_reader, video_reader
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -46,6 +45,7 @@ from blda_video.clips.clip_dataset import ClipDataset
 from blda_video.clips.video_files.video_decoders import PyAVDecoder
 from blda_video.clips.video_files.video_file import VideoFrame
 from blda_video.flow.flow_store import FlowStore
+from footage import IDS, flow_store, frame_reader, video_reader
 from runs import circumstances
 from stopwatch import stages
 
