@@ -276,7 +276,7 @@ def run(tmp_path_factory) -> Path:
         "classes": list(NAMES),
         "model": {"encoder": {"name": "small", "channels": [8, 8, 8, 8]}, "head": {"name": "daformer", "embed": 8}},
         "source": {"reader": _reader(root / "source"), "resize": [32, 48]},
-        "target": {"reader": _reader(root / "target")},
+        "target": {"reader": _reader(root / "target"), "resize": [32, 48]},
         "evaluation": {"reader": _reader(root / "validation"), "size": [16, 24]},
         "log": {"bar": False},
         "training": {"workers": 0},
