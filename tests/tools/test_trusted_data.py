@@ -267,8 +267,6 @@ def test_digests_find_what_no_decoder_sees(config: Path, capsys) -> None:
 def test_labels_counted_for_rare_classes_are_all_looked_at(
     config: Path, monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:
-    config: Path, monkeypatch: pytest.MonkeyPatch, caplog
-) -> None:
     monkeypatch.setattr("blda.build.run.AT_START", CheckScope(opened=1, labels=1))
     relabel(config.parent / "src", {0: 0, 1: 1, 2: 1})
     rare = "source.rare={min_pixels: 10}"
