@@ -1,13 +1,13 @@
-"""What each part of BLDA gains on the street world, over seeds; prints JSON.
+"""Measure the gain of each component of BLDA on the street world, over seeds; prints JSON.
 
     python benchmarks/ablation.py [--config configs/ablation.yaml] [--seeds 0 1 2] [--jobs 2] [--output runs/ablation] \
         [key=value ...]
 
 Trains with the project's tools: on the source alone, self-training, the same with class re-weighting, BLDA on source
 pixels, on both domains, and with cumulative-density regression; and calibrates trained networks after the fact
-(tools/calibrate.py). Finished runs in OUTPUT are not repeated, stopped ones continue. For every variant: mIoU,
-mAcc and deviation over classes with mean and spread over the seeds, its margin in mIoU over self-training seed by seed,
-and the rank correlation between the estimated and the true bias of the target at every evaluation.
+(tools/calibrate.py). Finished runs in OUTPUT are not repeated, stopped ones continue. For every variant: mIoU, mAcc and
+deviation over classes with mean and spread over the seeds, its margin in mIoU over self-training seed by seed, and the
+rank correlation between the estimated and the true bias of the target at every evaluation.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def calibrated(folders: list[Path]) -> dict[str, list[dict[str, float]]]:
-    """tau -> scores of trained networks, calibrated without training and without target labels."""
+    """Map tau to the scores of trained networks, calibrated without training and without target labels."""
     found: dict[str, list[dict[str, float]]] = {tau: [] for tau in TAUS}
     for folder in folders:
         done = folder / "calibration.json"
@@ -71,7 +71,7 @@ def compared(runs: list[dict[str, float]], base: list[dict[str, float]]) -> dict
 
 
 def correlations(folder: Path) -> dict[int, float]:
-    """Step -> rank correlation of estimated and true bias."""
+    """Map each step to the rank correlation of estimated and true bias."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     numbers = [json.loads(line) for line in lines]
     key = f"target/{CORRELATION}"

@@ -1,11 +1,11 @@
-"""What the balanced loss costs beside plain cross-entropy, forward and backward; prints JSON.
+"""Measure the cost of the balanced loss against plain cross-entropy, forward and backward; prints JSON.
 
     python benchmarks/blda_cost.py [--size 512 512] [--classes 19] [--runs 9] [--device cpu] [--growth] [--one-thread]
 
 Source batch: statistics update + alignment + balanced loss. Mixed batch: the target's statistics, both alignments, one
-loss. Plain and balanced runs alternate, so that both see the same machine; `ratio` is the median of the pairs'
-ratios. `extra_MB`: peak memory of the balanced loss above that of the plain one, over what was held before. Direct
-evaluation of the method, in float64, stands beside it on --direct-size. --growth adds sizes and class counts.
+loss. Plain and balanced runs alternate, so that both see the same machine; `ratio` is the median of the pairs' ratios.
+`extra_MB`: how much higher the memory peak of the balanced loss is than that of the plain one. The direct evaluation of
+the method, in float64, is measured on --direct-size. --growth adds sizes and class counts.
 --one-thread measures the CPU time of one thread, for machines on which other work runs too.
 """
 
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def measured(shape: tuple[int, ...], runs: int, device: str, clock: Clock = time.perf_counter) -> dict[str, object]:
-    """Plain against balanced on both kinds of batch."""
+    """Measure the plain against the balanced loss on both kinds of batch."""
     return {
         "shape": shape,
         **{kind: compared(*works(kind, shape, device), runs, device, clock) for kind in ("source", "mixed")},
@@ -76,7 +76,9 @@ def measured(shape: tuple[int, ...], runs: int, device: str, clock: Clock = time
 
 
 def works(kind: str, shape: tuple[int, ...], device: str) -> tuple[Work, Work]:
-    """The plain and the balanced work on one random batch: every class occurs, a tenth of the pixels is ignored."""
+    """Make the plain and the balanced computation on one random batch: every class occurs, a tenth of the pixels is
+    ignored.
+    """
     batch, classes, *size = shape
     generator = torch.Generator().manual_seed(0)
     label = torch.randint(classes, (batch, *size), generator=generator)
@@ -118,7 +120,7 @@ def compared(plain: Work, balanced: Work, runs: int, device: str, clock: Clock =
 
 
 def direct(shape: tuple[int, ...], device: str, clock: Clock) -> dict[str, object]:
-    """The correction and loss pixel by pixel in float64, once, against plain cross-entropy of the same batch."""
+    """Time correction and loss pixel by pixel in float64, once, against plain cross-entropy of the same batch."""
     classes = shape[1]
     g = torch.Generator().manual_seed(0)
     label = torch.randint(classes, (shape[0], *shape[2:]), generator=g).to(device)
@@ -142,13 +144,13 @@ def seconds(work: Work, device: str, clock: Clock = time.perf_counter) -> float:
 
 
 def drain(device: str) -> None:
-    """Wait for what was launched."""
+    """Wait until the device has finished."""
     if device != "cpu":
         torch.cuda.synchronize()
 
 
 def peak_megabytes(work: Work, device: str) -> float:
-    """Most memory held during one run above what was held before; on a CPU of the process, by Linux's count."""
+    """Peak memory of one run minus the memory held before it; on a CPU, Linux's count for the process."""
     if device != "cpu":
         drain(device)
         torch.cuda.reset_peak_memory_stats()

@@ -1,11 +1,11 @@
-"""Forward and backward of our MiT segmenters against transformers' SegFormer, in one process; prints JSON.
+"""Time forward and backward of our MiT segmenters against transformers' SegFormer, in one process; prints JSON.
 
     python benchmarks/encoder_speed.py [--device cpu] [--size 256 512] [--batch 2] [--variant b0] [--repeats 9]
         [--threads 1] [--heads segformer daformer]
 
 Each repetition runs all networks one after the other, so that a busy machine slows all alike. Logits are brought to the
 image's size and squared in all. Milliseconds are medians; `ratio` is the median over repetitions of ours / theirs.
-Wants transformers (pip install '.[test]').
+Needs transformers (pip install '.[test]').
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def upsampled(logits: Tensor, image: Tensor) -> Tensor:
 
 
 def total(maps: list[Tensor]) -> Tensor:
-    """A number whose gradient reaches everything."""
+    """Sum to a scalar whose gradient reaches every map."""
     return sum(each.square().mean() for each in maps)
 
 

@@ -1,12 +1,12 @@
-"""What balance, propagation and smoothing gain on the street world, one added to the other, over seeds; prints JSON.
+"""Measure the gains of balance, propagation and smoothing on the street world, added in turn, over seeds; prints JSON.
 
     python benchmarks/end_to_end.py [--seeds 0 1 2] [--jobs 2] [--output runs/end_to_end] [key=value ...]
 
-Trains with the project's tools (configs/ablation.yaml, judged on drives that nothing was chosen on): self-training; the
-same balanced (BLDA); with pseudo-labels propagated from both neighbours; with statistics smoothed over the clip.
-Finished runs in OUTPUT are not repeated, stopped ones continue. Then tools/evaluate.py measures every last checkpoint
-with the two frames before along DIS flow. Per variant, over the seeds: mIoU, mAcc, deviation over classes, the temporal
-metrics, and the margin in mIoU over the line before, seed by seed. What each costs: benchmarks/step_time.py.
+Trains with the project's tools (configs/ablation.yaml, evaluated on drives that served no choice): self-training; BLDA;
+BLDA with pseudo-labels propagated from both neighbours; the latter with statistics smoothed over the clip. Finished
+runs in OUTPUT are not repeated, stopped ones continue. Then tools/evaluate.py measures every last checkpoint with the
+two frames before along DIS flow. Per variant, over the seeds: mIoU, mAcc, deviation over classes, the temporal metrics,
+and the margin in mIoU over the variant before, seed by seed. benchmarks/step_time.py measures the costs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""End-point error of an estimator on a pair of images with true flow. Prints JSON.
+"""Measure the end-point error of an estimator on a pair of images with true flow; prints JSON.
 
     python benchmarks/flow_error.py --first A --second B --truth F --flow dis-medium
     python benchmarks/flow_error.py ... --flow '{name: raft, size: small, weights: PATH}'
@@ -29,7 +29,7 @@ LIMITS = (1, 3, 5)
 
 
 def errors(flow: Tensor, truth: Tensor) -> dict[str, object]:
-    """Numbers of an estimate against the truth, both (2, H, W); what is unknown in the truth is left out.
+    """Errors of an estimate against the truth, both (2, H, W); pixels with unknown truth are left out.
 
     ValueError when the sizes differ.
     """

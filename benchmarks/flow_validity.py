@@ -1,11 +1,11 @@
-"""Is validity right? Forward-backward validity against what the street world knows to be seen. Prints JSON.
+"""Compare forward-backward validity with the street world's exact visibility; prints JSON.
 
     python benchmarks/flow_validity.py [--flow dis-medium] [--gaps 1 2 4 8] [--worlds 6] [--look target]
 
 Truth comes from the renderer: a point is seen in the other frame when the pixel it falls on shows the same surface.
-Per gap, in frames, in percent, for flow estimated directly, for flow chained from consecutive frames, and for the
-exact flow: precision and recall of `valid` against points that are seen; of `occluded` against points that lie inside
-the other frame and are hidden there; and the median end-point error in pixels of the valid points that are seen.
+Per gap, in frames, in percent, for flow estimated directly, for flow chained from consecutive frames, and for the exact
+flow: precision and recall of `valid` against points that are seen; of `occluded` against points that lie inside the
+other frame and are hidden there; and the median end-point error in pixels of the valid points that are seen.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Flow = Callable[[int, int], Tensor]
 
 
 class Drive:
-    """A street world with its flow by three ways: 'direct', 'chained' and 'exact'."""
+    """A street world with its flow obtained in three ways: 'direct', 'chained' and 'exact'."""
 
     def __init__(self, world: World, estimator: Callable[[Tensor, Tensor], Tensor]) -> None:
         self.world, self.estimator = world, estimator
@@ -50,12 +50,12 @@ class Drive:
         return torch.from_numpy(self.world.flow(t, offset)[0])[None]
 
     def seen(self, t: int, offset: int) -> Tensor:
-        """(1, H, W) bool, truth."""
+        """True visibility of the points, (1, H, W) bool."""
         return torch.from_numpy(self.world.flow(t, offset)[1])[None]
 
 
 def compared(drive: Drive, way: Flow, t: int, offset: int) -> tuple[Tensor, Tensor]:
-    """Six counts of pixels (claimed, true, both, of `valid` then of `occluded`), and end-point errors."""
+    """Count pixels (claimed, true, both; of `valid`, then of `occluded`) and return the end-point errors too."""
     forward, backward = way(t, offset), way(t + offset, -offset)
     exact, seen = drive.exact(t, offset), drive.seen(t, offset)
     valid, hidden = consistent(forward, backward), occluded(forward, backward)
@@ -66,7 +66,7 @@ def compared(drive: Drive, way: Flow, t: int, offset: int) -> tuple[Tensor, Tens
 
 
 def summary(counts: Tensor, errors: Tensor) -> dict[str, float]:
-    """Percent, and pixels."""
+    """Precision and recall in percent, and the median error in pixels."""
     claimed, true, both, claimed_hidden, hidden, both_hidden = counts.tolist()
     shares = {
         "valid_precision": both / max(claimed, 1),
@@ -81,7 +81,7 @@ def summary(counts: Tensor, errors: Tensor) -> dict[str, float]:
 
 
 def measure(drives: list[Drive], gap: int, way: str) -> dict[str, float]:
-    """Over every fourth frame of all drives, in both directions of time."""
+    """Measure every fourth frame of all drives, in both directions of time."""
     frames = drives[0].world.frames
     found = [
         compared(drive, drive.ways[way], t, offset)

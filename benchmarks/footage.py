@@ -1,4 +1,4 @@
-"""Frames, videos and flow to measure loading on: the street world, enlarged, with the grain of a camera."""
+"""Frames, videos and flow for measuring the loaders: the street world, enlarged, with camera noise."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def frame_files(root: Path, suffix: str, size: Size, frames: int = 6) -> tuple[P
 
 
 def frame_reader(root: Path, suffix: str, size: Size, labelled: bool) -> FolderSequence:
-    """Reader of `frame_files`, which are written where they are not there."""
+    """Reader of `frame_files`, which are written if missing."""
     images, labels = root / "images", root / "labels"
     if not images.is_dir():
         frame_files(root, suffix, size)
@@ -59,7 +59,7 @@ def frame_reader(root: Path, suffix: str, size: Size, labelled: bool) -> FolderS
 
 
 def video_reader(root: Path, size: Size, frames: int = 50, group: int = 12, every: int = 7) -> VideoFiles:
-    """Reader of an H.264 file with a key frame each `group`; each `every`-th frame is one to train on."""
+    """Reader of an H.264 file with a key frame each `group`; every `every`-th frame is a key frame of training."""
     if not root.is_dir():
         root.mkdir(parents=True)
         with pyav().open(str(root / "a.mp4"), "w") as file:

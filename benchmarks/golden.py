@@ -1,11 +1,12 @@
-"""How far the method is from recorded values of the reference implementation; prints JSON.
+"""Measure the errors of the method against recorded values of the reference implementation; prints JSON.
 
     python benchmarks/golden.py FILE.npz [--device cpu]
 
 FILE: arrays as METHOD 9 names them (em_*, mom_*, {source,target}_*, anchor_*, logits, labels). Reported for the direct
 evaluation in float64 and for the library's fast path: the largest error and the one that 99.9 % of the values stay
-below, of EM (K parameters of each cell), momentum, correction, positive CDF and loss. Exit code 1 where an error is
-above what is promised: directly 1e-4 each; by the fast path 0.02 for 99.9 % of the corrections and 1e-4 of the loss.
+below, of EM (K parameters of each cell), momentum, correction, positive CDF and loss. Exit code 1 when an error exceeds
+its limit: 1e-4 each for the direct evaluation; 0.02 for 99.9 % of the corrections and 1e-4 for the loss on the fast
+path.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def parameters(golden: Mapping[str, Tensor], prefix: str, suffix: str = "") -> M
 
 
 def share_of_past(golden: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """t^n of every row and which rows were seen, to broadcast over parameters (METHOD 3)."""
+    """Share t^n of the past in every row, and a mask of the rows seen, to broadcast over parameters (METHOD 3)."""
     ceiling = float(golden["mom_momentum"]) * min(int(golden["mom_iteration"]) / int(golden["mom_warmup"]), 1)
     absent, seen = golden["mom_iterations_since_update"][:, :1, None], golden["mom_seen"][:, :1, None]
     return ceiling ** absent.double(), seen > 0
@@ -121,7 +122,7 @@ def compared(
     heights: Iterable[Tensor],
     losses: Iterable[Tensor],
 ) -> dict[str, dict[str, float]]:
-    """Every computed value against the recorded one, by quantity; both domains together."""
+    """Compare computed with recorded values, by quantity; both domains together."""
     recorded = {
         "em": (fitted, parameters(golden, "em", "3")),
         "momentum": (kept, parameters(golden, "mom")),

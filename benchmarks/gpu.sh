@@ -5,5 +5,5 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-$(if [ -x "$root/.venv/bin/python" ]; then echo "$root/.venv/bin/python"; else command -v python3; fi)}
-export PYTHONPATH="$root:$root/benchmarks:$root/tools:$root/tests${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="$root:$root/benchmarks:$root/tools:$root/tests:$root/tests/support${PYTHONPATH:+:$PYTHONPATH}"
 exec "$python" -m gpu "$@"

@@ -1,12 +1,12 @@
-"""How well flow carries labels: labels of frame t - k are pulled to t and compared with the labels of t. Prints JSON.
+"""Measure how well flow carries labels: warp labels of frame t - k to t, compare them with those of t; prints JSON.
 
     python benchmarks/label_carry.py --images DIR --labels DIR --flow dis-medium --gaps 1 2 4 [--classes 11]
     python benchmarks/label_carry.py ... --flow '{name: raft, size: small, weights: PATH}'
 
-Both folders hold files of equal stems, in the order of time; frames without a label file are left out. Ids from
---classes on are ignored (11, the default, is CamVid's void). `mIoU` is over the
-pixels whose point lies inside frame t - k, `mIoU_outside_wrong` counts the others as errors, `mIoU_where_valid` is
-over those that pass the forward-backward check.
+Both folders hold files with equal stems, sorted by time; frames without a label file are left out. Ids from
+--classes on are ignored (11, the default, is CamVid's void). `mIoU` is over the pixels whose point lies inside frame t
+- k, `mIoU_outside_wrong` counts the others as errors, `mIoU_where_valid` is over the pixels that pass the
+forward-backward check.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from runs import circumstances
 
 
 def standing(image: Tensor, neighbour: Tensor) -> Tensor:
-    """No motion (B, 2, H, W)."""
+    """Return zero flow (B, 2, H, W)."""
     return torch.zeros_like(image[:, :2])
 
 
 def ids_of(path: Path, size: torch.Size) -> Tensor:
-    """(1, H, W) int64. ValueError naming the file when it is of another size."""
+    """Read label ids (1, H, W) int64. Raises ValueError naming the file when its size differs."""
     ids = torch.from_numpy(read_ids(path).astype("int64"))[None]
     if ids.shape[1:] != size:
         raise ValueError(f"label {path} is {tuple(ids.shape[1:])}, its image {tuple(size)}; give labels of one size")
@@ -44,21 +44,23 @@ def ids_of(path: Path, size: torch.Size) -> Tensor:
 
 
 def confusion(truth: Tensor, carried: Tensor, classes: int) -> Tensor:
-    """(classes, classes + 1) pixels: truth x carried, the last column for what is no class."""
+    """Confusion matrix (classes, classes + 1), pixels: truth x carried; the last column counts pixels without class."""
     counted = truth < classes
     cell = truth * (classes + 1) + carried.clamp(max=classes)
     return torch.bincount(cell[counted], minlength=classes * (classes + 1)).view(classes, classes + 1)
 
 
 def mean_iou(counts: Tensor) -> float:
-    """Percent, over the classes that occur; carried pixels of no class are misses of their true class."""
+    """Mean IoU in percent over the classes that occur; carried pixels without class are misses of their true class."""
     hit = counts.diagonal()
     union = counts.sum(1) + counts[:, :-1].sum(0) - hit
     return 100 * float((hit / union)[union > 0].double().mean())
 
 
 def carry(images: list[Path], labels: dict[str, Path], gap: int, estimator: Estimator, classes: int) -> dict:
-    """Numbers of one gap. ValueError where no two frames are so far apart, or a label is not of its image's size."""
+    """Scores of one gap. Raises ValueError when no two frames are so far apart, or a label's size differs from its
+    image's.
+    """
     inner, every, trusted = torch.zeros(3, classes, classes + 1, dtype=torch.int64)
     seconds, share = 0.0, []
     for past, now in zip(images, images[gap:], strict=False):

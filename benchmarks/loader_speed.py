@@ -1,15 +1,15 @@
-"""Clips a second of the training data, against nothing but decoding the same files; prints JSON.
+"""Measure clips per second of the training data against the bare decoding of the same files; prints JSON.
 
     python benchmarks/loader_speed.py [--kinds jpeg png video] [--workers 0 1 2] [--clips 16] [--runs 7] [--stages]
 
-jpeg: 1920 x 1080 resized to 1280 x 720. png: 2048 x 1024 to 1024 x 512. video: H.264, 1280 x 720. All are cut to
-512 x 512 and mirrored, in batches of 2. Of each `source` (label, rare-class draws), `target`, `context` (a neighbour,
-its flow given as none and checked) and `stored` (both flows from a store). The bare decode is OpenCV's for images,
+jpeg: 1920 x 1080 resized to 1280 x 720. png: 2048 x 1024 to 1024 x 512. video: H.264, 1280 x 720. All are cut to 512 x
+512 and mirrored, in batches of 2. Cases of each kind: `source` (label, rare-class draws), `target`, `context` (a
+neighbour with zero flow, checked) and `stored` (both flows from a store). The bare decode is OpenCV's for images,
 Pillow's for labels, zlib's for flow and the decoder's for videos, in as many workers.
 
-Bare and full passes over the same draws alternate; `overhead` is 1 - bare / full, the median of the pairs: `cpu` of CPU
-time, of all workers together, `wall` of elapsed time, which on a shared machine says little. --stages: milliseconds of
-CPU a clip, median, of each stage without those called from it.
+Bare and full passes over the same draws alternate; `overhead` is the median of 1 - bare / full over the pairs: `cpu`
+from the CPU time of all workers together, `wall` from elapsed time, which is unreliable on a shared machine. --stages:
+milliseconds of CPU a clip, median, of each stage without those called from it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from frame_source import IDS, flow_store, frame_reader, video_reader
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -46,6 +45,7 @@ from blda_video.clips.clip_dataset import ClipDataset
 from blda_video.clips.video_files.video_decoders import PyAVDecoder
 from blda_video.clips.video_files.video_file import VideoFrame
 from blda_video.flow.flow_store import FlowStore
+from footage import IDS, flow_store, frame_reader, video_reader
 from runs import circumstances
 from stopwatch import stages
 
@@ -81,7 +81,9 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """data: training data. bare: the same files, nothing but decoded. draw: the draw of a number."""
+    """A measured case. data: training data. bare: only decodes the same files. draw: function from a number to its
+    draw.
+    """
 
     name: str
     data: SegmentationDataset
@@ -90,7 +92,7 @@ class Case:
 
 
 def cases(kind: str, root: Path) -> Iterator[Case]:
-    """All that is measured of a kind; its files are written below `root`."""
+    """Make all cases of a kind; their files are written below `root`."""
     crop = RandomCrop(RESIZE[kind], CROP)
     if kind == "video":
         reader = video_reader(root / "videos", KINDS[kind])
@@ -113,12 +115,12 @@ def cases(kind: str, root: Path) -> Iterator[Case]:
 
 
 def still(image: Tensor, neighbour: Tensor) -> Tensor:
-    """Flow of nothing."""
+    """Return zero flow."""
     return torch.zeros_like(image[:, :2])
 
 
 class Bare(Dataset):
-    """Decodes the files of a draw's clip, and does nothing with them."""
+    """Data set that decodes the files of a draw's clip and discards the result."""
 
     def __init__(self, reader: Reader, offsets: tuple[int, ...], flow: object) -> None:
         self.reader, self.offsets, self.flow = reader, offsets, flow
@@ -142,7 +144,7 @@ class Bare(Dataset):
         return draw.number
 
     def image(self, frame: Frame) -> np.ndarray:
-        """An image, whole and in the order of colours that the decoder likes."""
+        """Decode a whole image, in the decoder's own colour order."""
         if not isinstance(frame, VideoFrame):
             return cv2.imdecode(np.fromfile(frame.image, np.uint8), cv2.IMREAD_COLOR)
         key = os.getpid(), frame.image
@@ -152,7 +154,7 @@ class Bare(Dataset):
 
 
 def batches(draw: Callable[[int], Draw], clips: int) -> list[list[Draw]]:
-    """A pass."""
+    """Numbers of one pass, in batches."""
     return [[draw(first + i) for i in range(BATCH)] for first in range(0, clips, BATCH)]
 
 
@@ -174,19 +176,19 @@ def compared(case: Case, draws: list[list[Draw]], workers: int, runs: int) -> di
 
 
 def bare_loader(bare: Dataset, draws: list[list[Draw]], workers: int) -> DataLoader:
-    """As `endless_loader`, for numbers."""
+    """Make a loader like `endless_loader`, for numbers."""
     return DataLoader(
         bare, batch_sampler=draws, num_workers=workers, worker_init_fn=start_worker, persistent_workers=workers > 0
     )
 
 
 def loaded(data: Dataset, draws: list[list[Draw]]) -> None:
-    """One pass by a loader of its own, in this process."""
+    """Load one pass with a new loader, in this process."""
     passed(endless_loader(data, draws))
 
 
 def passed(loader: Iterable[object]) -> tuple[float, float]:
-    """Wall and CPU seconds of one pass, the CPU's of this process and its workers."""
+    """Elapsed and CPU seconds of one pass; CPU time includes this process and its workers."""
     wall, cpu = time.perf_counter(), cpu_seconds()
     for _ in loader:
         pass
@@ -194,7 +196,7 @@ def passed(loader: Iterable[object]) -> tuple[float, float]:
 
 
 def cpu_seconds() -> float:
-    """Of this process and its living children (Linux: the clock of a process is a function of its id)."""
+    """CPU seconds of this process and its living children (Linux: a process's clock follows from its id)."""
     return time.process_time() + sum(time.clock_gettime(~child.pid << 3 | 2) for child in active_children())
 
 

@@ -3,10 +3,10 @@
     python benchmarks/networks.py [--seeds 0] [--jobs 2] [--variants dacs hrda] [--output runs/networks] [key=value ...]
 
 All train configs/world2camvid.yaml (EfficientNet-lite0 with ImageNet weights, crops of 192 x 256) on the same images
-one at a time, for fewer steps, with self-training and with BLDA, beside DAFormer's network on the source alone. What
-sets the four apart is what sets them apart in configs/variants, without HRDA's doubled images. Finished runs in OUTPUT
-are not repeated, stopped ones continue. Per variant and method: mIoU, mAcc and deviation over classes with mean and
-spread over the seeds, every class, and the median seconds a step.
+one at a time, for fewer steps, with self-training and with BLDA, beside DAFormer's network on the source alone. The
+four differ as in configs/variants, without HRDA's doubled images. Finished runs in OUTPUT are not repeated, stopped
+ones continue. Per variant and method: mIoU, mAcc and deviation over classes with mean and spread over the seeds, every
+class, and the median seconds a step.
 """
 
 from __future__ import annotations

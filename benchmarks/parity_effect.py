@@ -1,13 +1,14 @@
-"""What two differences from the published code do to the result; prints JSON.
+"""Measure the effect of two differences from the published code; prints JSON.
 
     python benchmarks/parity_effect.py [--configs ablation.yaml camvid_day2dusk.yaml world2camvid.yaml] \
         [--methods self_training blda] [--variants before jitter start both] [--seeds 0 1 2] [--jobs 1] \
         [--output runs/parity_effect] [key=value ...]
 
-`jitter` takes the published colour jitter in place of ours, `start` the published deviation of the head's depthwise
-convolutions, `both` both; `before` has neither: its filters start 8 to 32 times larger, as long as those of their group
-alone. A network starts from a file in OUTPUT/starts, so that the variants of a seed differ in nothing else. Each run is
-one of the project's tools with overrides and a seed; finished runs in OUTPUT are not repeated, stopped ones continue.
+Variant `jitter` takes the published colour jitter in place of ours, `start` the published initial deviation of the
+head's depthwise convolutions, `both` both, and `before` neither: its filters start 8 to 32 times larger, because their
+deviation counts the channels of one group alone. Networks start from files in OUTPUT/starts, so that the variants of a
+seed differ in nothing else. Each run is one of the project's tools with overrides and a seed; finished runs in OUTPUT
+are not repeated, stopped ones continue.
 
 Side by side on a GPU, by benchmarks/gpu.sh (docs/gpu.md), on that machine:
 
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--configs", nargs="+", default=CONFIGS, help="names in configs/")
@@ -78,7 +79,7 @@ def arguments() -> argparse.Namespace:
 
 
 def options(given: argparse.Namespace, config: str, variant: str, seed: int) -> list[str]:
-    """Overrides of one run, its start written if need be."""
+    """Overrides of one run; writes its start file if it is missing."""
     jitter, published = VARIANTS[variant]
     start = given.output / "starts" / f"{Path(config).stem}_{'published' if published else BEFORE}_{seed}.pt"
     if not start.exists():
@@ -97,7 +98,9 @@ def write_start(config: Path, overrides: Sequence[str], published: bool, path: P
 
 
 def rescale(head: nn.Module, published: bool) -> None:
-    """Give every depthwise convolution Kaiming's deviation for ReLU: of all output channels, or of its group alone."""
+    """Give every depthwise convolution Kaiming's deviation for ReLU: counting all output channels, or those of one
+    group.
+    """
     depthwise = [m for m in head.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
     if not depthwise:
         raise ValueError(f"{type(head).__name__} has no depthwise convolution; take a config with the head daformer")
@@ -108,7 +111,7 @@ def rescale(head: nn.Module, published: bool) -> None:
 
 
 def run(given: argparse.Namespace) -> dict[Key, dict[int, Scores]]:
-    """Train everything, seed by seed."""
+    """Train all variants, seed by seed."""
     found: dict[Key, dict[int, Scores]] = {}
     for seed in given.seeds:
         for config in given.configs:
@@ -127,7 +130,7 @@ def run(given: argparse.Namespace) -> dict[Key, dict[int, Scores]]:
 
 
 def listed(given: argparse.Namespace) -> dict[str, Any]:
-    """The runs as benchmarks/gpu/trainings.yaml has them, each seed an entry of its own."""
+    """List the runs in the format of benchmarks/gpu/trainings.yaml, one entry per seed."""
     trainings = {}
     for seed in given.seeds:
         for config in given.configs:
@@ -141,7 +144,7 @@ def listed(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def collected(runs: Mapping[str, Mapping[str, Any]]) -> dict[Key, dict[int, Scores]]:
-    """The scores in a training.json of `listed` runs; those that did not end are left out."""
+    """Read the scores of `listed` runs from a training.json; unfinished runs are left out."""
     found: dict[Key, dict[int, Scores]] = {}
     for name, row in runs.items():
         entry, method, seed = name.split("/")
@@ -152,7 +155,7 @@ def collected(runs: Mapping[str, Mapping[str, Any]]) -> dict[Key, dict[int, Scor
 
 
 def compared(found: Mapping[Key, Mapping[int, Scores]]) -> dict[str, Any]:
-    """Config -> method -> variant -> numbers over the seeds, and what mIoU gains over `before`, seed by seed."""
+    """Scores over the seeds by config, method and variant, and the gain in mIoU over `before`, seed by seed."""
     report: dict[str, Any] = {}
     for (config, method, variant), scores in found.items():
         row: dict[str, Any] = {name: spread(values) for name, values in _numbers(scores)}

@@ -1,4 +1,4 @@
-"""Time and memory of the named parts of some work, nested ones taken apart, on a CPU or in a GPU's queue."""
+"""Measure time and memory of named, possibly nested parts of some work, on a CPU or in a GPU's queue."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Span:
 
 
 class PartClock:
-    """Spans between marks: the clock's on a CPU, events in the queue of a GPU, which nothing waits for until `taken`.
+    """Clock of spans between marks: the wall clock on a CPU, queued events on a GPU, awaited only in `taken`.
 
-    peaks: most megabytes held while a part itself ran, seen while `remembering`.
+    peaks: peak memory in megabytes while a part itself ran, recorded within `remembering`.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -50,7 +50,7 @@ class PartClock:
 
     @contextmanager
     def part(self, name: Name) -> Iterator[None]:
-        """While it lasts, the named part runs."""
+        """Context manager that times the named part."""
         self._credit()
         parent = self._open[-1] if self._open else None
         span = Span(name if isinstance(name, str) else name(), parent, self._mark())
@@ -64,7 +64,7 @@ class PartClock:
             self._open.pop()
 
     def iterated(self, name: str, items: Iterable) -> Iterator:
-        """The items, each waited for as a part."""
+        """Yield the items; waiting for each is timed as a part."""
         iterator = iter(items)
         while True:
             with self.part(name):
@@ -72,7 +72,7 @@ class PartClock:
             yield item
 
     def rename(self, old: str, new: str) -> None:
-        """Give the spans so far of one name another."""
+        """Rename the spans recorded so far."""
         for span in self.spans:
             span.name = new if span.name == old else span.name
         if old in self.peaks:
@@ -93,7 +93,7 @@ class PartClock:
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
-        """While it lasts, memory is looked at; on a CPU that takes so long that the times mean nothing."""
+        """Context manager that records memory; on a CPU this takes so long that the times are meaningless."""
         self._remembers = self.on_gpu or _returns_memory()
         self._forget()
         try:
@@ -111,7 +111,7 @@ class PartClock:
         return event
 
     def _credit(self) -> None:
-        """What was held at most since the last mark was held by the part that is running."""
+        """Assign the peak memory since the last mark to the running part."""
         if not self._remembers:
             return
         if self._open:
@@ -128,7 +128,7 @@ class PartClock:
 
 
 class Watched:
-    """Something callable whose calls are a part; in all else it is what it stands for."""
+    """Wrapper of a callable that times its calls as a part; all other attributes are those of the callable."""
 
     def __init__(self, called: Callable, clock: PartClock, name: Name) -> None:
         self._called, self._clock, self._name = called, clock, name
@@ -141,19 +141,19 @@ class Watched:
         return getattr(self._called, name)
 
     def __get__(self, owner: object, kind: type) -> Callable:
-        """As a method of a class."""
+        """Bind the wrapper as a method."""
         return self if owner is None else Watched(partial(self._called, owner), self._clock, self._name)
 
 
 def watched(target: str | tuple[object, str], clock: PartClock, name: Name) -> patch:
-    """A context in which a function, by its dotted name, or an object's attribute is watched."""
+    """Context manager that times a function, given by its dotted name, or an object's attribute."""
     if isinstance(target, str):
         return patch(target, Watched(resolve_name(target), clock, name))
     return patch.object(*target, Watched(getattr(*target), clock, name))
 
 
 def _returns_memory() -> bool:
-    """Have the process give freed memory back, from now on, so that what it holds is what is in use; Linux's glibc."""
+    """Make the process return freed memory at once, so that its memory is the memory in use; glibc on Linux."""
     libc = ctypes.CDLL(None) if Path("/proc/self/clear_refs").exists() else None
     if not hasattr(libc, "mallopt"):
         return False

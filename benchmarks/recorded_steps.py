@@ -1,10 +1,10 @@
-"""Training steps recorded from another implementation: what a file holds, and the run of ours that it asks for.
+"""Training steps recorded from another implementation: the file's arrays, and the matching config of this project.
 
-Arrays, S steps of B images: `source`, `target` (S, B, 3, H, W) bytes, `label` (S, B, H, W), `w/*`, `final/*` and
-`teacher/*` the weights before, the student's and the teacher's after all steps under mmsegmentation's names,
-`loss_names` and `losses` (S, names), `pseudo_weight` (S, B, H, W), `threshold`, `trusted` (B, H, W) and `mask`
-(B, 1, H, W) alike in all steps, `windows` (forwards, 4) of HRDA's detail as top, bottom, left, right in the order of
-the student's forwards, and two texts: `rates` with the encoder's and the heads' rate, `pasted` with the classes.
+Arrays, S steps of B images: `source`, `target` (S, B, 3, H, W) bytes, `label` (S, B, H, W), `w/*` the weights before
+all steps, `final/*` and `teacher/*` the student's and the teacher's weights after them, under mmsegmentation's names,
+`loss_names` and `losses` (S, names), `pseudo_weight` (S, B, H, W), `threshold`, `trusted` (B, H, W) and `mask` (B, 1,
+H, W) alike in all steps, `windows` (forwards, 4) of HRDA's detail as top, bottom, left, right in the order of the
+student's forwards, and two texts: `rates` with the encoder's and the heads' rate, `pasted` with the classes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FIELDS = ("source", "target", "label", "loss_names", "losses", "pseudo_weight", 
 
 @dataclass(frozen=True)
 class RecordedSteps:
-    """Arrays of a file by name; see the module. ValueError names what is missing or not understood."""
+    """Arrays of a file by name; see the module. Raises ValueError naming the missing or unsupported array."""
 
     arrays: Mapping[str, np.ndarray]
 
@@ -69,12 +69,12 @@ class RecordedSteps:
 
     @property
     def masked(self) -> bool:
-        """Whether there is a third loss, on masked images (MIC)."""
+        """Tell whether there is a third loss, on masked images (MIC)."""
         return any(name.startswith("masked.") for name in self.loss_names)
 
     @cached_property
     def two_resolutions(self) -> bool:
-        """Whether the network is HRDA's."""
+        """Tell whether the network is HRDA's."""
         return any("scale_attention" in name for name in self.weights("w"))
 
     def samples(self) -> list[tuple[Sample, Sample]]:
@@ -90,7 +90,7 @@ class RecordedSteps:
         return pairs
 
     def seen(self) -> Tensor:
-        """(B, 1, H, W) bool, what a masked image shows."""
+        """Visible pixels of the masked images, (B, 1, H, W) bool."""
         return torch.as_tensor(self.arrays["mask"]).bool()
 
     def windows(self) -> list[Window]:
@@ -98,7 +98,7 @@ class RecordedSteps:
         return [Window(top, left, bottom - top, right - left) for top, bottom, left, right in self._boxes()]
 
     def overrides(self, encoder: Path) -> list[str]:
-        """Overrides that make configs/gta2cs.yaml this run; encoder: file of the encoder's first weights."""
+        """Overrides that turn configs/gta2cs.yaml into this run; encoder: file of the encoder's first weights."""
         changes = {
             **self._network(encoder),
             "method": "self_training",
@@ -119,7 +119,7 @@ class RecordedSteps:
         return [*variant, *masks, *(f"{key}={json.dumps(value)}" for key, value in changes.items())]
 
     def _network(self, encoder: Path) -> dict[str, object]:
-        """MiT and head from the shapes of the weights, without dropout and drop-path."""
+        """Config of MiT and head from the shapes of the weights, without dropout and drop-path."""
         shapes = {name: tuple(tensor.shape) for name, tensor in self.weights("w").items()}
         inner = "head." if self.two_resolutions else ""
         first = f"decode_head.{inner}embed_layers.0.proj.weight"
@@ -156,15 +156,15 @@ class RecordedSteps:
         return {"optimizer.lr": found[0], "optimizer.head_factor": found[1] / found[0], "optimizer.warmup": 0}
 
     def _weighed(self) -> np.ndarray:
-        """(B, H, W) bool, where pseudo-labels ever have a weight."""
+        """Mask (B, H, W) bool of pixels whose pseudo-label has a weight in any step."""
         return (self.arrays["pseudo_weight"] > 0).any(0)
 
     def _margins(self) -> bool:
-        """Whether pixels outside of `trusted` have no pseudo-label; otherwise rows have none."""
+        """Tell whether pixels outside `trusted` have no pseudo-label; otherwise whole rows have none."""
         return "trusted" in self.arrays and np.array_equal(self._weighed(), self.arrays["trusted"] > 0)
 
     def _rows(self) -> tuple[int, int]:
-        """Rows at the top and the bottom without pseudo-label."""
+        """Count the rows at the top and the bottom without pseudo-label."""
         weighed = self._weighed()
         if self._margins() or not weighed.any():
             return 0, 0

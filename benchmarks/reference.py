@@ -1,4 +1,4 @@
-"""The method evaluated directly, pixel by pixel in float64: slow, and nothing like the library's look-up."""
+"""Direct evaluation of the method, pixel by pixel in float64: slow, and independent of the library's look-up."""
 
 from __future__ import annotations
 

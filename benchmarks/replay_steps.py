@@ -1,16 +1,16 @@
-"""How far training steps are from those that another implementation recorded; prints JSON.
+"""Measure how far training steps are from steps that another implementation recorded; prints JSON.
 
     python benchmarks/replay_steps.py FILE.npz [--device cpu]
 
-FILE: as benchmarks/recorded_steps.py says. What runs is configs/gta2cs.yaml, with the variant hrda where the weights
-have an attention of scales, and with masks where masked losses are recorded: the config's network, losses, optimizer
-and teacher, in the trainer's own steps. Only what is recorded replaces what the config would draw or read: batches,
-the pasted classes, HRDA's windows, masks, and no colour jitter, blur, dropout or drop-path. The share of confident
-pixels is of the whole batch, as published; the library's is per image (docs/method.md, 6).
+benchmarks/recorded_steps.py describes FILE. The run is configs/gta2cs.yaml, with the variant hrda if the weights have a
+scale attention, and with masks if masked losses are recorded. Network, losses, optimizer and teacher are the config's,
+in the trainer's own steps. Recorded values replace random draws and data: batches, pasted classes, HRDA's windows and
+masks. Colour jitter, blur, dropout and drop-path are off. The share of confident pixels is of the whole batch, as
+published; the library's is per image (docs/method.md, 6).
 
-Reported: the largest difference of each loss; of the weights' change over all steps, the norm of the difference by the
-norm of the recorded change, for student and teacher, and the parameters with the largest one; of the pseudo-labels'
-weights, the largest difference. Exit code 1 where one exceeds its limit.
+Reported are the largest difference of each loss and of the pseudo-labels' weights, and, for student and teacher, the
+norm of the weights' difference divided by the norm of their recorded change, with the parameters that differ most.
+Exit code 1 when one exceeds its limit.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def replayed(recorded: RecordedSteps) -> dict[str, object]:
 
 
 def losses_apart(own: Sequence[Mapping[str, float]], recorded: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The largest difference over the steps by name; a mean over no pixel is NaN there and 0 here."""
+    """Largest difference of each loss over the steps; a mean over no pixel is NaN in the recording and 0 here."""
 
     def apart(name: str) -> float:
         pairs = ((a[name], b[name]) for a, b in zip(own, recorded, strict=True))
@@ -109,7 +109,7 @@ def losses_apart(own: Sequence[Mapping[str, float]], recorded: Sequence[Mapping[
 
 
 def weights_apart(network: nn.Module, recorded: RecordedSteps, kind: str) -> dict[str, object]:
-    """Norm of the difference of all parameters by the norm of their recorded change, and the farthest parameters."""
+    """Norm of the parameters' difference relative to their recorded change, and the parameters that differ most."""
     own = dict(network.named_parameters())
     start, end = (segmenter_names(recorded.weights(which)) for which in ("w", kind))
     if own.keys() - end.keys():
@@ -123,14 +123,14 @@ def weights_apart(network: nn.Module, recorded: RecordedSteps, kind: str) -> dic
 
 
 def rounded(number: Tensor | float) -> float:
-    """Three digits."""
+    """Round to three significant digits."""
     return float(f"{float(number):.3g}")
 
 
 class Replay:
-    """The recorded steps done by an image run whose batches and draws are the recorded ones.
+    """Image run that takes the recorded steps, with the recorded batches and draws.
 
-    ended: their trainer. losses, pseudo_weights: an entry a step.
+    ended: the trainer after the steps. losses, pseudo_weights: one entry per step.
     """
 
     def __init__(self, recorded: RecordedSteps) -> None:
@@ -169,11 +169,11 @@ class Replay:
         return BatchLabels(config.self_training, self.pseudo_weights)
 
     def _mixer(self, config: Config) -> ClassMix:
-        """The recorded classes are pasted."""
+        """Mixer that pastes the recorded classes."""
         return ClassMix(len(class_names(config)), config.seed, even_classes)
 
     def _heard(self, numbers: Mapping[str, Tensor]) -> dict[str, float]:
-        """The parts of the last step's losses under their published names."""
+        """Terms of the last step's losses under their published names."""
         kinds = (FUSED, DETAIL) if self.recorded.two_resolutions else (FUSED,)
         names = [part + kind for part in PARTS[: 2 + self.recorded.masked] for kind in kinds]
         found = dict(zip(names, self._parts, strict=True))
@@ -190,15 +190,15 @@ class RecordedBatches:
         self.recorded, self.accelerator = recorded, accelerator
 
     def frequency(self) -> Tensor:
-        """No method of a recording weighs classes."""
+        """Class frequency; unused, because no recorded method weights classes."""
         raise NotImplementedError
 
     def skipped(self) -> dict[str, int]:
-        """No frame is ever skipped."""
+        """Skipped frames: none."""
         return {}
 
     def batches(self, adapts: bool) -> Batches:
-        """The stream from a pass on."""
+        """Stream of batches."""
         device = self.accelerator.device
 
         def stream(start: int) -> Iterator[tuple[Sample, Sample]]:
@@ -222,7 +222,7 @@ class RecordedNetworks(NetworkFactory):
         return network
 
     def teacher(self, student: nn.Module, autocast: Callable[[], AbstractContextManager]) -> Teacher:
-        """A copy of the student, which from here on takes its windows as recorded."""
+        """Copy of the student; from here on the student takes the recorded windows."""
         teacher = super().teacher(student, autocast)
         if isinstance(student, HRDA):
             windows = cycle(self.recorded.windows())
@@ -231,24 +231,24 @@ class RecordedNetworks(NetworkFactory):
 
 
 class ListenedLosses(LossFactory):
-    """The configured criteria, whose parts are kept in `parts`."""
+    """The configured criteria; their terms are kept in `parts`."""
 
     parts: list[float]
 
     def with_detail(self, fused: Criterion, detail: Criterion) -> Criterion:
-        """The configured criterion, its parts listened to."""
+        """The configured criterion with its terms recorded."""
         hrda = self.config.model.hrda
         share = 0.0 if hrda is None else hrda.strength
         return super().with_detail(Listening(fused, 1 - share, self.parts), Listening(detail, share, self.parts))
 
 
 class RecordedAdaptation(AdaptationFactory):
-    """The recorded mask, and no jitter, no blur."""
+    """Adaptation with the recorded mask, without jitter and blur."""
 
     recorded: RecordedSteps
 
     def masked(self, mean: Tensor) -> MaskedConsistency | None:
-        """The loss of the images with the recorded blocks hidden."""
+        """Loss of the images with the recorded blocks hidden."""
         masked = super().masked(mean)
         if masked is not None:
             seen = self.recorded.seen().to(mean.device)
@@ -257,17 +257,17 @@ class RecordedAdaptation(AdaptationFactory):
 
 
 def no_augmentation(config: Config, jitter: Augment) -> Augment:
-    """No jitter, no blur."""
+    """Augment nothing: no jitter, no blur."""
     return unchanged
 
 
 def even_classes(label: Tensor, classes: int, draw: tuple[int, ...], seed: int) -> Tensor:
-    """The classes of even numbers for every image: (B, classes) bool."""
+    """Choose the even classes for every image: (B, classes) bool."""
     return (torch.arange(classes, device=label.device) % 2 == 0).expand(len(label), -1)
 
 
 class Listening:
-    """A criterion whose losses are kept, times their share of the sum."""
+    """Criterion that records its losses, multiplied by their weight in the sum."""
 
     def __init__(self, criterion: Criterion, share: float, kept: list[float]) -> None:
         self.criterion, self.share, self.kept = criterion, share, kept
@@ -290,7 +290,7 @@ class Listening:
 
 
 class BatchLabels:
-    """The image rule with one share of confident pixels for the whole batch, as published; kept: weights so far."""
+    """Image labeller with one share of confident pixels for the whole batch, as published; kept: weights so far."""
 
     def __init__(self, settings: object, kept: list[Tensor]) -> None:
         self.settings, self.kept = settings, kept

@@ -1,18 +1,19 @@
-"""How good are the pseudo-labels of every propagation rule, with one and the same teacher? Prints JSON.
+"""Measure the quality of every propagation rule's pseudo-labels with one teacher; prints JSON.
 
     python benchmarks/rule_quality.py runs/demo/blda/step_000700.pt --offsets -1 1 [--frames 30] [key=value ...]
 
 The teacher of the checkpoint labels evenly spread frames of the run's evaluation data as it labels in training (its
-moving average, BatchNorm on the batch); a checkpoint without one lends its student. key=value replaces any key of the
-run's config, such as `flow` and `chain`. Labels are used for measuring only, except by the rule `oracle`.
+moving average, BatchNorm on the batch); without a teacher in the checkpoint, its student is used. key=value replaces
+any key of the run's config, such as `flow` and `chain`. Labels are used for measuring only, except by the rule
+`oracle`.
 
---rules takes names and parts, `trajectory '{name: consistent_confidence, threshold: 0.9}'`; by default every rule.
+--rules takes names and mappings, `trajectory '{name: consistent_confidence, threshold: 0.9}'`; by default every rule.
 
 Per rule, in percent, by the run's first protocol: mIoU of the labels that are kept, and per class; `none_there`, the
 mIoU of the key's own labels at the same pixels; `gain`, the difference; `coverage`, the share of labelled pixels kept,
-and per class of the truth. `any_frame_right` is no rule: it takes the truth wherever the key or a valid context frame
-says it, and thus bounds what any choice among these frames can reach. `agreement`: of valid context labels, the share
-that equals the key's.
+and per class of the truth. `any_frame_right` is not a rule: it takes the true label wherever the key or a valid context
+frame predicts it, an upper bound for any choice among these frames. `agreement`: the share of valid context labels that
+equal the key's.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ BOUND = "any_frame_right"
 
 @dataclasses.dataclass(frozen=True)
 class FrameProbabilities:
-    """What the teacher believes about one clip, see `Rule`; truth: (B, H, W) at the beliefs' size."""
+    """Teacher's probabilities of one clip, see `Rule`; truth: (B, H, W) at their size."""
 
     key: Tensor
     warped: Tensor
@@ -65,7 +66,10 @@ class FrameProbabilities:
 
 
 class Score:
-    """Pixels of one rule. own, none: (C, C) truth x label, its own and the key's, where it keeps; truth: (C,)."""
+    """Pixel counts of one rule.
+
+    own: (C, C) truth x the rule's label, where it keeps the label. none: the same with the key's label. truth: (C,).
+    """
 
     def __init__(self, classes: int) -> None:
         self.own, self.none = torch.zeros(2, classes, classes, dtype=torch.float64)
@@ -92,7 +96,7 @@ class Score:
 
 
 def frame_probabilities_of(run: Run, path: Path, student: torch.nn.Module, frames: int) -> Iterator[FrameProbabilities]:
-    """Of `frames` evenly spread frames of the evaluation data; all if there are fewer."""
+    """Predict `frames` evenly spread frames of the evaluation data; all if there are fewer."""
     teacher = run.networks.teacher(student, run.accelerator.autocast).to(run.accelerator.device)
     states = checkpoint.read(path)
     if "teacher" in states:
@@ -114,7 +118,7 @@ def _believed(teacher: torch.nn.Module, clip: Clip) -> FrameProbabilities:
 
 
 def bound(frame_probabilities: FrameProbabilities) -> Tensor:
-    """The label of `any_frame_right`."""
+    """Label of `any_frame_right`."""
     right = (
         frame_probabilities.valid & (frame_probabilities.warped.argmax(2) == frame_probabilities.truth[:, None])
     ).any(1)
@@ -122,13 +126,13 @@ def bound(frame_probabilities: FrameProbabilities) -> Tensor:
 
 
 def rule_of(run: Run, part: str | Mapping) -> Rule | None:
-    """A rule by name or part; None for the oracle, which is made anew for every clip."""
+    """Make a rule from its name or mapping; None for the oracle, which is made anew for every clip."""
     config = dataclasses.replace(run.config, rule=part)
     return None if part == "oracle" else build.rule_of(config, run.batches.frequency)
 
 
 def measure(run: Run, clips: Iterator[FrameProbabilities], rules: Mapping[str, Rule | None]) -> dict[str, object]:
-    """The numbers of every rule."""
+    """Measure every rule."""
     scores = {name: Score(len(run.class_names)) for name in (*rules, BOUND)}
     valid, same = 0, 0
     for frame_probabilities in clips:

@@ -1,4 +1,4 @@
-"""What the benchmarks share: training runs by the project's own tools, summaries over seeds, circumstances."""
+"""Shared code of the benchmarks: training runs by the project's own tools, summaries over seeds, circumstances."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Variants = Mapping[str, Sequence[str]]
 
 
 def comparison(doc: str, config: str, output: str, seeds: Sequence[int] = (0, 1, 2)) -> argparse.ArgumentParser:
-    """The arguments of a benchmark that trains variants of a config of ours over seeds; parse them intermixed."""
+    """Make the parser of a benchmark that trains variants of a config over seeds; use parse_intermixed_args."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / config)
@@ -40,10 +40,10 @@ def comparison(doc: str, config: str, output: str, seeds: Sequence[int] = (0, 1,
 def trained(
     config: Path, variants: Variants, seeds: Sequence[int], output: Path, jobs: int = 1
 ) -> dict[str, list[Path]]:
-    """The finished run folders of every variant and seed, in OUTPUT/VARIANT/seed_N/METHOD.
+    """Train every variant and seed; returns the run folders OUTPUT/VARIANT/seed_N/METHOD.
 
-    Runs that are finished there are not repeated, stopped ones continue. jobs: runs at a time; they share out the
-    CPU cores of this process.
+    Finished runs are not repeated, stopped ones continue. jobs: runs at a time; they share the CPU cores of this
+    process.
     """
     shares: SimpleQueue[set[int]] = SimpleQueue()
     mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -83,7 +83,7 @@ def result(folder: Path) -> dict[str, float]:
 
 
 def summary(runs: Sequence[Mapping[str, float | str | None]]) -> dict[str, object]:
-    """The protocol, and of every number mean, lowest, highest and standard deviation over the seeds."""
+    """Protocol, and mean, lowest, highest and standard deviation of every number over the seeds."""
     keys = [key for key in runs[0] if key != "protocol" and ("/" not in key or key.startswith(("iou/", "acc/")))]
     values = {key: [run[key] for run in runs if run.get(key) is not None] for key in keys}
     numbers = {key: spread(each) for key, each in values.items() if each}
@@ -98,14 +98,16 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def circumstances(device: str | None = None) -> dict[str, object]:
-    """What numbers hold for: hardware, torch and commit. device: cpu or cuda, by default what training takes."""
+    """Describe hardware, torch and commit of a measurement. device: cpu or cuda, by default the one that training
+    takes.
+    """
     on_gpu = torch.cuda.is_available() if device is None else device != "cpu"
     name = torch.cuda.get_device_name() if on_gpu else f"{cores()} CPU cores, {platform.machine()}"
     return {"hardware": name, "torch": torch.__version__, "commit": commit()}
 
 
 def commit() -> str:
-    """The commit of this copy, or "" where there is no git or the copy is not of it."""
+    """Commit of this checkout, or "" without git or outside a checkout."""
     command = ["git", "describe", "--always", "--dirty"]
     try:
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()

@@ -1,15 +1,15 @@
-"""Do the target's statistics come closer to the truth when clips are pooled and beliefs counted? Prints JSON.
+"""Measure whether pooling over clips and counting probabilities improve the target statistics; prints JSON.
 
     python benchmarks/smoothing.py runs/demo/blda/step_000700.pt --offsets -1 1 [--steps 36] [key=value ...]
 
 The student of the checkpoint sees clips of the run's evaluation data as in training (BatchNorm on the batch), its
-teacher labels them, and every kind of target statistics is updated from nothing with the same batches, in one and the
-same order. Truth are the student's logits of all these images under their true labels, which nothing else reads.
+teacher labels them, and every kind of target statistics is updated from an empty state with the same batches in one
+order. The truth is the student's logits of all these images under their true labels, which nothing else reads.
 
 Per kind and number of steps: the distance (Kolmogorov-Smirnov, mean over cells) between the estimated mixtures and the
 truth, over all cells (c, l) and over the positive ones (c, c), and by how many percent it is smaller than that of
-`hard`: pseudo-labels alone. `pooled`: over the clip (METHOD 7); `by_belief`: labels drawn from the belief;
-`true_labels`: what fitting and momentum alone leave. Classes that a kind has not met yet are left out of all.
+`hard`: pseudo-labels alone. `pooled`: over the clip (METHOD 7); `by_belief`: labels counted by probability;
+`true_labels`: the error of fitting and momentum alone. Classes that a kind has not seen yet are left out of all kinds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SEEN = 100
 
 
 def kinds(run: Run, scale: float) -> dict[str, LogitStatistics]:
-    """Fresh statistics of every kind."""
+    """Make empty statistics of every kind."""
     settings = statistics_arguments(run.config, "target")
     hard, soft = {**settings, "soft_counting": False}, {**settings, "soft_counting": True}
     return {
@@ -59,7 +59,7 @@ def kinds(run: Run, scale: float) -> dict[str, LogitStatistics]:
 
 
 def batches(run: Run, size: int, steps: int) -> Iterator[Clip]:
-    """Batches of clips in a drawn order, again and again."""
+    """Yield batches of clips in random order, over several passes."""
     data, generator = run.data.evaluation(), torch.Generator().manual_seed(0)
     order = torch.cat([torch.randperm(len(data), generator=generator) for _ in range(size * steps // len(data) + 1)])
     for step in range(steps):
@@ -68,7 +68,7 @@ def batches(run: Run, size: int, steps: int) -> Iterator[Clip]:
 
 
 def true_labels(clip: Clip) -> Tensor:
-    """At the image's size: (B, H, W)."""
+    """True labels at the image's size, (B, H, W)."""
     label = functional.interpolate(clip.label[:, None].float(), size=clip.image.shape[-2:], mode="nearest-exact")
     return label[:, 0].long()
 
@@ -82,7 +82,7 @@ def distances(statistics: LogitStatistics, truth: Tensor) -> Tensor:
 
 
 def compared(found: dict[str, LogitStatistics], truth: Tensor) -> dict[str, dict[str, float]]:
-    """Mean distances of every kind over the classes that all kinds know."""
+    """Mean distances of every kind over the classes that all kinds have seen."""
     known = truth[:, 0].sum(-1) >= SEEN
     for each in found.values():
         known &= each.estimated[: each.num_classes]
@@ -103,7 +103,7 @@ def compared(found: dict[str, LogitStatistics], truth: Tensor) -> dict[str, dict
 def measure(
     run: Run, student: nn.Module, teacher: nn.Module, given: argparse.Namespace
 ) -> dict[int, dict[str, dict[str, float]]]:
-    """Steps -> distances."""
+    """Measure the distances, by number of steps."""
     settings = run.config.self_training
     rule = rule_of(run.config, run.batches.frequency)
     pseudo_labeler = PropagatedLabels(rule, settings.threshold, settings.ignore_top, settings.ignore_bottom)

@@ -1,11 +1,11 @@
-"""Where the time and the memory of a training step go, by network and mode; prints JSON.
+"""Measure time and memory of the parts of a training step, by network and mode; prints JSON.
 
     python benchmarks/step_time.py CONFIG [VARIANT ...] [key=value ...] [--steps 10] [--device cpu] [--synthetic]
 
-`parts` are those of a step, in the order of their time: milliseconds (median over the steps), share of the step, and
-the most memory held while they ran. A part's time is without the parts that it calls; `rest` is what no part takes.
-`groups` sums those that promises were made of. On a GPU times lie between events in its queue, so that nothing waits
-for anything that a run would not wait for. On a CPU memory is the process's, by Linux's count, in steps of their own.
+`parts` lists the parts of a step in the order of their time: milliseconds (median over the steps), share of the step,
+and the most memory held while they ran. A part's time excludes the parts that it calls; `rest` is time outside all
+parts. `groups` sums the parts for which limits were set. On a GPU, times are measured between events in its queue, so
+that the measurement adds no waits. On a CPU, memory is Linux's count for the process, taken in separate steps.
 
 --synthetic takes random batches of the config's crops and random weights, so that no data and no weights are needed.
 """
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def measured(path: Path, overrides: list[str], steps: int, random: bool) -> dict[str, object]:
-    """The report of one config."""
+    """Measure one config and return its report."""
     if steps < 1:
         raise ValueError(f"--steps is {steps}; it must be at least 1")
     kind, compose = kinds.of_run(path, overrides)
@@ -79,7 +79,7 @@ def measured(path: Path, overrides: list[str], steps: int, random: bool) -> dict
 
 
 def described(config: Config, student: nn.Module) -> dict[str, object]:
-    """What was run."""
+    """Describe the measured run."""
     training = config.training
     names = ("precision", "channels_last", "compile", "checkpointing")
     return {
@@ -113,7 +113,7 @@ def step_parts(trainer: Trainer, steps: int) -> tuple[list[dict[str, float]], di
 
 
 def summary(times: list[dict[str, float]], peaks: dict[str, float]) -> dict[str, object]:
-    """Medians over the steps, and groups of them."""
+    """Medians over the steps, by part and by group."""
     total = statistics.median(sum(step.values()) for step in times)
     names = {name for step in times for name in step}
     middle = {name: statistics.median(step.get(name, 0.0) for step in times) for name in names}
@@ -134,7 +134,7 @@ def summary(times: list[dict[str, float]], peaks: dict[str, float]) -> dict[str,
 
 @contextmanager
 def watching(trainer: Trainer, clock: PartClock) -> Iterator[None]:
-    """While it lasts, the parts of the trainer's step are timed."""
+    """Context manager that times the parts of the trainer's step."""
     method, losses, seen = trainer.method, trainer.method.losses, defaultdict(int)
 
     def named_losses(*batch: object) -> Iterator[tuple[str, torch.Tensor]]:

@@ -1,4 +1,4 @@
-"""Where the time of loading goes: CPU time inside named functions, without that of named functions they call."""
+"""Measure CPU time of loading by named function, without the time of named functions that it calls."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ STAGES = {
 
 
 def stages(work: Callable[[], object], clips: int, runs: int) -> dict[str, float]:
-    """Milliseconds a clip of each stage of `work`, which loads that many; `rest` is what no stage takes."""
+    """Milliseconds per clip in each stage of `work`, which loads `clips` clips; `rest` is time outside all stages."""
     passes = []
     with timed() as spent:
         for _ in range(runs):
@@ -58,7 +58,7 @@ def stages(work: Callable[[], object], clips: int, runs: int) -> dict[str, float
 
 @contextmanager
 def timed() -> Iterator[Counter]:
-    """While it lasts, CPU seconds by stage."""
+    """Context manager that collects CPU seconds by stage."""
     spent: Counter = Counter()
     inner: list[float] = []
 

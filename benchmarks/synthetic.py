@@ -1,4 +1,4 @@
-"""Runs on random batches: everything as the config builds it, but data sets and pretrained weights."""
+"""Runs on random batches: built by the config, except for data sets and pretrained weights."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ BLOCK = 32
 class RandomBatches:
     """Random images and labels of the config's crops, made once and moved to the device for every pass.
 
-    A video's have context frames and flow of a few pixels, four fifths of it valid.
+    Those of a video run have context frames and flow of a few pixels, four fifths of it valid.
     """
 
     def __init__(self, config: Config, accelerator: Accelerator, num_classes: int) -> None:
         self.config, self.accelerator, self.num_classes = config, accelerator, num_classes
 
     def frequency(self) -> Tensor:
-        """Every class as often as any other."""
+        """Class frequency: all classes are equally frequent."""
         return torch.ones(self.num_classes, dtype=torch.int64, device=self.accelerator.device)
 
     def skipped(self) -> dict[str, int]:
-        """No frame is ever skipped."""
+        """Skipped frames: none."""
         return {}
 
     def batches(self, adapts: bool) -> Batches:
-        """The same batch without end, in page-locked memory for a GPU."""
+        """Yield one batch endlessly, in page-locked memory for a GPU."""
         device = self.accelerator.device
         pair = self.source_batch(), self.target_batch() if adapts else None
         if device.type == "cuda":
@@ -56,7 +56,7 @@ class RandomBatches:
         return stream
 
     def source_batch(self) -> Sample:
-        """Labelled crops in bytes, a tenth of the blocks without label."""
+        """Labelled crops, uint8; a tenth of the blocks has no label."""
         image, draws = self.images("source", self.config.source), tuple(range(self.config.training.batch))
         rows, columns = (-(-side // BLOCK) for side in image.shape[-2:])
         g = seeding.generator(self.config.seed, "synthetic labels")
@@ -67,13 +67,13 @@ class RandomBatches:
         return Sample(image, label, ("synthetic",) * len(image), draws)
 
     def target_batch(self) -> Sample | Clip:
-        """Unlabelled crops in bytes; clips of a video run."""
+        """Unlabelled crops, uint8; clips for a video run."""
         image = self.images("target", self.config.target)
         key = Sample(image, None, ("synthetic",) * len(image), tuple(range(len(image))))
         return self._with_context(key) if isinstance(self.config, VideoConfig) else key
 
     def images(self, domain: str, data: Target, *more: int) -> Tensor:
-        """(B, *more, 3, H, W) uint8. ValueError when the config has no size."""
+        """Random images (B, *more, 3, H, W) uint8. Raises ValueError when the config has no size."""
         size = data.crop or data.resize
         if size is None:
             raise ValueError(f"{domain}.crop is null, so random images have no size; set {domain}.crop=[512,512]")
@@ -92,18 +92,18 @@ class RandomBatches:
 
 
 class RandomNetworks(NetworkFactory):
-    """The networks at random, whatever their weights are read from."""
+    """Networks with random weights, wherever the config reads its weights from."""
 
     def student(self, pretrained: bool = False) -> nn.Module:
         """The network without its encoder's own weights."""
         return super().student(pretrained=False)
 
     def start(self, student: nn.Module) -> None:
-        """Leave out the weights to start from."""
+        """Ignore the weights to start from."""
 
 
 class NoEvaluation:
-    """Stands where nothing is evaluated; predicts as the run does."""
+    """Placeholder of the evaluation: evaluates nothing, predicts as the run does."""
 
     def __init__(self, run: Run) -> None:
         self.predictor = run.evaluation.predictor

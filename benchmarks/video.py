@@ -1,9 +1,9 @@
-"""Clips a second from a video file and the memory that they leave behind, one process; prints JSON.
+"""Measure clips per second from a video file and the memory that remains in use, in one process; prints JSON.
 
     python benchmarks/video.py [FILE ...] [--clips 1000] [--frames 3] [--size 720 1280]
 
-A clip is so many consecutive frames at a random place. Without FILEs, four are written that differ in where decoding
-can start: closed groups of 12 and 250 frames, open groups of 12 and 250.
+A clip is --frames consecutive frames at a random position. Without FILEs, four videos with different key frames are
+written: closed groups of 12 and 250 frames, open groups of 12 and 250.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def measure(path: Path, clips: int, frames: int) -> dict[str, float | int | bool]:
-    """Rates of one file, and the resident memory before the first, after the tenth and after the last clip."""
+    """Measure rates of one file, and resident memory before the first, after the tenth and after the last clip."""
     before, start = resident(), time.perf_counter()
     video = VideoFile(path)
     places = random.Random(0).choices(range(len(video) - frames + 1), k=clips)
@@ -72,7 +72,7 @@ def resident() -> float:
 
 
 def write(path: Path, name: str, size: Sequence[int]) -> Path:
-    """A video of moving texture."""
+    """Write a video of moving texture."""
     group, is_open = WRITTEN[name]
     height, width = size
     noise = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8 + LENGTH, 3), np.uint8)

@@ -1,17 +1,17 @@
-"""What does fusing predictions of a video along the flow gain? Prints JSON.
+"""Measure the gain of fusing a video's predictions along the flow; prints JSON.
 
     python benchmarks/video_fusion.py CHECKPOINT [key=value ...] --decay 0 0.5 0.8 0.9 [--flow dis-medium] [--frames N]
     python benchmarks/video_fusion.py CHECKPOINT evaluation.reader.root=DIR --flow '{name: store, root: DIR}'
 
 The videos of the run's evaluation data are predicted frame by frame, in order: alone, and fused with each decay as
 tools/predict_video.py --fuse does. Up to --history frames before each labelled one are streamed, every frame once, and
-predicted once for all streams. key=value replaces any key of the run's config. --flow is an estimator's name or part,
-or a store of flow between consecutive frames; by default the run's.
+predicted once for all streams. key=value replaces any key of the run's config. --flow is an estimator's name or
+mapping, or a store of flow between consecutive frames; by default the run's.
 
-In percent, by the run's first protocol, on labelled frames: mIoU, iou/CLASS, and M5, the mIoU of pixels whose label is
-the one that the frame before has there. Over all frames that follow each other, where flow is valid (METHOD 7):
-`consistency`, the share of such pixels, and temporal_mIoU. `gain` and `steadier` are mIoU and consistency less those of
-`alone`. Labels are used for measuring only.
+In percent, by the run's first protocol, on labelled frames: mIoU, iou/CLASS, and M5, the mIoU of pixels whose
+prediction equals that of the frame before. Over all pairs of consecutive frames, where flow is valid (METHOD 7):
+`consistency`, the share of such pixels, and temporal_mIoU. `gain` and `steadier` are mIoU and consistency minus those
+of `alone`. Labels are used for measuring only.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SHOWN = ("mIoU", "gain", "consistency", "steadier", "temporal_mIoU", "M5")
 
 
 def videos(reader: VideoReader, labelled: Iterable[Frame], history: int) -> list[list[Frame]]:
-    """The labelled frames and up to `history` before each, every one once, as runs of frames that follow each other."""
+    """List the labelled frames and up to `history` before each, without repetition, as runs of consecutive frames."""
     wanted = {frame.name: frame for frame in labelled}
     for frame in tuple(wanted.values()):
         for offset in range(1, history + 1):
@@ -68,9 +68,9 @@ def videos(reader: VideoReader, labelled: Iterable[Frame], history: int) -> list
 
 
 def samples(run: Run, reader: VideoReader, video: Sequence[Frame]) -> Iterator[tuple[Sample, Tensor | None]]:
-    """Every frame with the one before (the first one alone) and flow (1, 2, H, W) from that one to it.
+    """Yield every frame with the one before (the first alone) and the flow (1, 2, H, W) between them.
 
-    Frames that are not to be scored have no label. Raises ValueError when two differ in size.
+    Only frames to be scored have a label. Raises ValueError when two differ in size.
     """
     lookup, flow = run.data.readers.evaluation_lookup(reader), run.data.flow()
     size, device = run.data.readers.resize("evaluation"), run.accelerator.device
@@ -96,14 +96,14 @@ def samples(run: Run, reader: VideoReader, video: Sequence[Frame]) -> Iterator[t
 
 
 class Streams:
-    """One video as streams: frames alone, and fused with each decay; predicted once for all of them."""
+    """Streams of one video: frames alone, and fused with each decay; every frame is predicted once for all streams."""
 
     def __init__(self, predict: Callable[[Tensor], Tensor], decays: Iterable[float]) -> None:
         self.predict = predict
         self.fused = {f"{decay:g}": FusedStream(lambda _: self._logits, self._flow, decay) for decay in decays}
 
     def reset(self) -> None:
-        """Another video begins."""
+        """Start another video."""
         for stream in self.fused.values():
             stream.reset()
 
@@ -120,7 +120,7 @@ class Streams:
 def measure(
     run: Run, predict: Callable[[Tensor], Tensor], decays: Iterable[float], history: int, count: int | None
 ) -> dict[str, object]:
-    """The numbers of every stream. count: labelled frames, evenly spread; None for all."""
+    """Measure every stream. count: labelled frames, evenly spread; None for all."""
     reader = run.data.readers.evaluation()
     chosen, streams = labelled(reader, count), Streams(predict, decays)
     found = videos(reader, chosen, history)
@@ -143,7 +143,7 @@ def measure(
 
 
 def labelled(reader: VideoReader, count: int | None) -> list[Frame]:
-    """The frames to score. Raises ValueError when there are none, or nothing around them is known."""
+    """The frames to score. Raises ValueError when there are none, or the reader knows no neighbours."""
     if not hasattr(reader, "neighbour"):
         raise ValueError(f"evaluation.reader: {type(reader).__name__} knows no neighbouring frames; give one of video")
     known = [frame for frame in reader.frames if frame.label is not None]
@@ -154,7 +154,7 @@ def labelled(reader: VideoReader, count: int | None) -> list[Frame]:
 
 
 def compared(own: dict[str, float], alone: dict[str, float]) -> dict[str, float | None]:
-    """The numbers to print of a stream; None for what nothing was counted of."""
+    """Numbers of a stream to print; None where no pixel was counted."""
     full = {**own, "gain": own["mIoU"] - alone["mIoU"], "steadier": own["consistency"] - alone["consistency"]}
     kept = (*SHOWN, *(key for key in own if key.startswith("iou/")))
     return atomic.finite({key: round(full[key], 2) for key in kept})

@@ -1,4 +1,4 @@
-"""Frames a second of the street world, one core, image and labels; prints JSON.
+"""Measure frames per second of the street world, images and labels, on one core; prints JSON.
 
 python benchmarks/world_speed.py [--size 256 512] [--frames 60]
 """
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def rate(look: str, size: tuple[int, int], frames: int) -> float:
-    """Frames a second after the first one, which paints the textures."""
+    """Frames per second after the first one, which paints the textures."""
     world = World(look, 0, size, frames + 1)
     world.frame(0)
     start = time.perf_counter()

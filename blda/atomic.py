@@ -51,13 +51,14 @@ def _draft(name: str) -> str:
 
 def sweep(folder: Path) -> list[Path]:
     """Delete the drafts in a folder whose processes are gone; those of other machines as well: call it as the owner."""
-    found = [path for path in folder.glob(".*") if (draft := _DRAFT.match(path.name)) and not _alive(int(draft[1]))]
+    found = [path for path in folder.glob(".*") if (draft := _DRAFT.match(path.name)) and not alive(int(draft[1]))]
     for path in found:
         path.unlink(missing_ok=True)
     return found
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
+    """Whether a process of this machine is there."""
     if process == os.getpid():
         return True
     try:
@@ -117,6 +118,13 @@ def read_tensors(path: Path) -> Any:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         held = f"it holds more than tensors, numbers and texts ({refused[1]})" if refused else "it holds no tensors"
         raise ValueError(held) from error
+
+
+def has_digest(path: Path) -> bool:
+    """Whether a file ends in a digest of itself."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _LENGTH))
+        return file.read().startswith(SEAL)
 
 
 def check_digest(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Video adaptation: extends the image core `blda` by time.
+"""Video adaptation: clips, optical flow and propagated labels on top of the image core `blda`.
 
-It may import `blda`, never the reverse; each room says which others it may import.
+This package may import `blda`, never the reverse. Each subpackage names the others that it may import.
 """

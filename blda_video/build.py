@@ -1,4 +1,4 @@
-"""Compose a run on clips: what differs from a run on single images, and nothing else."""
+"""Compose a run on clips: only the components that differ from a run on single images."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ RULES: Constructors = {
 
 
 def estimator_of(where: str, estimator: str | Component | None) -> Estimator:
-    """An estimator by its name, such as dis-medium, or as a part, such as {name: raft, size: large}.
+    """Make a flow estimator from its name, such as dis-medium, or a mapping, such as {name: raft, size: large}.
 
-    Raises ValueError naming `where` it is asked for.
+    Raises ValueError that begins with `where`, the place that asks for it.
     """
     if not estimator:
         raise ValueError(f"{where} is missing; name what computes flow, for example dis-medium or {{name: raft}}")
@@ -94,7 +94,7 @@ def estimator_of(where: str, estimator: str | Component | None) -> Estimator:
 class ClipData:
     """Data sets of a video run: single images of the source, clips of the target, whole images with neighbours.
 
-    What concerns single images is `ImageData`'s.
+    `ImageData` provides everything that concerns single images.
     """
 
     config: VideoConfig
@@ -108,7 +108,7 @@ class ClipData:
             ensure(world, workers=os.cpu_count() or 1)
 
     def source(self, distorted: bool = False) -> SegmentationDataset:
-        """Labelled training crops; distorted: in their colours."""
+        """Labelled training crops; distorted: with colour distortion."""
         return self._images.source(distorted)
 
     def target(self) -> ClipDataset:
@@ -129,7 +129,7 @@ class ClipData:
         return self._images.whole_images(domain)
 
     def check(self, target: CheckTarget, scope: CheckScope) -> DataReport:
-        """Look into one data set, with neighbours and stored flow."""
+        """Check one data set, with its neighbouring frames and stored flow."""
         return check(target, scope)
 
     def class_counts(self, source: SegmentationDataset, skip_unreadable: bool | None = None) -> ClassCounts:
@@ -163,7 +163,7 @@ def video_run(
 ) -> Run:
     """Compose a video run: target clips, propagated labels, smoothed statistics, temporal metrics.
 
-    batches, networks: in place of the config's.
+    batches, networks: replace those that the config describes.
     """
     data = ClipData(ReaderFactory(config, READERS))
     batches = batches or BatchStream(data, accelerator)
@@ -182,14 +182,14 @@ def video_run(
 
 
 def clip_statistics(config: VideoConfig, domain: str) -> LogitStatistics:
-    """Statistics of a domain; the target's are pooled over each clip, unless smoothing is off."""
+    """Logit statistics of a domain; those of the target are pooled over each clip, unless smoothing is off."""
     if domain == "source" or config.smoothing is None:
         return image_statistics(config, domain)
     return SmoothedStatistics(**statistics_arguments(config, domain), scale=config.smoothing.scale)
 
 
 def propagated_labels(config: VideoConfig, frequency: Callable[[], Tensor]) -> PropagatedLabels:
-    """Pseudo-labels from all frames of a clip; frequency: see `rule_of`."""
+    """Build the labeller that makes pseudo-labels from all frames of a clip; frequency: see `rule_of`."""
     settings = config.self_training
     trust = (settings.threshold, settings.ignore_top, settings.ignore_bottom)
     observe = config.smoothing is not None and balances(config)
@@ -198,7 +198,7 @@ def propagated_labels(config: VideoConfig, frequency: Callable[[], Tensor]) -> P
 
 
 def rule_of(config: VideoConfig, frequency: Callable[[], Tensor]) -> Rule:
-    """The rule by which frames combine; frequency: counts the source's pixels of each class, for `rare_class`."""
+    """Build the config's propagation rule; frequency: counts the source's pixels of each class, for `rare_class`."""
     component = config.rule if isinstance(config.rule, dict) else {"name": config.rule}
     name = component.get("name")
     if name == "oracle":

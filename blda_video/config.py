@@ -1,19 +1,26 @@
-"""A run of video adaptation: the image run with time."""
+"""Config of a video adaptation run: the image config extended by clips, flow and propagation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from blda.config.ranges import Count, Natural, Offset, Positive, Range
 from blda.config.schema import Component, Config
+
+Side = Annotated[int, Range(16)]
+"""Of a street world's images."""
 
 
 @dataclass(frozen=True)
 class Smoothing:
-    """scale: frames over which an observation's weight falls to 1/e (METHOD 7)."""
+    """Smoothing of the target statistics over a clip.
 
-    scale: float = 2.0
+    scale: frames over which an observation's weight falls to 1/e (METHOD 7).
+    """
+
+    scale: Positive = 2.0
 
 
 @dataclass(frozen=True)
@@ -23,21 +30,22 @@ class WorldSpec:
     layout: a name of blda_video/street_world/layouts/layout_names.py. look: 'source' or 'target'. size: (height,
     width). labelled: frame numbers that get a label file; None is every frame for VIPER, 4, 9, 14, 19, ... for
     Cityscapes-Seq
-        (the real data set has number 19 of each 30 frames only), and as in the real one for the other layouts.
+        (the real data set has number 19 of each 30 frames only), and the frames labelled in the real data set for the
+        other layouts.
     flow: also store the exact flow between consecutive frames, both directions, in `<root>/flow`.
     options: keywords of the layout.
-    Raises ValueError for a value that no layout can have; whoever makes the world checks the others.
+    Raises ValueError for a value that no layout can have; the other checks are made when the world is written.
     """
 
     root: str | Path
     layout: str
     look: str
     split: str = "train"
-    sequences: int = 8
-    frames: int = 30
-    size: tuple[int, int] = (128, 256)
-    seed: int = 0
-    labelled: tuple[int, ...] | None = None
+    sequences: Count = 8
+    frames: Count = 30
+    size: tuple[Side, Side] = (128, 256)
+    seed: Natural = 0
+    labelled: tuple[Natural, ...] | None = None
     flow: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -56,22 +64,25 @@ class WorldSpec:
 
     @property
     def manifest(self) -> Path:
-        """The file that says that this split is complete, and what made it."""
+        """Path of the manifest, which marks this split as complete and records the settings that made it."""
         return self.root / f"world_{self.split}.json"
 
 
 @dataclass(frozen=True)
 class VideoConfig(Config):
-    """offsets: signed frame distances of the context of a target clip. flow: {name: dis, preset} on the crop, or
-    {name: store, root} computed before. chain: compose flow over several frames of links of so many frames, null: take
-    it directly. rule: how beliefs of frames are combined, a name or {name, keyword: value}.
-    smoothing: null for none. consistency: offsets that evaluation compares with, empty for none. worlds: street worlds
-    to make first."""
+    """Config of a video run.
 
-    offsets: tuple[int, ...] = (-1,)
+    offsets: signed frame distances of the context of a target clip. flow: {name: dis, preset} on the crop, or {name:
+    store, root} computed before. chain: compose flow over several frames from links of so many frames; null: estimate
+    it directly. rule: propagation rule that combines the frames' probabilities, a name or {name, keyword: value}.
+    smoothing: null for none. consistency: offsets that evaluation compares with, empty for none. worlds: street worlds
+    to make first.
+    """
+
+    offsets: tuple[Offset, ...] = (-1,)
     flow: Component = field(default_factory=lambda: {"name": "dis", "preset": "medium"})
-    chain: int | None = None
+    chain: Count | None = None
     rule: Any = "trajectory"
     smoothing: Smoothing | None = Smoothing()
-    consistency: tuple[int, ...] = (-1,)
+    consistency: tuple[Offset, ...] = (-1,)
     worlds: tuple[WorldSpec, ...] = ()

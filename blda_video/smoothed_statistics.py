@@ -1,4 +1,4 @@
-"""Logit statistics that take a clip as one observation."""
+"""Logit statistics that count a clip as one observation."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from blda_video.propagation.propagated_labels import ClipLabels
 
 
 class SmoothedStatistics(LogitStatistics):
-    """`LogitStatistics` whose evidence is pooled over the frames of a clip along the flow (METHOD 7).
+    """`LogitStatistics` whose histograms are pooled over the frames of a clip along the flow (METHOD 7).
 
     A labelled key pixel is a surface point. It is observed in the key frame with weight 1 and in context frame k with
-    weight valid_k exp(-|offset_k| / scale), all as its label; the weights of one point are divided by their sum, so
-    a point counts once however often it is seen. What is observed in the key are the student's logits of the mixed
-    image; in a neighbour, these plus what the teacher's logits change on the way there, as student and teacher differ
-    in level. Without context it is bit for bit `LogitStatistics`.
+    weight valid_k exp(-|offset_k| / scale), all as its label; the weights of one point are divided by their sum, so a
+    point counts once however often it is seen. The observation in the key is the student's logits of the mixed image.
+    In a neighbour it is these logits plus the change of the teacher's logits from key to neighbour, because student and
+    teacher differ in level. Without context it is bit for bit `LogitStatistics`.
 
-    scale: frames after which an observation counts 1/e. The rest: see `LogitStatistics`.
+    scale: frames after which an observation counts 1/e. Other arguments: see `LogitStatistics`.
     """
 
     def __init__(

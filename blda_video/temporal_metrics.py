@@ -1,4 +1,4 @@
-"""Measures of how predictions behave over time."""
+"""Metrics of temporal consistency."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from blda_video.flow.flow_geometry import warp_labels
 
 
 class TemporalConsistency:
-    """Does the prediction stay on the surface, and is it right where it does?
+    """Consistency of predictions along the flow, and accuracy where they are consistent.
 
-    A neighbour's prediction is pulled to the key frame from the nearest pixel and compared where the flow is valid.
-    Valid flow joins two views of one surface, so no change of class is ever due; only M5 needs labels to know more.
+    A neighbour's prediction is warped to the key frame, nearest pixel, and compared where the flow is valid.
+    Valid flow joins two views of one surface, so the class should never change; only M5 needs labels.
 
-    classes: the names of the C classes. protocols: what M5 is scored by, the run's first one first.
+    classes: names of the C classes. protocols: protocols that score M5, the run's first one first.
     counts: (3, C, C) float64 pixels, additive over batches and processes. Samples without context count nothing.
         0: key's class x neighbour's (UVDA's `pred_pred`), for each neighbour.
         1: truth x key's class where key and neighbour say the same (UVDA's `M5`; in its newest code, whose `M5` has
@@ -76,7 +76,7 @@ class TemporalConsistency:
         return scores
 
     def _seen(self, sample: Clip, k: int, predict: Callable[[Tensor], Tensor]) -> Tensor:
-        """What neighbour k says of each key pixel's point, (B, H, W); C where it does not see it."""
+        """Class predicted by neighbour k for each key pixel's point, (B, H, W); C where it does not see the point."""
         unseen, flow = len(self.classes), sample.flow[:, k]
         other = _classes(predict(sample.context[:, k]), sample.image.shape[-2:])
         return torch.where(sample.valid[:, k], warp_labels(other, flow, fill=unseen), unseen)
@@ -90,7 +90,7 @@ class TemporalConsistency:
         return self._pairs(truth, _classes(logits, size))
 
     def _pairs(self, first: Tensor, second: Tensor) -> Tensor:
-        """How often each two classes meet, (C, C); C in either, which is no class, is not counted."""
+        """Count the pixels of each pair of classes, (C, C); pixels with C, which is no class, are left out."""
         side = len(self.classes) + 1
         return torch.bincount((first * side + second).flatten(), minlength=side**2).view(side, side)[:-1, :-1]
 

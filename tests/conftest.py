@@ -18,12 +18,12 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tools")]
 
 
-THREADS = int(os.environ.get("OMP_NUM_THREADS", "1"))
+THREADS = min(2, int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_threads() -> Iterator[None]:
-    """One thread, or OMP_NUM_THREADS.
+    """One thread, or two if OMP_NUM_THREADS allows more.
 
     What tests compute is too small to share out, and on a busy machine threads that wait for each other take longer.
     """

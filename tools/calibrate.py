@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def arguments() -> ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     found = parser(__doc__)
     found.add_argument("run", nargs="*", metavar="CHECKPOINT [key=value ...]", help="and keys of its config to replace")
     found.add_argument("--output", type=Path, required=True, metavar="FILE", help="the calibration file to write")
@@ -83,7 +83,7 @@ def arguments() -> ArgumentParser:
 
 
 def of_run(given: Namespace) -> tuple[Subject, tuple[LogitStatistics, LogitStatistics] | None]:
-    """A checkpoint's network with whole images of its run, and the statistics it kept if these are wanted."""
+    """Load a checkpoint's network with whole images of its run, and the statistics it saved if they are asked for."""
     path, overrides = Path(given.run[0]), given.run[1:]
     run, student = restored(path, overrides)
     config = run.config
@@ -110,7 +110,7 @@ def of_run(given: Namespace) -> tuple[Subject, tuple[LogitStatistics, LogitStati
 
 
 def of_files(given: Namespace) -> tuple[Subject, None]:
-    """Logits that any network saved; the network that is run on them is the identity."""
+    """Load the saved logits of any network; the network that runs on them is the identity."""
     source, target = SavedLogits(given.source, labelled=True), SavedLogits(given.target, labelled=False)
     validation = SavedLogits(given.validation, labelled=True) if given.validation else None
     for path, saved in ((given.target, target), (given.validation, validation)):
@@ -134,7 +134,7 @@ def of_files(given: Namespace) -> tuple[Subject, None]:
 
 
 def _check(given: Namespace) -> None:
-    """ValueError where the arguments do not belong together."""
+    """Raise ValueError if the arguments do not fit together."""
     saved = given.source or given.target or given.validation
     if given.run and (saved or given.classes):
         raise ValueError(f"{given.run[0]} and saved logits (--source, --classes, ...) exclude each other; give one")
@@ -143,7 +143,7 @@ def _check(given: Namespace) -> None:
     if given.choose is None and (given.fit_only if given.run else not given.validation):
         raise ValueError(f"--choose {BEST} needs labels to choose on; give --validation, or a number")
     if given.statistics == "checkpoint" and not given.run:
-        raise ValueError("--statistics checkpoint needs a checkpoint; saved logits are always fitted to")
+        raise ValueError("--statistics checkpoint needs a checkpoint; give one, or remove the option for saved logits")
     if given.images < 1 or given.passes < 1:
         raise ValueError(f"--images is {given.images} and --passes {given.passes}; both must be at least 1")
 
@@ -153,20 +153,20 @@ def _tau(value: str) -> float | None:
 
 
 def _spread(dataset: Dataset[Sample], images: int) -> Dataset[Sample]:
-    """At most so many samples, evenly over the data set."""
+    """Return at most `images` samples, at even distances in the data set."""
     chosen = torch.linspace(0, len(dataset) - 1, min(images, len(dataset)), dtype=torch.float64).round().long()
     return Subset(dataset, chosen.tolist())
 
 
 def _stored(run: Run, path: Path) -> tuple[LogitStatistics, LogitStatistics]:
-    """The statistics of both domains that a run of `blda` saved with its checkpoint."""
+    """Load the statistics of both domains that a run of `blda` saved in its checkpoint."""
     source, target = run.losses.statistics("blda")
     checkpoint.restore(path, checkpoint.read(path), {"source_statistics": source, "target_statistics": target})
     return source, target
 
 
 def _names(given: list[str] | None, classes: int) -> tuple[str, ...]:
-    """The names of the classes of saved logits."""
+    """Return the class names of saved logits."""
     if given is None:
         return tuple(f"class_{index}" for index in range(classes))
     if len(given) == 1 and Path(given[0]).is_file():

@@ -51,7 +51,10 @@ def main() -> None:
 
 
 def check(path: str, overrides: list[str], scope: CheckScope, digests: Path | None = None) -> list[DataReport]:
-    """Reports on the data sets of a run; with digests, a text file, also on what has changed since it was written."""
+    """Report on the data sets of a run.
+
+    digests: text file of digests; the reports then name the files that changed since it was written.
+    """
     kind, compose = kinds.of_run(Path(path), overrides)
     config = loading.load(path, kind, overrides)
     run = compose(config, runtime.start("no"))
@@ -61,7 +64,7 @@ def check(path: str, overrides: list[str], scope: CheckScope, digests: Path | No
 
 
 def _compared(run: Run, listing: Path) -> DataReport:
-    """The files of all data sets that were made, against the digests in a listing."""
+    """Compare the files of all data sets with the digests in a listing."""
     files = files_of(frame for reader in run.data.readers.opened() for frame in reader.frames)
     known, faults = compare(listing, files)
     faulty = tuple(Problem("digest", text, True) for text in faults)

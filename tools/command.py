@@ -1,4 +1,4 @@
-"""What the tools share: arguments, and errors as one line."""
+"""Arguments and one-line errors of the tools."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import argparse
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,12 +19,13 @@ from pathlib import Path
 
 from blda.build.training_run import train
 from blda.config import loading
+from blda.engine.foreign_errors import in_one_line, last_line
 from blda.engine.trainer import TrainingStopped
 from kinds import Kind
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
-    """A parser whose help is the tool's own text."""
+    """Build a parser whose help is the tool's docstring."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # file names may hold any bytes
@@ -32,31 +34,28 @@ def parser(doc: str) -> argparse.ArgumentParser:
 
 @contextmanager
 def one_line_errors(*config: str) -> Iterator[None]:
-    """End with exit code 1 and one line for what a user can mend; a traceback only for what is our fault.
+    """End with exit code 1 and one line for errors a user can fix; show a traceback only for our own mistakes.
 
-    config: the config's file and its overrides, which a command that a message recommends is completed with.
+    config: the config's file and its overrides, which complete the commands that a message recommends.
     """
     try:
         yield
-    except (ValueError, OSError, TrainingStopped) as error:
-        if os.environ.get("BLDA_TRACEBACK"):
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        text = last_line(error) if isinstance(error, TrainingStopped) else in_one_line(error)
+        if os.environ.get("BLDA_TRACEBACK") or text is None:
             raise
-        sys.exit(f"error: {completed(_last_line(error), *config)}")
+        sys.exit(f"error: {completed(text, *config)}")
 
 
 def completed(message: str, *config: str) -> str:
-    """A message whose recommended commands, `python tools/X.py CONFIG`, name the config that was given."""
+    """Insert the given config into a message's recommended commands `python tools/X.py CONFIG`."""
     return re.sub(r"(python tools/\w+\.py) CONFIG\b", rf"\1 {shlex.join(config) or 'CONFIG'}", message)
 
 
-def _last_line(error: Exception) -> str:
-    """What a loader's worker raised comes with its traceback in front; the message is its last line."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1].removeprefix(f"{type(error).__name__}: ") if len(lines) > 1 else lines[0]
-
-
 def run_training(doc: str, kind_of: Callable[[Path], Kind]) -> None:
-    """The training tools: read the config as the kind that it is, train, print the table of classes."""
+    """Run a training tool: read the config as its kind of run, train, print the table of classes."""
     arguments = parser(doc)
     arguments.add_argument("config", help="YAML file")
     arguments.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key; or one more file")

@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def fill(run: Run) -> int:
-    """Store all flow of a run that is missing; returns the number of flows this process wrote."""
+    """Store all missing flow of a run; return the number of flows this process wrote."""
     store = run.data.flow()
     if not isinstance(store, FlowStore):
         raise ValueError(f"flow: this run computes no flow beforehand; {EXAMPLE}")
@@ -67,7 +67,7 @@ def fill(run: Run) -> int:
 
 
 def examine(run: Run) -> Verdict:
-    """Read all flow of a run; the verdict is that of all processes."""
+    """Check all flow of a run by reading it; the verdict is that of all processes."""
     store = run.data.flow()
     if not isinstance(store, StoredFlow):
         raise ValueError(f"flow: this run stores no flow; {EXAMPLE}")
@@ -76,7 +76,7 @@ def examine(run: Run) -> Verdict:
 
 
 def _share(run: Run) -> dict[str, Any]:
-    """What this process takes of the work, and how."""
+    """Return the keywords that give this process its share of the work."""
     accelerator = run.accelerator
     return {
         "rank": accelerator.process_index,

@@ -31,11 +31,11 @@ def main() -> None:
             raise ValueError(f"cannot write {given.output}; give a file that ends in .png")
         sheet = draw(given.checkpoints, given.frames, given.calibration)
         if not cv2.imwrite(str(given.output), sheet.permute(1, 2, 0).numpy()[..., ::-1]):
-            raise ValueError(f"cannot write {given.output}; does its folder exist?")
+            raise ValueError(f"cannot write {given.output}; check that its folder exists")
 
 
 def draw(checkpoints: list[Path], frames: int, calibration: Path | None = None) -> Tensor:
-    """The sheet (3, height, width) uint8."""
+    """Draw the sheet (3, height, width) uint8."""
     runs = [restored(path, []) for path in checkpoints]
     first = runs[0][0]
     predictors = [run.evaluation.predictor(student) for run, student in runs]
@@ -49,7 +49,9 @@ def draw(checkpoints: list[Path], frames: int, calibration: Path | None = None) 
     for index in torch.linspace(0, len(dataset) - 1, frames).long().tolist():
         sample = dataset[index].to(first.accelerator.device)
         if sample.label.ndim == 1:
-            raise ValueError(f"{checkpoints[0]} classifies whole images, which is no picture; use tools/evaluate.py")
+            raise ValueError(
+                f"{checkpoints[0]} classifies whole images, so there is no map to draw; use tools/evaluate.py"
+            )
         size = sample.image.shape[-2:]
         truth = F.interpolate(sample.label[None].double(), size, mode="nearest")[0, 0].long()
         panels = [sample.image[0], truth]

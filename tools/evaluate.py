@@ -51,7 +51,10 @@ def main() -> None:
 
 
 def measure(path: Path, overrides: list[str], calibration: Path | None) -> tuple[dict[str, float], str, str]:
-    """The scores of a checkpoint, calibrated or not, the protocol of those without a protocol's name, their table."""
+    """Evaluate a checkpoint, calibrated or not.
+
+    Returns the scores, the name of the protocol of scores without a prefix, and the table of classes.
+    """
     run, student = restored(path, overrides)
     balance = calibration and Calibration.load(calibration, run.class_names).to(run.accelerator.device)
     scores = run.evaluation.evaluator()(run.evaluation.predictor(student, balance)).scores
@@ -66,7 +69,7 @@ def measure(path: Path, overrides: list[str], calibration: Path | None) -> tuple
 
 
 def restored(path: Path, overrides: list[str]) -> tuple[Run, Segmenter]:
-    """The run that wrote a checkpoint, and its student with the checkpoint's weights."""
+    """Compose the run that wrote a checkpoint, and load its student's weights."""
     states = checkpoint.read(path)
     beside = path.parent / "config.yaml"
     kind, compose = kinds.of_run(beside, overrides)

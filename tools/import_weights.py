@@ -47,7 +47,7 @@ def main() -> None:
 def convert(
     file: str, config: Path, overrides: list[str], output: Path, network: str, without: list[str]
 ) -> tuple[ExternalCheckpoint, tuple[str, ...]]:
-    """Write the checkpoint and, beside it, the config; returns what was read and the classes."""
+    """Write the checkpoint and, beside it, the config; return the imported checkpoint and the classes."""
     beside = output.parent / "config.yaml"
     if output.exists() or beside.exists():
         raise ValueError(f"{output.parent} holds a run; choose --output in another folder")

@@ -1,4 +1,4 @@
-"""The kind of run that a config file describes: the type of its config and the function that composes the run."""
+"""Kinds of run that a config file may describe: type of the config and function that composes the run."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ ONLY_VIDEO = VideoConfig.__dataclass_fields__.keys() - Config.__dataclass_fields
 
 
 def of_video(path: Path) -> Kind:
-    """Segmentation of video."""
+    """Return the kind for segmentation of video."""
     return VideoConfig, video_run
 
 
 def of_images(path: Path) -> Kind:
-    """Segmentation of images, or their classification where the file has the key `classification`."""
+    """Return the kind for segmentation of images, or for classification if the file has `classification`."""
     return (ClassifyConfig, classifier_run) if has_key(path, "classification") else (Config, image_run)
 
 
 def of_run(path: Path, overrides: Sequence[str] = ()) -> Kind:
-    """Any of these; video where the file or a key=value has a key that only video has."""
+    """Return the kind for any file: video if the file or a key=value has a key that only video has."""
     replaced = {override.split("=")[0].split(".")[0] for override in overrides}
     video = any(key in replaced or has_key(path, key) for key in ONLY_VIDEO)
     return of_video(path) if video else of_images(path)

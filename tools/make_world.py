@@ -37,7 +37,7 @@ ROOT = Path("data/miniature")
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     reading = parser(__doc__)
     what = reading.add_mutually_exclusive_group(required=True)
     like = "all that this config reads, with these variants, and a config to run"
@@ -58,7 +58,7 @@ def arguments() -> argparse.Namespace:
 
 
 def make_like(path: Path, variants: Sequence[Path], root: Path) -> str:
-    """Write the rehearsal of a config; returns the command that runs it."""
+    """Write the rehearsal of a config; return the command that runs it."""
     kind, compose = kinds.of_run(path)
     made = rehearsal.make(path, kind, root, variants)
     config = loading.load(made, kind)
@@ -86,7 +86,7 @@ def make_layout(args: argparse.Namespace) -> None:
 
 
 def preview(path: Path, size: tuple[int, int], seed: int, rows: int = 4) -> None:
-    """A sheet: one street a row, image, labels and flow of the source and then of the target."""
+    """Draw a sheet: one street a row, with image, labels and flow of the source and then of the target."""
     sheet = []
     for row in range(rows):
         cells = []
@@ -100,7 +100,7 @@ def preview(path: Path, size: tuple[int, int], seed: int, rows: int = 4) -> None
 
 
 def flow_colors(flow: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Flow (2, H, W) as colours (H, W, 3): hue is direction, strength is speed (full at 12 px); black is occluded."""
+    """Colour flow (2, H, W) as (H, W, 3): hue is direction, strength is speed (full at 12 px), black is occluded."""
     speed, angle = cv2.cartToPolar(flow[0], flow[1], angleInDegrees=True)
     strength = (speed / 12 * 255).clip(0, 255)
     picture = np.stack([angle / 2, strength, np.where(seen, 255, 0)], axis=-1).astype(np.uint8)
@@ -108,7 +108,7 @@ def flow_colors(flow: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command."""
     args = arguments()
     with one_line_errors():
         if args.preview is not None:

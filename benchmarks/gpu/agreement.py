@@ -1,4 +1,4 @@
-"""The device's kernels against the CPU's on random and adversarial inputs, through the package's own functions."""
+"""Compare the device's kernels with the CPU's on random and adversarial inputs, through the package's own functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from blda.data.sample import IGNORE
 
 
 class Case(NamedTuple):
-    """logits (B, C, *S), label and domain (B, *S) int64, weight (B, *S)."""
+    """Input of a comparison: logits (B, C, *S), label and domain (B, *S) int64, weight (B, *S)."""
 
     logits: Tensor
     label: Tensor
@@ -26,7 +26,7 @@ class Case(NamedTuple):
 
 
 def cases(rehearse: bool) -> Iterator[tuple[str, Callable[[], Case]]]:
-    """What is compared, by name."""
+    """Make the inputs to compare, by name."""
     small = rehearse
     for classes, size in ((19, (512, 512)), (2, (333, 77)), (150, (128, 96)), (19, (1, 1)), (5, (7, 1031))):
         classes, size = (min(classes, 19), tuple(min(side, 40) for side in size)) if small else (classes, size)
@@ -39,7 +39,7 @@ def cases(rehearse: bool) -> Iterator[tuple[str, Callable[[], Case]]]:
 
 
 def random(classes: int, size: tuple[int, ...], batch: int = 2, seed: int = 0) -> Case:
-    """Logits that lean to their label; a tenth of the pixels is ignored."""
+    """Make random logits that favour their label; a tenth of the pixels is ignored."""
     g = torch.Generator().manual_seed(seed)
     label = torch.randint(classes, (batch, *size), generator=g)
     logits = 3 * torch.randn(batch, classes, *size, generator=g)
@@ -58,7 +58,7 @@ def _some_nan(logits: Tensor) -> Tensor:
 
 
 def _within(logits: Tensor) -> Tensor:
-    """A view of a larger tensor, its rows not one behind the other."""
+    """Copy into a larger tensor and return a non-contiguous view of it."""
     wide = torch.zeros(*logits.shape[:-1], logits.shape[-1] + 3)
     wide[..., 2:-1] = logits
     return wide[..., 2:-1]
@@ -83,7 +83,7 @@ CHANGES: dict[str, Callable[[Case], Case]] = {
 
 
 def compared(case: Case, device: torch.device) -> dict[str, object]:
-    """Largest differences between both devices in everything that the loss consists of."""
+    """Largest differences between both devices in every term of the loss."""
     there, here = (_everything(case, each) for each in (device, torch.device("cpu")))
     same_nan = {name: bool((there[name].isnan() == here[name].isnan()).all()) for name in here}
     found = {name: _difference(there[name], here[name]) for name in here}
@@ -125,12 +125,12 @@ def _everything(case: Case, device: torch.device) -> dict[str, Tensor]:
 
 
 def _moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """On the device, with its own strides."""
+    """Move a tensor to the device and keep its strides."""
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device).copy_(tensor)
 
 
 def _statistics(classes: int, seed: int) -> LogitStatistics:
-    """Mixtures made up on the CPU; the last class was never estimated."""
+    """Make arbitrary mixtures on the CPU; the last class is never estimated."""
     made, g = (
         LogitStatistics(classes, momentum=0, warmup=0, min_pixels=1, seed=seed),
         torch.Generator().manual_seed(seed),

@@ -1,4 +1,4 @@
-"""A training step under torch.compile, in a part of its own and the report of the others: to compile takes minutes."""
+"""Measure a training step under torch.compile, in a part of its own because compiling takes minutes."""
 
 from __future__ import annotations
 

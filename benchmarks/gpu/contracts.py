@@ -1,7 +1,6 @@
-"""What training promises, on the device: resume, two processes, NCCL, signals, half precision.
+"""Check the guarantees of training on the device: resume, two processes, NCCL, signals, half precision.
 
-Trainings of tests/support/tiny.yaml and tests/support/tiny_video.yaml, on street worlds of 32 x 64 pixels made for
-them.
+It trains tests/support/tiny.yaml and tests/support/tiny_video.yaml on their street worlds of 32 x 64 pixels.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ def trainer(worlds: Path, run: Path, mode: str, *overrides: str) -> Trainer:
 
 
 def resume(worlds: Path, run: Path, mode: str, steps: int = 6) -> dict[str, object]:
-    """With sums in a fixed order: a whole run against one that was resumed half way, and against its repetition."""
+    """Compare, with deterministic sums, a whole run with one resumed half way, and with its repetition."""
     options = ("method=blda", tiny.DENSITY, f"training.steps={steps}", "training.deterministic=true")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -89,10 +88,10 @@ def resume(worlds: Path, run: Path, mode: str, steps: int = 6) -> dict[str, obje
 
 
 def order(worlds: Path, run: Path, mode: str, steps: int = 3) -> dict[str, object]:
-    """With sums in whatever order is fastest: what differs in one gradient, and how far after a few steps of SGD.
+    """Measure, without deterministic sums, the differences in one gradient and after a few steps of SGD.
 
-    PyTorch names no operation here: it warns of those alone that know no fixed order, while most of these sums, such
-    as cuDNN's, have one that is not taken.
+    PyTorch's warnings name only operations without a deterministic version. Most of these sums, such as cuDNN's, have
+    one that is not used, so no operation is named here.
     """
     options = ("method=blda", tiny.DENSITY, "training.steps=100", *PLAIN)
     first, second = (gradients(tiny.with_sgd(trainer(worlds, run / name, mode, *options))) for name in "ab")
@@ -114,7 +113,7 @@ def order(worlds: Path, run: Path, mode: str, steps: int = 3) -> dict[str, objec
 
 
 def gradients(made: Trainer) -> dict[str, torch.Tensor]:
-    """Of the source's loss on the first batch."""
+    """Gradients of the source loss on the first batch."""
     runtime.seed_step(0, 0, 0)
     source, target = next(made.batches(0))
     _, loss = next(made.method.losses(source, target))
@@ -124,14 +123,14 @@ def gradients(made: Trainer) -> dict[str, torch.Tensor]:
 
 
 def ended(run: Trainer) -> tiny.States:
-    """What a run ends with."""
+    """State at the end of a run."""
     run.fit()
     run.log.close()
     return tiny.states(run)
 
 
 def compared(first: tiny.States, second: tiny.States) -> dict[str, object]:
-    """Tensors that differ, and by how much at most, in all and by the named state."""
+    """Count the tensors that differ and the largest difference, in all and for each named state."""
     far: dict[str, float] = {}
     for name in tiny.differences(first, second):
         part = name.split("/")[0]
@@ -140,7 +139,7 @@ def compared(first: tiny.States, second: tiny.States) -> dict[str, object]:
 
 
 def precise(worlds: Path, run: Path, precision: str, steps: int) -> dict[str, object]:
-    """Losses of a run in one precision: finite, and smaller in the end."""
+    """Check the losses of a run in one precision: they are finite and decrease."""
     options = (f"training.precision='{precision}'", f"training.steps={steps}", "method=blda", "blda.warmup=0")
     made = trainer(worlds, run, "image", *options)
     scores = made.fit()
@@ -161,7 +160,7 @@ def precise(worlds: Path, run: Path, precision: str, steps: int) -> dict[str, ob
 
 
 def to_launch(worlds: Path, run: Path) -> list[Config]:
-    """What several processes train."""
+    """Configs that several processes train."""
     configs = [tiny.load(worlds, run / mode, mode, "method=blda", *PLAIN) for mode in tiny.MODES]
     for config in configs:
         Path(config.run).mkdir(parents=True, exist_ok=True)
@@ -170,7 +169,7 @@ def to_launch(worlds: Path, run: Path) -> list[Config]:
 
 
 def processes(configs: list[Config], run: Path, given: Settings) -> dict[str, object]:
-    """One process with NCCL, and two with gloo on half of its batches: the same weights and statistics as alone."""
+    """Check that one process with NCCL, and two with gloo on half batches, end with a single process's state."""
     kinds = (("alone", 1, None), ("gloo", 2, "gloo"), ("nccl", 1, "gloo" if given.rehearse else "nccl"))
     with ThreadPoolExecutor(1 if given.rehearse else len(kinds)) as beside:
         jobs = [beside.submit(launched, configs, run / name, count, backend, given) for name, count, backend in kinds]
@@ -188,7 +187,7 @@ def processes(configs: list[Config], run: Path, given: Settings) -> dict[str, ob
 
 
 def close(first: tiny.States, second: tiny.States) -> bool | str:
-    """Whether they are the same but for rounding; otherwise the first that is not."""
+    """Tell whether two states are equal up to rounding; otherwise name the first tensor that is not."""
     try:
         tiny.assert_close(first, second)
     except AssertionError as error:
@@ -199,7 +198,7 @@ def close(first: tiny.States, second: tiny.States) -> bool | str:
 def launched(
     configs: list[Config], folder: Path, count: int, backend: str | None, given: Settings
 ) -> list[list[tiny.States]]:
-    """For each config what each of `count` processes ends with; all share one device."""
+    """Final states of `count` processes for each config; all share one device."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{number}.yaml" for number in range(len(configs))]
     for file, config in zip(files, configs, strict=True):
@@ -221,14 +220,14 @@ def launched(
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
+    """Find a port that nothing listens on."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
 
 
 def stopped(worlds: Path, run: Path, given: Settings) -> dict[str, object]:
-    """A training by its tool, stopped by SIGTERM at some step, saved, and continued from there."""
+    """Train by the tool, stop it by SIGTERM at some step, and continue from the saved checkpoint."""
     file = run / "config.yaml"
     long = ("method=blda", "training.steps=100000", "training.workers=1", "log.every=1")
     loading.save(tiny.load(worlds, run / "run", "video", *long), file)

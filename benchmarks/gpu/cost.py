@@ -1,8 +1,8 @@
-"""What the balanced loss costs beside plain cross-entropy, by size, class count and phase.
+"""Measure the cost of the balanced loss against plain cross-entropy, by size, class count and phase.
 
-Each run of benchmarks/blda_cost.py waits for the device before and after: `more_ms` is what one call takes longer on a
-device with nothing else to do. `queued_more_ms` is per call when many follow each other, as in a training step.
-`kernels` is the device's own time by kernel.
+Each run of benchmarks/blda_cost.py waits for the device before and after: `more_ms` is the extra time of one call on an
+idle device. `queued_more_ms` is the extra time per call when many follow each other, as in a training step. `kernels`
+is the device's own time by kernel.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def measured(shape: tuple[int, ...], device: torch.device, rehearse: bool) -> dict[str, object]:
-    """Both kinds of batch."""
+    """Measure both kinds of batch."""
     found: dict[str, object] = {}
     for kind in ("source", "mixed"):
         plain, balanced = blda_cost.works(kind, shape, device.type)
@@ -57,7 +57,7 @@ def measured(shape: tuple[int, ...], device: torch.device, rehearse: bool) -> di
 
 
 def phases(shape: tuple[int, ...], device: torch.device, rehearse: bool) -> dict[str, object]:
-    """Evidence, fit, alignment, and loss with its gradient, each by itself."""
+    """Time the histogram, the fit, the alignment, and the loss with its gradient, each alone."""
     batch, classes, *size = shape
     g = torch.Generator().manual_seed(0)
     label = torch.randint(classes, (batch, *size), generator=g)

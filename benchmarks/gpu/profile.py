@@ -1,4 +1,4 @@
-"""Where the time of some work goes on its device: kernels by their own time, launches, and waits of the host."""
+"""Profile work on a device: kernels by their own time, launches, and waits of the host."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGES = tuple(str(ROOT / name) for name in ("blda", "blda_video"))
 def kernels(work: Work, device: torch.device, most: int = 12) -> dict[str, object]:
     """The device's own milliseconds during one run, kernels launched, and the longest of them by name.
 
-    On a CPU operators stand for kernels.
+    On a CPU, operators are counted instead of kernels.
     """
     work()
     on_gpu = device.type == "cuda"
@@ -42,17 +42,17 @@ def kernels(work: Work, device: torch.device, most: int = 12) -> dict[str, objec
 
 
 def _own(row: object, on_gpu: bool) -> float:
-    """Microseconds of its own."""
+    """Own time of a row, in microseconds."""
     return row.self_device_time_total if on_gpu else row.self_cpu_time_total
 
 
 def _is_kernel(row: object, on_gpu: bool) -> bool:
-    """Operators have the time of the kernels that they launch, which would count twice."""
+    """Tell whether a row is a kernel; operators include the time of their kernels, which would count twice."""
     return not on_gpu or "CUDA" in str(row.device_type)
 
 
 def queued(work: Work, device: torch.device, runs: int, repeats: int = 3) -> float:
-    """Milliseconds a run when many follow each other without a wait: what it adds to a training step."""
+    """Milliseconds per run when many follow each other without a wait, as in a training step."""
     times = []
     for _ in range(repeats):
         synchronize(device)
@@ -65,13 +65,13 @@ def queued(work: Work, device: torch.device, runs: int, repeats: int = 3) -> flo
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for what was launched."""
+    """Wait until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def waits(work: Work, device: torch.device) -> dict[str, int]:
-    """Where in the packages the host waits for the device during the work, and how often. Nothing waits on a CPU."""
+    """Count the waits of the host for the device during the work, by line of the packages; none on a CPU."""
     found: Counter[str] = Counter()
 
     def note(message: Warning | str, *_: object, **__: object) -> None:
@@ -93,7 +93,7 @@ def waits(work: Work, device: torch.device) -> dict[str, int]:
 
 
 def _place() -> str:
-    """The line of ours nearest to the call, else the nearest of all."""
+    """Line of the packages nearest to the call, else the nearest line of any file."""
     stack = [frame for frame in traceback.extract_stack() if Path(frame.filename) != Path(__file__)]
     ours = [frame for frame in stack if frame.filename.startswith(PACKAGES)]
     frame, called = (ours or stack)[-1], stack[-1]

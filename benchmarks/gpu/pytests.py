@@ -1,4 +1,4 @@
-"""pytest in a process of its own, whose results are kept test by test; also the plugin that keeps them."""
+"""Run pytest in its own process and record the result of each test; also the plugin that records them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SLOWEST = 10
 
 
 def run(arguments: list[str], report: Report, environment: dict[str, str]) -> dict[str, object]:
-    """Counts by outcome, names and messages of failures, reasons of skips; of what was run when the time was over."""
+    """Counts by outcome, names and messages of failures, reasons of skips; of the tests that ran in time."""
     lines = report.given.work / f"{report.path.stem}.jsonl"
     lines.unlink(missing_ok=True)
     options = ["-q", "--tb=short", "--continue-on-collection-errors"]
@@ -37,7 +37,7 @@ def run(arguments: list[str], report: Report, environment: dict[str, str]) -> di
 
 
 def summary(path: Path) -> dict[str, object]:
-    """Of the lines so far; the last may be half."""
+    """Summarise the lines written so far; the last may be incomplete."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
@@ -56,7 +56,7 @@ def summary(path: Path) -> dict[str, object]:
 
 
 def pytest_runtest_logreport(report: object) -> None:
-    """Add a test's line: what it ended with, or what went wrong before or after it. Called in the main process."""
+    """Add a test's line: its outcome, or the error in its setup or teardown. Called in the main process."""
     if "PYTEST_XDIST_WORKER" in os.environ or not (report.when == "call" or report.outcome != "passed"):
         return
     text = str(report.longrepr or "")
@@ -69,7 +69,7 @@ def pytest_runtest_logreport(report: object) -> None:
 
 
 def pytest_collectreport(report: object) -> None:
-    """A file that cannot be collected is a failure, one that skips itself a skip."""
+    """Record a file that cannot be collected as a failure, and one that skips itself as a skip."""
     if "PYTEST_XDIST_WORKER" not in os.environ and report.outcome != "passed":
         message = str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr)[-1500:]
         _add({"test": report.nodeid, "outcome": report.outcome, "seconds": 0.0, "message": message})

@@ -1,4 +1,4 @@
-"""One of the processes that train the same configs on one device; see `contracts.launched`.
+"""Train configs as one of several processes on one device; see `contracts.launched`.
 
     python -m gpu.rank --backend nccl|gloo|none CONFIG ...      with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and _PORT
 

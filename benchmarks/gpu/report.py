@@ -1,4 +1,4 @@
-"""The JSON of one part, written anew after every measurement, so that a cut-off run leaves what was done."""
+"""JSON report of one part, rewritten after every measurement, so that an interrupted run keeps its results."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ FATAL = ("CUDA error", "device-side assert", "illegal memory access", "unspecifi
 
 @dataclass(frozen=True)
 class Settings:
-    """output: folder of the reports. until: when the part has to be done, in seconds of the clock.
+    """Settings of a part.
+
+    output: folder of the reports. until: deadline of the part, in seconds of the clock.
 
     rehearse: toy sizes on the CPU. work: folder for worlds and runs, in which data/camvid is the real data if there is
-    any. weights: of EfficientNet-lite0, None where there are none. runs: file with the trainings.
+    any. weights: file of EfficientNet-lite0's weights, None without. runs: file with the trainings.
     """
 
     output: Path
@@ -41,12 +43,12 @@ class Settings:
 
     @property
     def seconds(self) -> float:
-        """How many are left."""
+        """Seconds left until the deadline."""
         return self.until - time.time()
 
     @property
     def device(self) -> torch.device:
-        """What is measured."""
+        """Device that is measured."""
         return torch.device("cpu" if self.rehearse else "cuda")
 
 
@@ -63,9 +65,9 @@ def settings(doc: str | None, arguments: Sequence[str] | None = None) -> Setting
 
 
 class Report:
-    """What a part has measured, by name, what went wrong, and what was left out and why.
+    """Results of a part by name, its errors, and the measurements left out with the reason.
 
-    A report that is there already is continued: what it holds is not measured again.
+    An existing report is continued: its results are not measured again.
     """
 
     def __init__(self, part: str, given: Settings) -> None:
@@ -79,7 +81,7 @@ class Report:
         self.save()
 
     def left(self) -> float:
-        """Seconds until the part has to be done."""
+        """Seconds until the deadline of the part."""
         return self.given.seconds
 
     def put(self, name: str, value: object) -> None:
@@ -89,21 +91,21 @@ class Report:
             self.save()
 
     def drop(self, name: str) -> None:
-        """Forget a result that was good for a while."""
+        """Remove a provisional result."""
         with self._lock:
             self.results.pop(name, None)
 
     def skip(self, name: str, reason: str) -> None:
-        """Say in one line what is not measured and why."""
+        """Record in one line a measurement that is left out, and the reason."""
         with self._lock:
             self.skipped[name] = reason
             self.save()
         print(f"{name}: skipped: {reason}", flush=True)
 
     def measure(self, name: str, work: Callable[[], object], needs: float = 0.0) -> None:
-        """Keep what `work` returns, or how it failed; leave it out when fewer than `needs` seconds are left.
+        """Record the result of `work`, or its error; skip it when fewer than `needs` seconds are left.
 
-        Ends the process with DEVICE_LOST where an error leaves the GPU of no use to it.
+        Ends the process with DEVICE_LOST when an error makes the GPU unusable for it.
         """
         if name in self.results or name in self.failed:
             return
@@ -125,7 +127,7 @@ class Report:
             print(f"{name}: {self.seconds[name]} s", flush=True)
 
     def fail(self, name: str, error: Exception) -> None:
-        """Keep an error; ends the process with DEVICE_LOST where it leaves the GPU of no use to it."""
+        """Record an error; ends the process with DEVICE_LOST when it makes the GPU unusable."""
         with self._lock:
             self.failed[name] = "".join(traceback.format_exception(error)).splitlines()[-30:]
             self.save()
@@ -135,13 +137,13 @@ class Report:
             os._exit(DEVICE_LOST)
 
     def save(self) -> None:
-        """Write everything so far."""
+        """Write all results so far."""
         content = {"results": self.results, "skipped": self.skipped, "failed": self.failed, "seconds": self.seconds}
         atomic.write(self.path, json.dumps(plain({**self.about, **content}), indent=1))
 
 
 def plain(value: object) -> object:
-    """As JSON knows it: numbers without end as null, paths and whatever else as text."""
+    """Convert a value for JSON: infinite and NaN numbers become null, paths and other objects text."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -152,13 +154,13 @@ def plain(value: object) -> object:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text, its kind where it has none."""
+    """First line of an error's text, or its type when it has no text."""
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
 
 
 def usable(report: Report) -> bool:
-    """Whether the device can be used; otherwise the report says why not."""
+    """Tell whether the device can be used; otherwise the reason is put in the report."""
     if report.given.rehearse:
         return True
     try:

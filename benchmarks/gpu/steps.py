@@ -1,7 +1,7 @@
-"""Seconds, memory, shares of the parts, host waits and kernels of a training step, by network and precision.
+"""Measure seconds, memory, shares of the phases, host waits and kernels of a training step, by network and precision.
 
 Random batches of the configs' crops and random weights, as in `benchmarks/step_time.py --synthetic`. Cases that are
-compared are built together and take turns, some steps each, so that whatever else the machine does meets them alike:
+compared are built together and take turns, a few steps each, so that other load on the machine affects them alike:
 `step_s` is the median over the turns, `fastest_s` the fastest turn. The authors of BLDA: 1.31 s without, 1.59 s with
 BLDA, DAFormer MiT-B5, RTX 3090, float32.
 """
@@ -39,8 +39,9 @@ PLAIN, SELF = "method=source_only", "method=self_training"
 
 @dataclass(frozen=True)
 class Case:
-    """A config of ours with overrides and variants. tf32: products and convolutions of floats in TF32. parts: times of
-    the parts of a step and host waits too. kernels: those too."""
+    """A config of this project with overrides and variants. tf32: float32 products and convolutions use TF32. parts:
+    also measure the phases of a step and host waits. kernels: also measure the kernels.
+    """
 
     config: str
     overrides: tuple[str, ...] = ()
@@ -128,9 +129,9 @@ def _title(group: str, cases: dict[str, Case]) -> str:
 
 
 def turns(cases: dict[str, Case], report: Report) -> dict[str, object]:
-    """Time cases that take turns, and put each one's report beside; returns the seconds of every turn.
+    """Time cases that take turns and record each one's report; returns the seconds of every turn.
 
-    A case that fails is reported and leaves the others alone. What they held on the device is given back.
+    A case that fails is reported and does not affect the others. Memory of the cases on the device is freed.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -164,7 +165,7 @@ def _turns(cases: dict[str, Case], report: Report, folder: Path) -> dict[str, ob
 
 @contextmanager
 def reported(name: str, report: Report, after: object = None) -> Iterator[None]:
-    """Keep an error as that of a case; one that leaves the device of no use ends the part."""
+    """Record an error of a case; one that makes the device unusable ends the part."""
     try:
         yield
     except Exception as error:
@@ -199,7 +200,7 @@ class Running:
         self.found["first_steps_s"] = round(time.perf_counter() - start, 2)
 
     def turn(self, steps: int) -> float:
-        """Seconds a step with nothing watching, the agreement of each step included."""
+        """Seconds per step without profiling, including the agreement of processes in each step."""
         set_tf32(self.case.tf32)
         profile.synchronize(self.device)
         with runtime.StopSignal() as stop:
@@ -211,7 +212,7 @@ class Running:
         return round((time.perf_counter() - start) / steps, 4)
 
     def details(self, rehearse: bool) -> dict[str, object]:
-        """What its case asks for beside the time."""
+        """Measure the details that the case asks for beside the time."""
         set_tf32(self.case.tf32)
         found: dict[str, object] = {}
         step = lambda: self.trainer.train_step(self.batches)  # noqa: E731
@@ -230,7 +231,7 @@ class Running:
 
 
 def fresh(compose: Callable[[Config, Accelerator], Run], config: Config, folder: Path) -> Trainer:
-    """A trainer with an accelerator of its own: one of another precision may have been before."""
+    """Make a trainer with its own accelerator, because an earlier one may have had another precision."""
     AcceleratorState._reset_state(reset_partial_state=True)
     run = compose(config, runtime.start(config.training.precision))
     return run.trainer(config.method, folder)

@@ -1,4 +1,4 @@
-"""The whole test suite on this machine's CPU, in the background: whether it is green anywhere."""
+"""Run the whole test suite on this machine's CPU, in the background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The goals that were set for a GPU, beside what was measured."""
+"""Compare the goals for a GPU with the measurements."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Reports = Mapping[str, Mapping[str, Any]]
 
 
 def goals(reports: Reports) -> dict[str, dict[str, Any]]:
-    """Goal -> what was measured and whether it is met; null where nothing was measured."""
+    """Map each goal to its measurement and whether it is met; null without measurement."""
     mixed = ("cost", "2x19x512x512", "mixed")
     step = ("steps", "daformer bf16 blda")
     wanted = {
@@ -37,7 +37,7 @@ def goals(reports: Reports) -> dict[str, dict[str, Any]]:
 
 
 def _linear(reports: Reports) -> dict[str, Any]:
-    """Times a pixel at 1024 x 1024 over times a pixel at 512 x 512."""
+    """Time per pixel at 1024 x 1024 divided by time per pixel at 512 x 512."""
     small, large = (_at(reports, ("cost", s, "mixed", "queued_more_ms")) for s in ("2x19x512x512", "4x19x1024x1024"))
     if not small or large is None:
         return {"measured": None, "met": None}
@@ -49,7 +49,7 @@ def _met(value: float | None, most: float) -> dict[str, Any]:
 
 
 def _at(reports: Reports, path: tuple[str, ...]) -> Any:
-    """The result under a part and the keys within it, None where it is not there."""
+    """Result of a part below nested keys, None when it is missing."""
     value: Any = reports.get(path[0], {}).get("results")
     for key in path[1:]:
         value = value.get(key) if isinstance(value, Mapping) else None

@@ -1,4 +1,4 @@
-"""The kernels against the CPU's, and all tests that need a GPU (pytest -m cuda), side by side."""
+"""Compare kernels with the CPU's and run all tests that need a GPU (pytest -m cuda), side by side."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def of_gpu() -> list[str]:
-    """The files with such tests: to collect all of them takes as long as these tests."""
+    """List the files with tests that need a GPU; collecting all files would take as long as these tests."""
     files = sorted((ROOT / "tests").rglob("test_*.py"))
     return [str(file.relative_to(ROOT)) for file in files if "mark.cuda" in file.read_text(encoding="utf-8")]
 

@@ -1,10 +1,10 @@
-"""One of several trainings on one device, in step with the others; see `gpu.training`.
+"""Train one of several runs on one device, in step with the others; see `gpu.training`.
 
     python -m gpu.train CONFIG [key=value ...] run=FOLDER
 
-Takes a few steps and says so in FOLDER; takes some more when all have, and writes its pace among them; waits for the
-number of steps that all take, trains, and writes its scores. SIGTERM ends the training at that step; the network is
-scored as it is.
+The process takes a few steps and notes this in FOLDER. When all runs have done so, it takes some more and writes its
+seconds per step. It waits for the number of steps, the same for all, trains, and writes its scores. SIGTERM ends the
+training at that step, and the network is scored as it is.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def pace(trainer: Trainer, config: Config, folder: Path) -> dict[str, float]:
-    """Seconds a step while the other runs do the same: a GPU that they share gives each a part of its time."""
+    """Seconds per step while the other runs take steps too, because they share the GPU's time."""
     first, timed = (1, 1) if trainer.accelerator.device.type == "cpu" else (FIRST, TIMED)
     batches = trainer.batches(0)
     for _ in range(first):
@@ -94,7 +94,7 @@ def pace(trainer: Trainer, config: Config, folder: Path) -> dict[str, float]:
 
 
 def _wait(path: Path) -> None:
-    """Until the one that started all runs has written a file."""
+    """Wait until the process that started all runs has written a file."""
     while not path.exists():
         time.sleep(0.1)
 

@@ -1,8 +1,8 @@
-"""Trainings side by side on one device for as long as there is time: scores of every run, and means over its seeds.
+"""Train side by side on one device within the time limit: scores of every run, and means over its seeds.
 
-All runs start together and take a few steps, from which the number of steps that fits is worked out, one for all; where
-that is too few, the last seeds are left out. A run that the time does not suffice for is stopped, scored where it
-is, and marked: its learning rate has not come down to zero.
+All runs start together and take a few steps. These give the number of steps that fits, the same for all runs; if it is
+too small, the last seeds are left out. A run that exceeds the time is stopped, scored as it is, and marked, because its
+learning rate has not reached zero.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SHARE = 0.9
 
 @dataclass
 class Run:
-    """A training in a process of its own, its folder and its log."""
+    """A training in its own process, with its folder and its log."""
 
     name: str
     method: str
@@ -49,7 +49,7 @@ class Run:
     process: subprocess.Popen | None = field(default=None)
 
     def start(self, work: Path) -> None:
-        """Begin; one thread, as there are as many runs as cores."""
+        """Start the process, with one thread, because there are as many runs as cores."""
         self.folder.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
         with (self.folder / "log.txt").open("w") as log:
@@ -57,11 +57,11 @@ class Run:
 
     @property
     def alive(self) -> bool:
-        """Whether it is running."""
+        """Tell whether the process is running."""
         return self.process is not None and self.process.poll() is None
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """What it has written under a name, if it has."""
+        """Read the file that the run has written under a name; None without."""
         path = self.folder / name
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def planned(listed: Mapping[str, Any], given: Settings, report: Report) -> list[Run]:
-    """All runs that have their data, seed by seed."""
+    """List all runs whose data exist, seed by seed."""
     runs = []
     for name, each in listed["trainings"].items():
         config = ROOT / "configs" / each["config"]
@@ -104,7 +104,7 @@ def planned(listed: Mapping[str, Any], given: Settings, report: Report) -> list[
 
 
 def encoder(config: Path, overrides: Sequence[str], given: Settings, report: Report) -> list[str]:
-    """Where ImageNet weights come from, for configs that want EfficientNet-lite0's; without any, from scratch."""
+    """Overrides for the weights of configs with EfficientNet-lite0; without weights, training is from scratch."""
     if "tf_efficientnet_lite0" not in _text(config) or any("model.encoder" in override for override in overrides):
         return []
     if given.weights is not None:
@@ -116,14 +116,14 @@ def encoder(config: Path, overrides: Sequence[str], given: Settings, report: Rep
 
 
 def _text(config: Path) -> str:
-    """A config file with its bases' text."""
+    """Text of a config file and its bases."""
     text = config.read_text(encoding="utf-8")
     bases = yaml.safe_load(text).get("base", [])
     return text + "".join(_text(config.parent / base) for base in ([bases] if isinstance(bases, str) else bases))
 
 
 def make_worlds(listed: Mapping[str, Any], given: Settings) -> None:
-    """The street worlds of all configs, once, before the runs look for them."""
+    """Make the street worlds of all configs once, before the runs need them."""
     here = Path.cwd()
     os.chdir(given.work)
     try:
@@ -138,7 +138,7 @@ def make_worlds(listed: Mapping[str, Any], given: Settings) -> None:
 
 
 def train(runs: list[Run], steps: Mapping[str, int], report: Report) -> None:
-    """Start all, tell all how many steps to take, and stop in time those that are not done."""
+    """Start all runs, give them their number of steps, and stop unfinished ones in time."""
     for run in runs:
         run.start(report.given.work)
     wait(runs, READY, report, until=0.6 * report.left())
@@ -167,7 +167,7 @@ def train(runs: list[Run], steps: Mapping[str, int], report: Report) -> None:
 
 
 def wait(runs: Sequence[Run], name: str, report: Report, until: float) -> None:
-    """Until all have written under a name or ended, or only so many seconds are left."""
+    """Wait until all runs have written a file or ended, or until only `until` seconds are left."""
     shown = time.monotonic()
     while report.left() > until and any(run.alive and run.read(name) is None for run in runs):
         time.sleep(0.2)
@@ -177,7 +177,7 @@ def wait(runs: Sequence[Run], name: str, report: Report, until: float) -> None:
 
 
 def fitting(runs: list[Run], steps: Mapping[str, int], seconds: float) -> tuple[int, list[Run]]:
-    """How many steps fit into the time, and the runs that take them; fewer seeds, faster runs."""
+    """Choose the number of steps that fits into the time and the runs to train; fewer seeds make faster runs."""
     while runs:
         slowest = max(run.read(PACE)["seconds_per_step"] for run in runs)
         every = len({run.seed for run in runs})
@@ -191,7 +191,7 @@ def fitting(runs: list[Run], steps: Mapping[str, int], seconds: float) -> tuple[
 
 
 def keep(runs: Sequence[Run], report: Report) -> None:
-    """What the runs have written so far."""
+    """Record the results that the runs have written so far."""
     found: dict[str, dict[str, Any]] = {}
     for run in runs:
         scores, pace = run.read(SCORES), run.read(PACE)

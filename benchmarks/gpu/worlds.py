@@ -1,4 +1,4 @@
-"""The street worlds of the trainings, made in the background before the part that needs them."""
+"""Make the street worlds of the trainings, in the background, before the part that needs them."""
 
 from __future__ import annotations
 

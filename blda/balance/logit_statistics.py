@@ -17,7 +17,7 @@ EM_ITERATIONS = 3
 ANCHORS = 2  # row 0: all positive logits, row 1: all negative ones
 
 MOST_WEIGHT = 2**15
-"""Of a pixel: its units fit into 32 bits, and sums of them are exact."""
+"""Largest weight of a pixel: its units fit into 32 bits, and sums of units are exact."""
 
 MOST_ELEMENTS = 2**24
 """Largest number of elements of a temporary; more cells are fitted in chunks."""

@@ -28,7 +28,7 @@ class PooledStatistics(LogitStatistics):
     def __init__(self, num_classes: int, memory: float = 0.95, **keywords: Any) -> None:
         super().__init__(num_classes, **keywords)
         if not 0 <= memory < 1:
-            raise ValueError(f"memory {memory} of the statistics must be at least 0 and below 1")
+            raise ValueError(f"memory of the statistics is {memory}; it must be at least 0 and below 1")
         self.memory = memory
         self.register_buffer("remembered", torch.zeros(num_classes, num_classes, logit_grid.BINS, dtype=torch.float64))
 

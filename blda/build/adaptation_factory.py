@@ -35,9 +35,9 @@ MIXERS: Constructors = {"classmix": ClassMix}
 
 @dataclass
 class AdaptationFactory:
-    """Build a method around a wrapped student.
+    """Factory of a training method around a wrapped student.
 
-    losses: builds the detail's loss of masked images. pseudo_labeler, mixer: build these parts from the config;
+    losses: builds the detail's loss of masked images. pseudo_labeler, mixer: build these components from the config.
     augment: builds the augmentation of the mixed image from the colour jitter.
     """
 
@@ -62,7 +62,10 @@ class AdaptationFactory:
         return SelfTraining(*parts, config.seed, burn_in, self.mixer(config), masked, diagnostics)
 
     def masked(self, mean: Tensor) -> MaskedConsistency | None:
-        """The loss of masked target images, if there is one; mean: what the network subtracts, for hidden blocks."""
+        """Build the loss on masked target images, None if the config has none.
+
+        mean: the mean that the network subtracts, used for hidden blocks.
+        """
         settings, seed = self.config.self_training.masked, seeding.seed_of(self.config.seed, "masked")
         if settings is None:
             return None
@@ -71,7 +74,7 @@ class AdaptationFactory:
         return MaskedConsistency(mask, self.losses.with_detail(PlainLoss(), PlainLoss()), settings.domains == "both")
 
     def jitter(self, seed: int, together: bool = False) -> Augment:
-        """Colour jitter and blur; together: see `PublishedColourAndBlur`."""
+        """Build colour jitter and blur; together: see `PublishedColourAndBlur`."""
         settings = self.config.self_training
         strengths = (settings.strength, settings.jitter, settings.blur)
         if settings.augment == "per_image":
@@ -81,14 +84,14 @@ class AdaptationFactory:
 
 
 def teacher_labels(config: Config) -> TeacherLabels:
-    """Pseudo-labels of every pixel of single images."""
+    """Build the labeller of every pixel of single images."""
     settings = config.self_training
     keep_probabilities = config.blda.by_belief and balances(config)
     return TeacherLabels(settings.threshold, settings.ignore_top, settings.ignore_bottom, keep_probabilities)
 
 
 def mixer(config: Config) -> Mixer:
-    """The mixer that the config names; ClassMix chooses classes for each image, or for the batch as published."""
+    """Build the config's mixer; ClassMix chooses classes for each image, or for the batch as published."""
     where, settings = "self_training.mixer", config.self_training
     fixed: dict[str, Any] = {"num_classes": len(class_names(config)), "seed": config.seed}
     if component_name(where, settings.mixer, MIXERS) == "classmix":
@@ -97,16 +100,16 @@ def mixer(config: Config) -> Mixer:
 
 
 def image_labels(config: Config) -> ImageLabels:
-    """One pseudo-label an image, for classifiers."""
+    """Build the labeller of whole images, for classifiers."""
     return ImageLabels(config.self_training.threshold)
 
 
 def whole_images(config: Config) -> WholeImages:
-    """Target images as they are, for classifiers."""
+    """Build the mixer of classifiers, which returns target images unchanged."""
     return WholeImages()
 
 
 def jitter_and_mask(config: ClassifyConfig, jitter: Augment) -> Augment:
-    """Jitter and blur, then masking if a classifier's config has it."""
+    """Build jitter and blur, followed by masking if a classifier's config has it."""
     mask = config.classification.mask
     return jitter if mask is None else BlockMask(jitter, config.seed, mask.block, mask.ratio, IMAGENET_MEAN)

@@ -1,4 +1,4 @@
-"""The training batches of a run, drawn from its data sets by every process for itself."""
+"""Stream of training batches of a run; every process draws its own share."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ _LOG = logging.getLogger(__name__)
 
 
 class BatchStream:
-    """Draw frames of both domains and load them in batches; data: builds the data sets."""
+    """Stream of frames drawn from both domains, in batches. data: builds the data sets."""
 
     def __init__(self, data: DataFactory, accelerator: Accelerator) -> None:
         self.data, self.config, self.accelerator = data, data.config, accelerator
         self._skipping: list[SkipUnreadable] = []
 
     def batches(self, adapts: bool) -> Batches:
-        """The stream of (source, target) batches from a pass on; no target unless the method adapts."""
+        """Build the stream of (source, target) batches, given the number of finished passes.
+
+        The target is None unless the method adapts.
+        """
         source = self.data.source(distorted=self.config.source.photometric and not adapts)
         pixels = self._rare_pixels(source)
         target = self.data.target() if adapts else None
@@ -48,19 +51,22 @@ class BatchStream:
         return stream
 
     def frequency(self) -> torch.Tensor:
-        """Labelled pixels of each class in the source, (C,) int64 on the device; counted once by one process."""
+        """Count the labelled pixels of each class in the source, once in one process: (C,) int64 on the device."""
         with self.accelerator.main_process_first():
             pixels = self.data.class_counts(self.data.source()).pixels
         return torch.from_numpy(pixels.sum(0)).to(self.accelerator.device)
 
     def skipped(self) -> dict[str, int]:
-        """Frames that this process replaced because they could not be used; none unless that is allowed."""
+        """Return the number of unusable frames that this process replaced; empty unless the config allows it."""
         if self.config.data.on_error == "stop":
             return {}
         return {"data/skipped": sum(dataset.replaced() for dataset in self._skipping)}
 
     def _rare_pixels(self, source: Dataset[Sample]) -> Any:
-        """Class pixels of every source frame, counted once by one process; None unless rare classes are favoured."""
+        """Count the class pixels of every source frame, once in one process.
+
+        Returns None unless rare-class sampling is on.
+        """
         if self.config.source.rare is None:
             return None
         with self.accelerator.main_process_first():
@@ -76,7 +82,7 @@ class BatchStream:
         return counts.pixels
 
     def _draws(self, dataset: Dataset[Sample], domain: str, start: int, pixels: Any = None) -> Iterator[Sample]:
-        """Batches of one domain from a pass on; pixels: see `_rare_pixels`."""
+        """Yield batches of one domain, from pass `start` on; pixels: see `_rare_pixels`."""
         training, accelerator, seed = self.config.training, self.accelerator, self.data.readers.seed(domain)
         shared = (training.batch, accelerator.process_index, accelerator.num_processes, seed, start)
         published = published_draws(self.config)

@@ -1,4 +1,4 @@
-"""Compose a run of an image classifier, which has one class an image: its data sets, and its own parts."""
+"""Composition of an image classifier's run: data sets with one class per image, and its other components."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HEADS: Constructors = {"linear": LinearHead}
 
 
 class ClassifiedImages:
-    """Data sets whose label is one class an image: random windows to train on, the middle to measure on."""
+    """Data sets of images with one class each: random windows for training, the centre for evaluation."""
 
     config: ClassifyConfig
 
@@ -46,29 +46,29 @@ class ClassifiedImages:
         self.readers, self.config = readers, readers.config
 
     def make(self) -> None:
-        """Make the data that the config describes rather than names: none."""
+        """Generate the data that the config describes: none for classifiers."""
 
     def source(self, distorted: bool = False) -> ClassificationDataset:
-        """Labelled training windows; distorted must be False."""
+        """Build the labelled training windows; distorted must be False."""
         readers = self.readers
         reader, window = readers.source(), self._window("source", self.config.source)
         lookup = readers.lookup(reader, self.config.source.rename)
         return ClassificationDataset(reader, lookup, window, readers.seed("source"))
 
     def target(self) -> ClassificationDataset:
-        """Unlabelled training windows."""
+        """Build the unlabelled training windows."""
         window = self._window("target", self.config.target)
         return ClassificationDataset(self.readers.target(), None, window, self.readers.seed("target"))
 
     def evaluation(self) -> ClassificationEvaluation:
-        """Labelled images, cut to their middle."""
+        """Build the labelled evaluation images, cut to their centre."""
         readers = self.readers
         reader = readers.evaluation()
         shown = (readers.resize("evaluation"), self.config.classification.centre)
         return ClassificationEvaluation(reader, readers.evaluation_lookup(reader), *shown)
 
     def whole_images(self, domain: str) -> ClassificationEvaluation:
-        """The middle of the training images of "source", with labels, or "target", without."""
+        """Build the centre crops of the training images of "source", with labels, or "target", without."""
         readers = self.readers
         shown = (readers.resize(domain), self.config.classification.centre)
         if domain == "target":
@@ -77,16 +77,16 @@ class ClassifiedImages:
         return ClassificationEvaluation(reader, readers.lookup(reader, self.config.source.rename), *shown)
 
     def check(self, target: CheckTarget, scope: CheckScope) -> DataReport:
-        """Look into one data set; what its images show is known without opening them."""
+        """Check one data set; the class of each image is known without opening it."""
         made = attempt(target)
         return made.failed or inspect(replace(target, count=self.class_counts), made, scope, look)
 
     def class_counts(self, source: Images, skip_unreadable: bool | None = None) -> ClassCounts:
-        """The class of every frame, as counts."""
+        """Count the class of every frame, as one pixel each."""
         return ClassCounts(images_of_classes(source.reader, source.lookup, len(self.readers.class_names)), {})
 
     def _window(self, role: str, data: Target) -> RandomCrop:
-        """Draws training windows."""
+        """Build the transform that draws training windows."""
         scale, resize = self.config.classification.scale, self.readers.resize(role)
         if scale is None:
             return RandomCrop(resize, data.crop, data.flip)
@@ -94,7 +94,7 @@ class ClassifiedImages:
 
 
 def classifier_run(config: ClassifyConfig, accelerator: Accelerator) -> Run:
-    """Compose the classification of images: class folders, pooled statistics, accuracy by class."""
+    """Compose the classification of images: class folders, pooled statistics, accuracy per class."""
     # The classes of a folder are the run's, in their order, unless its reader names its own.
     data = ClassifiedImages(ReaderFactory(config, READERS, classes=class_names(config)))
     batches = BatchStream(data, accelerator)

@@ -1,4 +1,4 @@
-"""Look into the data sets of a run before it starts."""
+"""Check of a run's data sets before it starts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def examine(
 ) -> Iterator[DataReport]:
     """Check the data sets that these methods need, one after the other.
 
-    count_rare: count the class pixels of rare-class sampling, where the run has it, and keep them for training.
+    count_rare: count the class pixels for rare-class sampling, if the run uses it, and keep them for training.
     """
     config, names, protocols = data.config, data.readers.class_names, data.readers.protocols
     skip, counted = config.data.on_error == "skip", {}
@@ -33,18 +33,18 @@ def examine(
 
 
 def examine_counts(data: DataFactory, source: Labelled, counts: ClassCounts) -> DataReport:
-    """Check what all labels of the source show, once they are counted for rare-class sampling."""
+    """Check the class pixels of all source labels, once they are counted for rare-class sampling."""
     names, shown = data.readers.class_names, Shown(counts.pixels, whole=True)
     problems = in_vain({"the run": names}, _needed(data), names, source.lookup, shown, _least(data.config))
     return DataReport("source", problems=tuple(problems))
 
 
 def _needed(data: DataFactory) -> set[str]:
-    """Classes without which a run makes no sense: those that are scored, unless the config says otherwise."""
+    """Return the classes that must occur: the scored ones, unless the config only warns."""
     stops = data.config.data.on_unseen == "stop"
     return {name for protocol in data.readers.protocols for name in protocol.classes if stops}
 
 
 def _least(config: Config) -> int:
-    """Pixels from which on rare-class sampling takes a frame for a class."""
+    """Return the pixels of a class that a frame needs for rare-class sampling."""
     return config.source.rare.min_pixels + published_draws(config)

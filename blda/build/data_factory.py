@@ -1,4 +1,4 @@
-"""Build the data sets of an image run: training crops of both domains and whole images to measure on."""
+"""Data sets of an image run: training crops of both domains and whole images for evaluation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from blda.data.transforms import TRIES, RandomCrop
 
 
 class DataFactory(Protocol):
-    """Build the data sets of one kind of run; see `ImageData`."""
+    """Interface of the data sets of one kind of run; see `ImageData`."""
 
     config: Config
     readers: ReaderFactory
@@ -40,16 +40,16 @@ class DataFactory(Protocol):
 
 
 class ImageData:
-    """Single images: random crops to train on, whole images to measure on."""
+    """Data sets of single images: random crops for training, whole images for evaluation."""
 
     def __init__(self, readers: ReaderFactory) -> None:
         self.readers, self.config = readers, readers.config
 
     def make(self) -> None:
-        """Make the data that the config describes rather than names: none."""
+        """Generate the data that the config describes: none for image runs."""
 
     def source(self, distorted: bool = False) -> SegmentationDataset:
-        """Labelled training crops; distorted: in their colours."""
+        """Build the labelled training crops; distorted: change their colours at random."""
         data, readers = self.config.source, self.readers
         reader = readers.source()
         least = data.rare.min_pixels * data.rare.min_crop_ratio if data.rare else 0
@@ -59,24 +59,24 @@ class ImageData:
         return SegmentationDataset(reader, readers.lookup(reader, data.rename), *how)
 
     def target(self) -> SegmentationDataset:
-        """Unlabelled training crops."""
+        """Build the unlabelled training crops."""
         seed = self.readers.seed("target")
         return SegmentationDataset(self.readers.target(), None, self.target_crop(), seed, in_bytes=True)
 
     def target_crop(self) -> RandomCrop:
-        """The crop of the target's images, with the margins whose pixels are not trusted."""
+        """Build the crop of the target's images, with the margins whose pixels are not trusted."""
         data = self.config.target
         margins = self.config.self_training.margins
         return RandomCrop(self.readers.resize("target"), data.crop, data.flip, margins=margins)
 
     def evaluation(self) -> EvaluationDataset:
-        """Labelled whole images."""
+        """Build the labelled whole images for evaluation."""
         readers = self.readers
         reader = readers.evaluation()
         return EvaluationDataset(reader, readers.evaluation_lookup(reader), readers.resize("evaluation"))
 
     def whole_images(self, domain: str) -> EvaluationDataset:
-        """Whole images of the training data of "source", with labels, or "target", without."""
+        """Build whole images of the training data of "source", with labels, or "target", without."""
         readers = self.readers
         if domain == "target":
             return EvaluationDataset(readers.target(), None, readers.resize(domain))
@@ -84,13 +84,13 @@ class ImageData:
         return EvaluationDataset(reader, readers.lookup(reader, self.config.source.rename), readers.resize(domain))
 
     def check(self, target: CheckTarget, scope: CheckScope) -> DataReport:
-        """Look into one data set."""
+        """Check one data set."""
         return check(target, scope)
 
     def class_counts(self, source: SegmentationDataset, skip_unreadable: bool | None = None) -> ClassCounts:
-        """Class pixels of every source frame, from the run's cache if they are there.
+        """Count the class pixels of every source frame, or read them from the run's cache.
 
-        skip_unreadable: go past labels that cannot be used; None does what the config says of errors.
+        skip_unreadable: skip labels that cannot be used; None follows the config's data.on_error.
         """
         cache = self.config.data.cache or Path(self.config.run) / "cache"
         skip = self.config.data.on_error == "skip" if skip_unreadable is None else skip_unreadable
@@ -98,5 +98,5 @@ class ImageData:
 
 
 def published_draws(config: Config) -> bool:
-    """Whether frames and crops are drawn as in the published code."""
+    """Return whether frames and crops are drawn as in the published code."""
     return config.data.draws == "published"

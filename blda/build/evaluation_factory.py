@@ -1,4 +1,4 @@
-"""Build the evaluation of a run: how whole images are predicted, and what is measured of the predictions."""
+"""Evaluation of a run: the prediction of whole images, and their metrics."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MetricFactory = Callable[[tuple[str, ...], Sequence], Metric]
 
 
 class EvaluationFactory:
-    """Build predictors and evaluators.
+    """Factory of predictors and evaluators.
 
-    data: builds the data set. metrics: what is measured, the first of which scores. batch: images at a time, more than
-    one only where all have one size.
+    data: builds the data set. metrics: builds the metrics; the first one gives the run's score. batch: images at a
+    time; more than one needs images of one size.
     """
 
     def __init__(
@@ -31,7 +31,10 @@ class EvaluationFactory:
         self._metrics, self.batch = metrics, batch
 
     def predictor(self, model: nn.Module, calibration: Callable[[Tensor], Tensor] | None = None) -> Predictor:
-        """How this run predicts whole images with a network: at once, or in windows, mirrored too, calibrated."""
+        """Build the predictor of whole images: in one pass or in windows, averaged with the mirror image or not.
+
+        calibration: logits -> scores to predict from, None for the logits.
+        """
         data = self.config.evaluation
         if data.window is not None:
             stride = data.stride or tuple((side + 1) // 2 for side in data.window)
@@ -39,10 +42,10 @@ class EvaluationFactory:
         return Predictor(Flipped(model) if data.flip else model, self.accelerator.autocast, calibration)
 
     def metrics(self) -> Sequence[Metric]:
-        """Fresh metrics of the run's classes by its protocols."""
+        """Build fresh metrics of the run's classes and protocols."""
         return [metric(self.data.readers.class_names, self.data.readers.protocols) for metric in self._metrics]
 
     def evaluator(self) -> Evaluator:
-        """Evaluation of this process's share."""
+        """Build the evaluator of this process's share."""
         settings, bar = self.config.training, self.config.log.bar
         return Evaluator(self.data.evaluation(), self.metrics, self.accelerator, settings.workers, bar, self.batch)

@@ -1,4 +1,4 @@
-"""Compose a run on single images."""
+"""Composition of a run on single images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def image_run(
 ) -> Run:
     """Compose the segmentation of single images.
 
-    readers: what `reader.name` may name. batches, networks: in place of the config's.
+    readers: constructors by their `reader.name`. batches, networks: replace those built from the config.
     """
     data = ImageData(ReaderFactory(config, readers))
     batches = batches or BatchStream(data, accelerator)

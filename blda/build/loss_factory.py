@@ -1,4 +1,4 @@
-"""Build the criteria of a run: the losses of a labelled batch, and what they need beside the logits."""
+"""Criteria of a run: losses of a labelled batch, and the components they need."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Statistics = tuple[LogitStatistics, LogitStatistics]
 
 
 class LossFactory:
-    """Build the criterion of a method.
+    """Factory of a method's criterion.
 
     config: of the run. accelerator: of this process. statistics_of: builds the statistics of a domain. frequency:
-    labelled pixels of each class in the source, (C,), counted when it is called.
+    counts the labelled pixels of each class in the source, (C,).
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class LossFactory:
         return self.with_detail(balanced, PlainLoss())
 
     def with_detail(self, fused: Criterion, detail: Criterion) -> Criterion:
-        """A criterion, and in a network of two resolutions another one for the detail by itself."""
+        """Combine two criteria for a network of two resolutions; other networks use `fused` alone."""
         hrda = self.config.model.hrda
         return fused if hrda is None else HRDADetailLoss(fused, detail, hrda.strength)
 
@@ -66,20 +66,23 @@ class LossFactory:
         return source.to(self.accelerator.device), target.to(self.accelerator.device)
 
     def pretrained_encoder(self, method: str, student: nn.Module) -> nn.Module | None:
-        """A copy of a new student's encoder, which a method stays near; the same for a run that is resumed."""
+        """Copy a new student's encoder for the feature distance, None for methods without it.
+
+        A resumed run gets the same copy.
+        """
         if self.config.feature_distance is None or method == "source_only":
             return None
         return copy.deepcopy(student.encoder)
 
     def with_feature_distance(self, criterion: Criterion, pretrained: nn.Module) -> FeatureDistance:
-        """A criterion that also keeps the features of things near those of the pretrained encoder."""
+        """Add to a criterion the distance to the pretrained encoder's features of things."""
         settings, autocast = self.config.feature_distance, self.accelerator.autocast
         return FeatureDistance(criterion, pretrained, self.things(), settings.strength, settings.min_ratio, autocast)
 
     def things(self) -> list[int]:
-        """Indices of the classes whose features stay near the pretrained encoder's.
+        """Return the class indices of the things whose features stay near the pretrained encoder's.
 
-        ValueError if the encoder is not pretrained, or a name is no class.
+        Raises ValueError if the encoder is not pretrained, or a name is no class.
         """
         settings, encoder, names = self.config.feature_distance, self.config.model.encoder, class_names(self.config)
         if settings is None:

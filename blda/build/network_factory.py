@@ -1,4 +1,4 @@
-"""Build the networks of a run: the student, its start, its teacher, and what is trained around it."""
+"""Networks of a run: the student, its initial weights, its teacher, and heads that only training has."""
 
 from __future__ import annotations
 
@@ -38,16 +38,17 @@ HEADS: Constructors = {"daformer": DAFormerHead, "deeplab_v2": DeepLabV2Head, "s
 
 
 class NetworkFactory:
-    """Build the networks of a run.
+    """Factory of a run's networks.
 
-    config: of the run. heads: what `model.head.name` may name. kind: the network around encoder and head.
+    config: of the run. heads: constructors by `model.head.name`. kind: class of the network that joins encoder and
+    head.
     """
 
     def __init__(self, config: Config, heads: Constructors = HEADS, kind: Callable[..., nn.Module] = Segmenter) -> None:
         self.config, self._heads, self._kind = config, heads, kind
 
     def student(self, pretrained: bool = True) -> nn.Module:
-        """The network, its initial weights a function of the seed.
+        """Build the network; its initial weights are a function of the seed.
 
         pretrained: False leaves the encoder's own weights out, for a network that a checkpoint fills.
         """
@@ -57,17 +58,17 @@ class NetworkFactory:
         return network(config.model, num_classes, pretrained, self._heads, self._kind, config.source.crop)
 
     def start(self, student: nn.Module) -> None:
-        """Fill a new student with the network that the config says training starts from, if any."""
+        """Load `model.weights` into a new student, if the config names them."""
         if self.config.model.weights is not None:
             path = Path(self.config.model.weights)
             checkpoint.restore(path, checkpoint.read(path), {"student": student})
 
     def teacher(self, student: nn.Module, autocast: Callable[[], AbstractContextManager]) -> Teacher:
-        """The student's moving average."""
+        """Build the teacher, the student's moving average."""
         return Teacher(student, self.config.self_training.momentum, autocast)
 
     def trained(self, method: str, student: nn.Module) -> nn.Module:
-        """What is trained by a method: the student, or the student with a head that only training has."""
+        """Build the module that a method trains: the student, or the student with a head that only training has."""
         regresses = method == "blda" and self.config.blda.density is not None
         return DensityRegression(student) if regresses else student
 
@@ -80,10 +81,10 @@ def network(
     kind: Callable[..., nn.Module],
     crop: tuple[int, int] | None = None,
 ) -> nn.Module:
-    """Encoder and head as the config says, in a `kind` such as `Segmenter`; initial weights by the global generator.
+    """Build encoder and head in a `kind` such as `Segmenter`; initial weights come from the global generator.
 
     pretrained: False leaves the encoder's own weights out, for a network that a checkpoint fills. crop: (height, width)
-    of what it is trained on, from which HRDA takes the size of its windows.
+    of the training images, from which HRDA takes the size of its windows.
     """
     part = model.encoder
     if not pretrained:
@@ -100,11 +101,14 @@ def network(
 
 
 def detail_of(hrda: Hrda, crop: tuple[int, int] | None) -> tuple[int, int]:
-    """(height, width) of HRDA's windows: as given, or half of the crop in whole cells. ValueError if none fits."""
+    """Return the (height, width) of HRDA's windows: as configured, or half of the crop in whole cells.
+
+    Raises ValueError if none fits.
+    """
     cell = cell_of(hrda.scale, hrda.stride)
     if hrda.detail is None:
         if crop is None:
-            raise ValueError("model.hrda.detail is missing; give it, or source.crop, of which it is half")
+            raise ValueError("model.hrda.detail is missing; give it, or source.crop, whose half is the default")
         height, width = (max(side // 2 // cell, 1) * cell for side in crop)
         return height, width
     if crop is not None and any(side > most for side, most in zip(hrda.detail, crop, strict=True)):

@@ -1,4 +1,4 @@
-"""Open the data sets that a config names, and map their labels to the classes of the run."""
+"""Data sets that a config names, and the look-ups from their labels to the classes of the run."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ READERS: Constructors = {
 
 
 class ReaderFactory:
-    """Open each data set of a run once, and say how its label ids and image sizes become the run's.
+    """Factory of a run's readers: opens each data set once, and builds its label look-up and resize rule.
 
-    config: of the run. constructors: what `reader.name` may name. defaults: keywords that a reader gets unless the
-    config gives them. ValueError when `classes` or `evaluation.protocols` name nothing known, or do not fit together.
+    config: of the run. constructors: readers by `reader.name`. defaults: keywords that a reader gets unless the config
+    gives them. Raises ValueError when `classes` or `evaluation.protocols` are unknown or do not fit together.
     """
 
     def __init__(self, config: Config, constructors: Constructors = READERS, **defaults: Any) -> None:
@@ -55,49 +55,55 @@ class ReaderFactory:
             protocol.require(self.class_names)
 
     def open(self, where: str, component: Component, labelled: bool) -> Reader:
-        """The data set that a config's key `where` describes; an unlabelled one has no label paths at all."""
+        """Open the data set at a config's key `where`; an unlabelled one gets no label paths."""
         if (where, labelled) not in self._opened:
             keywords = {**self._defaults, **component}
             self._opened[where, labelled] = construct(where, keywords, self._constructors, labelled=labelled)
         return self._opened[where, labelled]
 
     def source(self) -> Reader:
-        """The labelled source."""
+        """Labelled source data set."""
         return self.open("source.reader", self.config.source.reader, labelled=True)
 
     def target(self) -> Reader:
-        """The target, without labels."""
+        """Target data set, without labels."""
         return self.open("target.reader", self.config.target.reader, labelled=False)
 
     def evaluation(self) -> Reader:
-        """The labelled data set that is measured on."""
+        """Labelled data set for evaluation."""
         return self.open("evaluation.reader", self.config.evaluation.reader, labelled=True)
 
     def opened(self) -> list[Reader]:
-        """The data sets that were asked for so far."""
+        """Return the data sets that were opened so far."""
         return list(self._opened.values())
 
     def lookup(self, reader: Reader, rename: Mapping[str, str]) -> LabelLookup:
-        """The reader's ids as indices of the run's classes."""
+        """Build the look-up from the reader's ids to the run's classes."""
         return label_lookup(reader.label_map, reader.ignored, self.class_names, rename)
 
     def evaluation_lookup(self, reader: Reader) -> LabelLookup:
-        """As `lookup`, with what the first protocol merges where the run lacks the merged class."""
+        """Build the look-up of evaluation labels; see `lookup`.
+
+        It renames the classes that the first protocol merges where the run lacks them; see `Protocol.renaming`.
+        """
         merged = self.protocols[0].renaming(self.class_names, reader.label_map.values())
         return self.lookup(reader, {**merged, **self.config.evaluation.rename})
 
     def resize(self, role: str) -> Resize:
-        """The rule by which whole images of "source", "target" or "evaluation" get their size."""
+        """Return the resize rule for whole images of "source", "target" or "evaluation"."""
         data, exact = getattr(self.config, role), self.config.data.label_resize == "nearest_exact"
         return Resize(data.size if role == "evaluation" else data.resize, data.keep_ratio, exact)
 
     def seed(self, stream: str) -> int:
-        """The seed of one stream of random numbers."""
+        """Return the seed of one stream of random numbers."""
         return seeding.seed_of(self.config.seed, stream)
 
 
 def class_names(config: Config) -> tuple[str, ...]:
-    """The names of the run's classes: of a known list, or as the config gives them. ValueError for anything else."""
+    """Return the names of the run's classes: of a known list, or as the config gives them.
+
+    Raises ValueError for anything else.
+    """
     named = config.classes
     if isinstance(named, str):
         if named not in CLASS_LISTS:

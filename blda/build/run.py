@@ -1,4 +1,4 @@
-"""A run: factories that share a config, and the trainer they build together."""
+"""Run: factories that share a config, and the trainer that they build together."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ AT_START = CheckScope(opened=4, named=2000)
 
 @dataclass
 class Run:
-    """Build trainers of one config. Runs of images, of clips and of classifiers differ in the factories they hold:
+    """Factories of one config, which build its trainers. Runs of images, clips and classifiers hold different ones.
 
     data: data sets. batches: the stream of training batches. networks: student and teacher. losses: criteria and
     statistics. adaptation: the training method. evaluation: predictors and metrics.
@@ -58,16 +58,16 @@ class Run:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of the run's classes, in their order."""
+        """Names of the run's classes, in order."""
         return self.data.readers.class_names
 
     @property
     def protocols(self) -> tuple[Protocol, ...]:
-        """What is scored; the first protocol's numbers stand without its name."""
+        """Evaluation protocols; the first one's scores are also given without its name."""
         return self.data.readers.protocols
 
     def prepare(self, methods: Sequence[str]) -> None:
-        """Find the mistakes that would stop a method, before the first step of the first one."""
+        """Check, before the first step of the first method, for mistakes that would stop any of the methods."""
         self.make_data()
         require_handles(self.config.training.workers)
         for method in methods:
@@ -84,12 +84,12 @@ class Run:
                     _LOG.warning("%s", text)
 
     def make_data(self) -> None:
-        """Make the data that the config describes rather than names, such as street worlds; by one process."""
+        """Generate, in one process, the data that the config describes, such as street worlds."""
         with self.accelerator.main_process_first():
             self.data.make()
 
     def trainer(self, method: str, folder: Path) -> Trainer:
-        """Build a trainer at step 0 for one of METHODS, keeping its files in `folder`."""
+        """Build a trainer at step 0 for one of METHODS; its files are in `folder`."""
         config, accelerator = self.config, self.accelerator
         runtime.set_deterministic(config.training.deterministic)
         if config.training.cuda_graphs:
@@ -128,13 +128,13 @@ class Run:
         return Trainer(accelerator, trained_by, student, optimizer, *how)
 
     def optimizer(self, trained: nn.Module) -> Optimizer:
-        """Build AdamW over all that is trained."""
+        """Build AdamW over all trained parameters."""
         settings = self.config.optimizer
         exempt = NO_DECAY[settings.no_decay]
         return optim.adamw(trained, settings.lr, settings.head_factor, settings.weight_decay, exempt)
 
     def plan(self) -> Plan:
-        """The steps at which things happen."""
+        """Build the schedule of the run."""
         config, training = self.config, self.config.training
         return Plan(
             steps=training.steps,
@@ -151,7 +151,7 @@ class Run:
 
 
 def _require_graphs(config: Config, accelerator: Accelerator) -> None:
-    """Raise ValueError where passes cannot be captured as CUDA graphs."""
+    """Raise ValueError if the passes cannot be captured as CUDA graphs."""
     training = config.training
     reasons = {
         f"the device is {accelerator.device.type}": accelerator.device.type != "cuda",

@@ -1,4 +1,4 @@
-"""A run's folder: claimed by one process at a time, with an identity that its checkpoints carry."""
+"""Folder of a run: claimed by one process at a time, with an identity that its checkpoints carry."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAY_CHANGE = ("compare", "data", "evaluation", "log", "method", "optimizer", "ru
 
 
 def this_process() -> dict[str, Any]:
-    """What tells this process from any other, on this machine or another."""
+    """Return keys that identify this process among all processes of all machines."""
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -39,7 +39,7 @@ def this_process() -> dict[str, Any]:
 
 
 def _started(process: int) -> str | None:
-    """When a process of this machine started, in its own unit; None if it is gone or nobody knows."""
+    """Return the start time of a process of this machine, in clock ticks; None if it is gone or unknown."""
     try:
         return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -48,9 +48,10 @@ def _started(process: int) -> str | None:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Own a run's folder: drafts of dead processes are swept, and nobody else may write there meanwhile.
+    """Claim a run's folder, so that no other process writes there inside the context.
 
-    ValueError naming the process that owns it. A claim whose process is gone is taken over, which is said in one line.
+    Deletes drafts of dead processes. A claim whose process is gone is taken over with a warning. Raises ValueError
+    naming the process that owns the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, mine = folder / CLAIM, {**this_process(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
@@ -69,7 +70,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def _created(path: Path, content: str) -> bool:
-    """Write a claim unless there is one; the file system decides between two that try."""
+    """Write a claim unless there is one; the file system decides between two processes that try."""
     try:
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
@@ -117,7 +118,10 @@ def _owner(content: str) -> dict[str, Any]:
 
 
 def _lives(owner: dict[str, Any], path: Path) -> bool:
-    """Whether the owner of a claim is alive, or may be: of another machine, by its signs of life."""
+    """Return whether the owner of a claim may be alive.
+
+    An owner on another machine is alive while it updates the claim's modification time.
+    """
     here = this_process()
     if owner.get("process") and all(owner.get(key) == here[key] for key in ("host", "space")):
         try:
@@ -154,14 +158,14 @@ def _text(path: Path) -> str | None:
 
 
 def begin(folder: Path, config: Config) -> None:
-    """Give the run that starts in this folder an id of its own."""
+    """Write a new id for the run that starts in this folder."""
     atomic.write(folder / IDENTITY, json.dumps({"run": uuid.uuid4().hex, "seed": config.seed}))
 
 
 def identity(folder: Path, config: Config) -> dict[str, Any]:
-    """What the checkpoints of the run in this folder carry: the run's id, its seed, and the digest of its experiment.
+    """Return the identity that the checkpoints of this folder carry: run id, seed, and digest of the experiment.
 
-    The folder of a run that an older version began has no id.
+    Folders of older versions have no run id.
     """
     found = _owner(_text(folder / IDENTITY) or "")
     known = {"run": str(found["run"])} if "run" in found else {}
@@ -169,6 +173,6 @@ def identity(folder: Path, config: Config) -> dict[str, Any]:
 
 
 def experiment(config: Config) -> str:
-    """Digest of the keys of a config that must not change when a run is continued."""
+    """Compute the digest of the config's keys that must not change when a run is continued."""
     kept = {key: value for key, value in asdict(config).items() if key not in MAY_CHANGE}
     return hashlib.sha256(yaml.dump(kept, sort_keys=True, Dumper=yaml.Dumper).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Build the logit statistics of a domain."""
+"""Logit statistics of a domain."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ StatisticsFactory = Callable[[Config, str], LogitStatistics]
 
 
 def image_statistics(config: Config, domain: str) -> LogitStatistics:
-    """Statistics of single images."""
+    """Build the statistics of single images."""
     return LogitStatistics(**statistics_arguments(config, domain))
 
 
 def pooled_statistics(config: ClassifyConfig, domain: str) -> PooledStatistics:
-    """Statistics that remember past batches, as each has a handful of images of a class."""
+    """Build the statistics that remember past batches, as a batch has only a few images of a class."""
     return PooledStatistics(**statistics_arguments(config, domain), memory=config.classification.memory)
 
 
 def statistics_arguments(config: Config, domain: str) -> dict[str, Any]:
-    """Keywords of `LogitStatistics`."""
+    """Return the keywords of `LogitStatistics`."""
     blda = config.blda
     return {
         "num_classes": len(class_names(config)),
@@ -41,5 +41,5 @@ def statistics_arguments(config: Config, domain: str) -> dict[str, Any]:
 
 
 def balances(config: Config) -> bool:
-    """Whether any method of this run has statistics."""
+    """Return whether any method of this run has statistics."""
     return "blda" in (config.method, *config.compare)

@@ -1,4 +1,4 @@
-"""A run from start or resume to its closing table; what the training tools share."""
+"""Training from start or resume to the closing table; shared by the training tools."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ LEAVE_RESULT = ("compare", "data", "log", "method", "run")
 
 
 def train(compose: Callable[[Config, Accelerator], Run], config: Config, resume: bool) -> str:
-    """Train every compared method and the run's own, each in its folder; returns the table of classes.
+    """Train the compared methods and the run's own, each in its folder; return the table of classes.
 
-    compose: builds the run, such as `image_run`. resume: continue the newest checkpoint of each method, start those
-    that have none, and take the results of those that are finished with this very config. Without it a folder that
-    holds a run is a ValueError, so nothing is written over; so is a continued run whose config differs in what defines
-    the experiment.
+    compose: builds the run, such as `image_run`.
+    resume: continue each method from its newest checkpoint, start those that have none, and read the results of those
+    that are finished with this config.
+    Raises ValueError without `resume` for a folder that holds a run, so nothing is overwritten, and with it when the
+    config differs in keys that define the experiment.
     """
     folder = Path(config.run)
     methods = tuple(dict.fromkeys((*config.compare, config.method)))
@@ -59,7 +60,7 @@ def train(compose: Callable[[Config, Accelerator], Run], config: Config, resume:
 
 
 def _claim(folders: Sequence[Path], config: Config, resume: bool, accelerator: Accelerator, owned: ExitStack) -> None:
-    """The main process owns the folders until `owned` ends; ValueError in all processes when it cannot."""
+    """Claim the folders in the main process until `owned` ends; ValueError in all processes when it cannot."""
     said: list[Any] = [None]
     if accelerator.is_main_process:
         try:
@@ -99,7 +100,7 @@ def _train_one(run: Run, method: str, folder: Path) -> dict[str, float]:
 
 
 def _check_folder(folder: Path, config: Config, resume: bool) -> None:
-    """ValueError unless the folder is free, or holds a run that this config continues."""
+    """Raise ValueError unless the folder is free, or holds a run that this config continues."""
     if not resume:
         if checkpoint.latest(folder) or any((folder / name).exists() for name in (RESULT, "metrics.jsonl")):
             raise ValueError(f"{folder} holds a run; continue it with --resume, or set run=ANOTHER_FOLDER")
@@ -113,19 +114,27 @@ def _check_folder(folder: Path, config: Config, resume: bool) -> None:
 
 
 def _changed(folder: Path, config: Config) -> list[str]:
-    """Top keys in which the config differs from the one saved in the folder."""
+    """Return the top-level keys in which the config differs from the one saved in the folder."""
     path = folder / CONFIG
     saved = loading.load(path, type(config)) if path.exists() else config
     return [f.name for f in dataclasses.fields(config) if getattr(saved, f.name) != getattr(config, f.name)]
 
 
 def _result(folder: Path, config: Config) -> dict[str, float] | None:
-    """The scores of a method that is finished with this config."""
+    """Return the scores of a method that is finished with this config, else None."""
     path = folder / RESULT
     if not path.exists() or not set(_changed(folder, config)) <= set(LEAVE_RESULT):
         return None
-    numbers = json.loads(path.read_text(encoding="utf-8"))
-    return {name: math.nan if value is None else value for name, value in numbers.items() if name != "protocol"}
+    try:
+        numbers = json.loads(path.read_text(encoding="utf-8"))
+        scores = {name: math.nan if value is None else value for name, value in numbers.items() if name != "protocol"}
+    except (ValueError, AttributeError):
+        scores = {}
+    judged = headline(scores)
+    needed = {judged, f"best_on_validation/{judged}", "best_on_validation/step"}
+    if not needed <= scores.keys() or not all(isinstance(value, int | float) for value in scores.values()):
+        raise ValueError(f"{path} is damaged; delete it, then --resume measures the run again")
+    return scores
 
 
 def _report(columns: dict[str, dict[str, float]], run: Run) -> str:

@@ -92,7 +92,7 @@ def _read(path: Path) -> dict:
     try:
         state = atomic.read_tensors(path)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged or no calibration: {error}; make one with tools/calibrate.py") from error
+        raise ValueError(f"{path} is damaged or not a calibration: {error}; make it with tools/calibrate.py") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or not state.keys() >= KEYS:
         raise ValueError(f"{path} is not a calibration file of this version; make it with tools/calibrate.py")
     if not torch.equal(state["nodes"], logit_grid.nodes()):

@@ -1,5 +1,4 @@
-"""The schema of a run as frozen dataclasses, and the loading of YAML with bases, overrides and errors that name the
-key.
+"""Schema of a run as frozen dataclasses, and loading of YAML with bases, overrides and errors that name the key.
 
 It may import no other room; below `build` nobody reads a config.
 """

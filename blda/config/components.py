@@ -1,4 +1,4 @@
-"""Parts of a config, {name: ..., keyword: value}, as calls of constructors."""
+"""Construction of components: {name: ..., keyword: value} in a config becomes the call of a constructor."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from blda.config.keyword_types import hints_of, require_type
 from blda.config.schema import Component
 from blda.spelling import nearest
 
@@ -14,7 +15,10 @@ Constructors = Mapping[str, Callable[..., Any]]
 
 
 def component_name(where: str, part: Component, constructors: Constructors) -> str:
-    """The name in a part, whether or not it is one of the constructors'; ValueError naming the key when it has none."""
+    """Return the name in a component, whether or not a constructor has it.
+
+    Raises ValueError naming the key when the component has no name.
+    """
     if not isinstance(part, Mapping) or not isinstance(part.get("name"), str):
         among = ", ".join(constructors)
         raise ValueError(f"{where}: {part!r} names no part; write {{name: WHICH, ...}} with one of {among}")
@@ -22,7 +26,7 @@ def component_name(where: str, part: Component, constructors: Constructors) -> s
 
 
 def construct(where: str, part: Component, constructors: Constructors, **fixed: Any) -> Any:
-    """Call the constructor that a part names, with the part's keywords and the fixed ones.
+    """Call the constructor that a component names, with the component's keywords and the fixed ones.
 
     Raises ValueError naming the key when a name or keyword is unknown, or one is missing.
     """
@@ -30,10 +34,12 @@ def construct(where: str, part: Component, constructors: Constructors, **fixed: 
     keywords = {key: value for key, value in part.items() if key != "name"}
     if name not in constructors:
         raise ValueError(f"{where}: unknown name '{name}'; {nearest(str(name), list(constructors))}")
+    hints = hints_of(constructors[name])
     known = inspect.signature(constructors[name]).parameters
     for key in keywords:
         if key not in known or key in fixed:
             raise ValueError(f"{where}: {name} has no '{key}'; {nearest(key, [k for k in known if k not in fixed])}")
+        require_type(f"{where}: {key}", keywords[key], hints.get(key, Any))
     for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in keywords and key not in fixed:
             raise ValueError(f"{where}: {name} needs '{key}'")

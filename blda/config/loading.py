@@ -1,4 +1,4 @@
-"""Config files: YAML, its bases and overrides become a frozen dataclass, or an error that names the key."""
+"""Loading of config files: YAML, its bases and overrides become a frozen dataclass, or an error names the key."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import yaml
 
 from blda import atomic, text
+from blda.config.ranges import Range
 from blda.spelling import nearest
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ def load(path: str | Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
     """Read a YAML file and its `base` files, apply overrides, and check every key and type.
 
     overrides: `key.sub=value`, or further files, whose names have no "=". Later values win: base files in order, the
-    file itself, the overrides in order. A kind with a method `resolved` gives what it is in the end. Raises ValueError
+    file itself, the overrides in order. If `kind` has a method `resolved`, its result is returned. Raises ValueError
     naming the key and the nearest known one, FileNotFoundError naming the file.
     """
     tree = _read(Path(path))
@@ -45,12 +46,12 @@ def load(path: str | Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
 
 
 def save(config: Any, path: Path) -> None:
-    """Write the resolved config; `load` reads it back to an equal one."""
+    """Write the resolved config; `load` reads back an equal one."""
     atomic.write(path, yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False))
 
 
 def has_key(path: Path, key: str) -> bool:
-    """Whether a config file or one of its bases sets this key at its top."""
+    """Return whether a config file or one of its bases sets this top-level key."""
     return key in _read(path)
 
 
@@ -62,7 +63,7 @@ def _parse(content: str, where: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers: 6e-5 is a number, not a text."""
+    """YAML loader with YAML 1.2 numbers: 6e-5 is a number, not a string."""
 
 
 _Loader.add_implicit_resolver(
@@ -72,7 +73,9 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path.resolve() in above:
+        raise ValueError(f"{above[-1]}: base: {path} is the file itself or builds on it; name another file")
     if not path.is_file():
         raise FileNotFoundError(f"no config at {path}; see the folder configs/")
     tree = _parse(text.read_text(path), str(path)) or {}
@@ -80,8 +83,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} must hold keys and values, not {type(tree).__name__}")
     merged: dict[str, Any] = {}
     bases = tree.pop("base", [])
-    for base in [bases] if isinstance(bases, str) else bases:
-        _merge(merged, _read(path.parent / base))
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ValueError(f"{path}: base must be the name of a file or a list of names, not {bases!r}")
+    for base in bases:
+        _merge(merged, _read(path.parent / base, (*above, path.resolve())))
     return _merge(merged, tree)
 
 
@@ -117,10 +123,11 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:
-    """Value of a YAML tree as `kind`, or a ValueError that says where it is not."""
+    """Convert a value of a YAML tree to `kind`; ValueError naming the key that does not fit."""
     origin = typing.get_origin(kind)
-    if kind is Any:
-        return tuple(value) if isinstance(value, list) else value
+    if origin is typing.Annotated:
+        number, *notes = typing.get_args(kind)
+        return _within(_convert(value, number, where), notes, where)
     if origin in (typing.Union, types.UnionType):
         options = typing.get_args(kind)
         if value is None and type(None) in options:
@@ -134,6 +141,12 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise ValueError(f"{where} must be a mapping, not {value!r}")
         return value
+    return _convert_plain(value, kind, where)
+
+
+def _convert_plain(value: Any, kind: Any, where: str) -> Any:
+    if kind is Any:
+        return tuple(value) if isinstance(value, list) else value
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
@@ -141,10 +154,17 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     return value
 
 
+def _within(value: Any, notes: Sequence[Any], where: str) -> Any:
+    for note in notes:
+        if isinstance(note, Range) and value not in note:
+            raise ValueError(f"{where} is {value}; it must be {note}")
+    return value
+
+
 def _convert_dataclass(value: Any, kind: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise ValueError(f"{where} must be a mapping, not {value!r}")
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     for key in value:
         if key not in hints:
             raise ValueError(f"{where}: unknown key '{key}'; {nearest(key, list(hints))}")
@@ -169,7 +189,7 @@ def _convert_tuple(value: Any, items: tuple[Any, ...], where: str) -> tuple[Any,
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists and paths as texts, for YAML."""
+    """Convert tuples to lists and paths to strings, for YAML."""
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""One run at several resolutions: every length in pixels that its config says, multiplied.
+"""Resolution of a run: multiplies every length in pixels of a config by one factor.
 
 HRDA's published settings are DAFormer's at twice the resolution in every such length: images, crops, margins, rows,
 blocks of MIC's masks, and four times the pixels that rare-class sampling asks of a crop.
@@ -24,9 +24,9 @@ AREAS = ("source.rare.min_crop_ratio",)
 
 
 def at_resolution(config: C) -> C:
-    """The config with its lengths multiplied by its `resolution`, and resolution 1.
+    """Return the config with its lengths multiplied by its `resolution`, and resolution 1.
 
-    Raises ValueError when the resolution is not positive or an image has no size to be multiplied.
+    Raises ValueError when the resolution is not positive or an image has no size to multiply.
     """
     factor = config.resolution
     if factor == 1:
@@ -44,14 +44,14 @@ def at_resolution(config: C) -> C:
 
 
 def scaled(length: Any, factor: float) -> Any:
-    """A number of pixels, or several, multiplied and rounded; of those above 0, no less than 1."""
+    """Multiply and round one or several numbers of pixels; those above 0 stay at least 1."""
     if isinstance(length, tuple):
         return tuple(scaled(side, factor) for side in length)
     return max(round(length * factor), min(length, 1))
 
 
 def value_at(config: Any, path: str) -> Any:
-    """What a config says at a.b.c; None where it says nothing."""
+    """Return the value of a config at a dotted path such as a.b.c; None if any part of it is None."""
     for name in path.split("."):
         config = getattr(config, name, None)
     return config

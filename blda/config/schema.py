@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+from blda.config.ranges import Count, Natural, NotNegative, Positive, PositiveShare, Range, Share, Size
 from blda.config.resolution import at_resolution
 
 C = TypeVar("C", bound="Config")
@@ -20,30 +21,39 @@ def _one_of(key: str, value: str, *known: str) -> None:
         raise ValueError(f"{key} is '{value}'; use {' or '.join(known)}")
 
 
+def _shown(size: Size | None) -> str:
+    return "null" if size is None else str(list(size))
+
+
 @dataclass(frozen=True)
 class Target:
-    """Where images come from and how a training crop is cut from them.
+    """Images of one domain, and the training crops cut from them.
 
-    reader: {name, root, ...}. resize, crop: (height, width), first the whole
-    image to `resize`, then a random window; null keeps the image as it is. flip: mirror half of them.
-    keep_ratio: to the largest size of the image's shape within `resize` (upright or lying), not to `resize` itself.
+    reader: {name, root, ...}. resize: (height, width) of the whole image, null keeps its size.
+    crop: (height, width) of a random window of the resized image, null for the whole.
+    flip: mirror half of the crops. keep_ratio: resize to the largest size of the image's shape within `resize`
+        (upright or lying), not to `resize` itself.
     """
 
     reader: Component
-    resize: tuple[int, int] | None = None
-    crop: tuple[int, int] | None = None
+    resize: Size | None = None
+    crop: Size | None = None
     flip: bool = True
     keep_ratio: bool = False
 
 
 @dataclass(frozen=True)
 class Source(Target):
-    """A labelled one. rename: its class names -> the run's. max_share: windows with this share or more of one class
-    are drawn again. rare: rare-class sampling, null for uniform. photometric: distort the colours of what source_only
-    learns from, as the published baselines do (blda/data/distortion.py)."""
+    """Labelled images of the source domain; see `Target` for the other keys.
+
+    rename: the data set's class names -> the run's.
+    max_share: crops in which one class has this share or more are drawn again.
+    rare: rare-class sampling, null for uniform sampling.
+    photometric: distort the colours of the images of method source_only, as published (blda/data/distortion.py).
+    """
 
     rename: dict[str, str] = field(default_factory=dict)
-    max_share: float = 0.75
+    max_share: PositiveShare = 0.75
     rare: Rare | None = None
     photometric: bool = False
 
@@ -52,43 +62,51 @@ class Source(Target):
 class Rare:
     """Rare-class sampling (METHOD 6)."""
 
-    temperature: float = 0.01
-    min_pixels: int = 3000
-    min_crop_ratio: float = 0.5
+    temperature: Positive = 0.01
+    min_pixels: Natural = 3000
+    min_crop_ratio: NotNegative = 0.5
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Labelled images to measure on. size: (height, width) of the image, null for its own. keep_ratio: see `Target`.
-    window, stride: (height, width) of windows that the network is shown in its place, null for the whole image; a
-    stride of null is half a window. window_batch: windows shown at a time. flip: average with the mirror image. See
-    blda/models/test_time_augmentation.py."""
+    """Labelled images to evaluate on; see also blda/models/test_time_augmentation.py.
+
+    rename: the data set's class names -> the run's. size: (height, width) of the image, null for its own.
+    keep_ratio: see `Target`. window: (height, width) of sliding windows, null to predict the whole image at once.
+    stride: (height, width) between windows, null for half a window. window_batch: windows predicted at a time.
+    flip: average with the mirror image. every: steps between evaluations. protocols: names or {name, classes, ...}.
+    """
 
     reader: Component
     rename: dict[str, str] = field(default_factory=dict)
-    size: tuple[int, int] | None = None
+    size: Size | None = None
     keep_ratio: bool = False
-    window: tuple[int, int] | None = None
-    stride: tuple[int, int] | None = None
-    window_batch: int = 4
+    window: Size | None = None
+    stride: Size | None = None
+    window_batch: Count = 4
     flip: bool = False
-    every: int = 2000
+    every: Count = 2000
     protocols: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         if self.stride is not None and self.window is None:
-            raise ValueError("evaluation.stride is of windows; give evaluation.window too, or leave it out")
+            raise ValueError("evaluation.stride needs evaluation.window; give both, or remove the stride")
 
 
 @dataclass(frozen=True)
 class Data:
-    """on_error: what training does at a frame whose files cannot be used: 'stop', or 'skip' it for another frame,
-    counted and reported. on_unseen: what it does when no label of the source shows a class that is scored: 'stop', or
-    'warn', for trials with a few images. cache: folder for class statistics, null for `<run>/cache`; runs may share it.
-    draws: 'epochs' shows every frame once an epoch, takes frames of `rare.min_pixels` on for a class, and draws a crop
-    at most 10 times; 'published' draws with replacement, takes frames of more than that, and draws at most 11 times.
-    label_resize: 'nearest_exact' labels a pixel by the nearest centre, 'nearest' by what lies under its upper left
-    corner (published), as OpenCV names them."""
+    """Handling of data sets.
+
+    on_error: action at a frame whose files cannot be used: 'stop', or 'skip' to take another frame and report it.
+    on_unseen: action when no source label shows a scored class: 'stop', or 'warn', for trials with a few images.
+    cache: folder for class statistics, null for `<run>/cache`; runs may share it.
+    draws: 'epochs' shows every frame once an epoch, a class's frames have at least `rare.min_pixels` of it, and a crop
+    is
+        drawn at most 10 times; 'published' draws with replacement, a class's frames have more than that, and a crop is
+        drawn at most 11 times.
+    label_resize: 'nearest_exact' labels a pixel by the nearest centre, 'nearest' by the pixel under its upper left
+        corner (published); the names are OpenCV's.
+    """
 
     on_error: str = "stop"
     on_unseen: str = "stop"
@@ -105,23 +123,29 @@ class Data:
 
 @dataclass(frozen=True)
 class Hrda:
-    """Two resolutions, see blda/models/hrda.py. attention: a head. detail: (height, width) of the window at full
-    resolution, null for half of the source's crop. scale: of the context. stride: image pixels to a pixel of the map on
-    which both are fused, published 4, with DeepLab-v2 8. strength: of the detail's own loss.
-    windows: most that are encoded at once in evaluation."""
+    """Network of two resolutions, see blda/models/hrda.py.
+
+    attention: head that predicts the attention. detail: (height, width) of the window at full resolution, null for half
+        of the source's crop. scale: scale of the context.
+    stride: image pixels per pixel of the map on which both are fused; published 4, for DeepLab-v2 8.
+    strength: weight of the detail's own loss. windows: most windows encoded at once in evaluation.
+    """
 
     attention: Component = field(default_factory=lambda: {"name": "segformer", "embed": 256})
-    detail: tuple[int, int] | None = None
-    scale: float = 0.5
-    stride: int = 4
-    strength: float = 0.1
-    windows: int = 32
+    detail: Size | None = None
+    scale: PositiveShare = 0.5
+    stride: Count = 4
+    strength: Share = 0.1
+    windows: Count = 32
 
 
 @dataclass(frozen=True)
 class Model:
-    """encoder: {name, ...}; head: {name, ...}; hrda: {} for two resolutions, null for one. weights: a checkpoint
-    (step_*.pt, also of tools/import_weights.py) whose network training starts from, null for none. See blda/models."""
+    """Network, see blda/models.
+
+    encoder, head: {name, ...}. hrda: {} for two resolutions, null for one.
+    weights: checkpoint (step_*.pt, also of tools/import_weights.py) whose network training starts from, null for none.
+    """
 
     encoder: Component
     head: Component
@@ -133,14 +157,17 @@ class Model:
 class Mask:
     """Blocks of about `block` pixels, each hidden from the student with probability `ratio`."""
 
-    block: int = 64
-    ratio: float = 0.7
+    block: Count = 64
+    ratio: Share = 0.7
 
 
 @dataclass(frozen=True)
 class Masked(Mask):
-    """Images of a loss of their own. domains: 'target', or 'both' for every other image from the source, with its
-    label. jitter: jitter and blur them before."""
+    """Loss on masked images.
+
+    domains: 'target', or 'both' to take every other image from the source, with its label.
+    jitter: jitter and blur the images before masking.
+    """
 
     domains: str = "target"
     jitter: bool = True
@@ -151,25 +178,32 @@ class Masked(Mask):
 
 @dataclass(frozen=True)
 class SelfTraining:
-    """METHOD 6. momentum: of the teacher. ignore_top, ignore_bottom: rows of the target crop without pseudo-label.
-    margins: top, bottom, left and right of the whole resized target image without pseudo-label, wherever the crop lies,
-    null for none. masked: a third loss, on masked target images (MIC), null for none.
-    burn_in: steps on the source alone before, for networks without pretrained weights.
-    augment: 'per_image' jitters with torchvision's operations, decided for each image; 'published' with kornia 0.5.8's,
-    which are stronger, decided for a batch. mixer: {name, keyword: value}, what makes the mixed image. classmix:
-    'per_image' pastes half of an image's classes; 'per_batch' half of those of the whole batch, ignored pixels among
-    them (published)."""
+    """Self-training (METHOD 6).
 
-    momentum: float = 0.999
-    threshold: float = 0.968
-    ignore_top: int = 0
-    ignore_bottom: int = 0
-    strength: float = 0.2
-    jitter: float = 0.8
-    blur: float = 0.5
-    margins: tuple[int, int, int, int] | None = None
+    momentum: momentum of the teacher. threshold: smallest probability of a confident pseudo-label.
+    ignore_top, ignore_bottom: rows of the target crop without pseudo-label.
+    strength: largest change by the colour jitter. jitter, blur: probability of colour jitter and of blur.
+    margins: top, bottom, left and right rows and columns of the whole resized target image without pseudo-label, null
+        for none.
+    masked: third loss, on masked target images (MIC), null for none.
+    burn_in: first steps on the source alone, for networks without pretrained weights.
+    augment: 'per_image' jitters each image by itself, with torchvision's operations; 'published' jitters a batch
+        alike, with the stronger operations of kornia 0.5.8.
+    mixer: {name, keyword: value}, builds the mixed image.
+    classmix: 'per_image' pastes half of an image's classes; 'per_batch' half of those of the whole batch, ignored
+        pixels among them (published).
+    """
+
+    momentum: Share = 0.999
+    threshold: Share = 0.968
+    ignore_top: Natural = 0
+    ignore_bottom: Natural = 0
+    strength: Share = 0.2
+    jitter: Share = 0.8
+    blur: Share = 0.5
+    margins: tuple[Natural, Natural, Natural, Natural] | None = None
     masked: Masked | None = None
-    burn_in: int = 0
+    burn_in: Natural = 0
     augment: str = "per_image"
     mixer: Component = field(default_factory=lambda: {"name": "classmix"})
     classmix: str = "per_image"
@@ -181,12 +215,14 @@ class SelfTraining:
 
 @dataclass(frozen=True)
 class FeatureDistance:
-    """Distance of the encoder's features to those of its pretrained weights, on things of the source (METHOD 6).
-    strength: lambda. min_ratio: share of a feature's pixels that are of one thing. things: names of classes, of which
-    the run may lack some."""
+    """Distance between the encoder's features and its pretrained weights' features, on things of the source (METHOD 6).
 
-    strength: float = 0.005
-    min_ratio: float = 0.75
+    strength: lambda. min_ratio: share of a feature's pixels that one thing must cover. things: class names, of which
+    the run may lack some.
+    """
+
+    strength: NotNegative = 0.005
+    min_ratio: Annotated[float, Range(0.5, 1, above=True)] = 0.75
     things: tuple[str, ...] = THINGS
 
 
@@ -194,28 +230,35 @@ class FeatureDistance:
 class Density:
     """Cumulative-density regression (METHOD 5). strength: lambda. power: 2 (paper) or 1 (its code)."""
 
-    strength: float = 0.2
-    power: int = 2
+    strength: NotNegative = 0.2
+    power: Annotated[int, Range(1, 2)] = 2
 
 
 @dataclass(frozen=True)
 class Reweighting:
-    """Of the method `reweighted`: a class weighs 1 / share^power."""
+    """Class weights of the method `reweighted`: 1 / share^power."""
 
-    power: float = 0.5
+    power: NotNegative = 0.5
 
 
 @dataclass(frozen=True)
 class Blda:
-    """METHOD 3 and 4. warmup: updates until the statistics' momentum is reached. correct_target: False corrects source
-    pixels only. by_belief: count pseudo-labelled pixels by what the teacher believes, not by its likeliest class.
-    density: cumulative-density regression, null for none."""
+    """Class-balanced logits (METHOD 3 and 4).
 
-    tau: float = 0.1
-    components: int = 5
-    momentum: float = 0.99
-    warmup: int = 1500
-    min_pixels: int = 100
+    tau: strength of the correction. components: Gaussians of a cell's mixture.
+    momentum: largest weight of the past in the statistics. warmup: updates until the momentum is reached.
+    min_pixels: a class with fewer pixels in a batch is not updated.
+    correct_target: False corrects source pixels only.
+    by_belief: count a pseudo-labelled pixel for a class sampled from the teacher's probabilities instead of its
+        likeliest class.
+    density: cumulative-density regression, null for none.
+    """
+
+    tau: NotNegative = 0.1
+    components: Count = 5
+    momentum: Share = 0.99
+    warmup: Natural = 1500
+    min_pixels: Natural = 100
     correct_target: bool = True
     by_belief: bool = False
     density: Density | None = None
@@ -223,15 +266,18 @@ class Blda:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW with a linear warm-up, then linear decay to zero. no_decay: weights that do not decay, `norms` or, as
-    published, only `encoder_layer_norms`. clip: largest gradient norm, null for none."""
+    """AdamW with a linear warm-up, then linear decay to zero.
 
-    lr: float = 6e-5
-    head_factor: float = 10.0
-    weight_decay: float = 0.01
+    head_factor: learning rate of heads as a multiple of lr. no_decay: weights that do not decay, `norms` or, as
+    published, only `encoder_layer_norms`. clip: largest gradient norm, null for none.
+    """
+
+    lr: Positive = 6e-5
+    head_factor: Positive = 10.0
+    weight_decay: NotNegative = 0.01
     no_decay: str = "norms"
-    warmup: int = 1500
-    clip: float | None = None
+    warmup: Natural = 1500
+    clip: Positive | None = None
 
     def __post_init__(self) -> None:
         if self.no_decay not in ("norms", "encoder_layer_norms"):
@@ -240,22 +286,24 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Training:
-    """batch: images of each domain per process and pass. accumulate: passes per step. precision: no, bf16 or fp16.
+    """Training loop.
 
-    checkpoint_every: steps between checkpoints; the last `keep` are kept. workers: loader processes per domain.
-    channels_last: keep the network's convolutions in that layout. compile: the student's forward, by torch.compile.
-    checkpointing: the network's blocks run again in the backward instead of keeping what they computed. cuda_graphs:
-    capture the networks' passes once and replay them, where the host is slower than the GPU; for one process, without
-    hrda, compile and checkpointing (blda/models/cuda_graphs.py). deterministic: sums on a GPU in a fixed order, slower.
+    batch: images of each domain per process and pass. accumulate: passes per step. precision: no, bf16 or fp16.
+    workers: loader processes per domain. checkpoint_every: steps between checkpoints. keep: checkpoints that are kept.
+    channels_last: keep the network's convolutions in that layout. compile: compile the student by torch.compile.
+    checkpointing: compute the network's blocks again in the backward pass instead of storing their activations.
+    cuda_graphs: capture the network's passes once and replay them, where the host is slower than the GPU; for one
+        process, without hrda, compile and checkpointing (blda/models/cuda_graphs.py).
+    deterministic: sum on a GPU in a fixed order, which is slower.
     """
 
-    steps: int = 40000
-    batch: int = 2
-    accumulate: int = 1
+    steps: Count = 40000
+    batch: Count = 2
+    accumulate: Count = 1
     precision: str = "no"
-    workers: int = 4
-    checkpoint_every: int = 2000
-    keep: int = 2
+    workers: Natural = 4
+    checkpoint_every: Count = 2000
+    keep: Count = 2
     channels_last: bool = False
     compile: bool = False
     checkpointing: bool = False
@@ -267,16 +315,19 @@ class Training:
 class Log:
     """every: steps between lines of numbers. pictures: steps between pictures. bar: show the progress bar."""
 
-    every: int = 50
-    pictures: int = 1000
+    every: Count = 50
+    pictures: Count = 1000
     bar: bool = True
 
 
 @dataclass(frozen=True)
 class Config:
-    """One run of image adaptation. run: its folder. classes: a named list or the names. method: source_only,
-    self_training, reweighted or blda. compare: methods that are trained first, alike, for the closing table.
-    resolution: by which every length in pixels is multiplied, see blda/config/resolution.py."""
+    """Config of one run of image adaptation.
+
+    run: folder of the run. classes: name of a class list, or the class names.
+    method: source_only, self_training, reweighted or blda. compare: methods to train first, for the closing table.
+    resolution: factor of every length in pixels, see blda/config/resolution.py.
+    """
 
     run: str
     model: Model
@@ -286,8 +337,8 @@ class Config:
     classes: Any = "cityscapes19"
     method: str = "blda"
     compare: tuple[str, ...] = ()
-    seed: int = 0
-    resolution: float = 1.0
+    seed: Natural = 0
+    resolution: Positive = 1.0
     data: Data = Data()
     self_training: SelfTraining = SelfTraining()
     feature_distance: FeatureDistance | None = None
@@ -298,5 +349,21 @@ class Config:
     log: Log = Log()
 
     def resolved(self: C) -> C:
-        """The same run at resolution 1, its lengths multiplied."""
-        return at_resolution(self)
+        """Return the same run at resolution 1, its lengths multiplied.
+
+        Raises ValueError for keys that contradict each other.
+        """
+        config = at_resolution(self)
+        config.require_equal_crops()
+        return config
+
+    def require_equal_crops(self) -> None:
+        """Raise ValueError unless source and target crops have one size, if any method mixes them."""
+        source, target = (
+            part.crop or (None if part.keep_ratio else part.resize) for part in (self.source, self.target)
+        )
+        if source != target and {*self.compare, self.method} != {"source_only"}:
+            raise ValueError(
+                f"source.crop is {_shown(source)} and target.crop {_shown(target)}, but images of both are mixed; "
+                "give both the same crop"
+            )

@@ -1,4 +1,4 @@
-"""Batches that training makes of samples: pseudo-labels of target images, and images mixed of two domains."""
+"""Batches that self-training builds from samples: pseudo-labels of target images, and mixed images."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """label: (B, H, W) int64, a class everywhere. weight: (B, H, W) float32 >= 0, of each pixel in the loss.
+    """Pseudo-labels of B target images.
 
-    probabilities: (B, C, H, W), the probabilities that the label is the likeliest class of; None where nobody needs
-    them. Of whole images: (B,) and (B, C).
+    label: (B, H, W) int64, a class everywhere. weight: (B, H, W) float32 >= 0, weight of each pixel in the loss.
+    probabilities: (B, C, H, W), class probabilities whose argmax is the label; None when nobody needs them.
+    For whole images the shapes are (B,) and (B, C).
     """
 
     label: Tensor
@@ -22,10 +23,11 @@ class PseudoLabels:
 
 @dataclass(frozen=True)
 class Mixed:
-    """B images of two domains.
+    """B images, each mixed from both domains.
 
-    image: (B, 3, H, W). label: (B, H, W) int64, true or pseudo. weight: (B, H, W) float32, of each pixel in the loss.
-    from_source: (B, H, W) bool, the only thing that says which domain a pixel is from. Of whole images all three: (B,).
+    image: (B, 3, H, W). label: (B, H, W) int64, true or pseudo. weight: (B, H, W) float32, weight of each pixel in the
+    loss. from_source: (B, H, W) bool, True where a pixel comes from the source; nothing else says so.
+    For whole images label, weight and from_source are (B,).
     """
 
     image: Tensor

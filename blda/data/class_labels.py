@@ -1,4 +1,4 @@
-"""Labels as the library computes with them: int64 class indices and IGNORE, checked once where they come in."""
+"""Labels in the form the library computes with: int64 class indices and IGNORE, checked where they come in."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ INTEGERS = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch
 
 
 def integers(name: str, values: Tensor) -> Tensor:
-    """Integers of any type as int64; ValueError naming them for any other type.
+    """Convert integers of any type to int64; ValueError naming `name` for any other type.
 
-    uint8 and int8 must not be computed with: -1 becomes 255, and a class times the number of classes wraps around.
+    Computing with uint8 and int8 is an error: -1 becomes 255, and a class times the number of classes overflows.
     """
     if not isinstance(values, Tensor) or values.dtype not in INTEGERS:
         found = values.dtype if isinstance(values, Tensor) else type(values).__name__
@@ -26,14 +26,17 @@ def integers(name: str, values: Tensor) -> Tensor:
 
 
 def class_labels(labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Labels of any integer type and shape as int64, and which of them are a class (bool): IGNORE is none.
+    """Convert labels of any integer type and shape to int64, with a bool mask of the pixels that have a class.
 
-    Any other label is a mistake: ValueError naming it on a CPU. Elsewhere to look would wait for the device: it is
-    no class either, and whoever computes a loss makes it NaN, on which training stops.
+    IGNORE is no class. Any other label outside [0, num_classes) is an error: on a CPU, ValueError naming it. On other
+    devices checking would wait for the device, so the label counts as no class there, and the loss becomes NaN, which
+    stops training.
     """
     labels = integers("labels", labels)
     if not 0 < num_classes <= IGNORE:
-        raise ValueError(f"{num_classes} classes; labels hold 1 to {IGNORE}, as {IGNORE} is an ignored pixel")
+        raise ValueError(
+            f"the number of classes is {num_classes}; it must be 1 to {IGNORE}, as {IGNORE} marks an ignored pixel"
+        )
     inside = (labels >= 0) & (labels < num_classes)
     if labels.device.type == "cpu":
         known_or_ignored = inside | (labels == IGNORE)

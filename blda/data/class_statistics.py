@@ -22,7 +22,10 @@ FORMAT = 3
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """pixels: (frames, classes) int64. unusable: name of a frame whose label cannot be used -> why; its row is 0."""
+    """Class pixels of every frame.
+
+    pixels: (frames, classes) int64. unusable: frame name -> reason why its label cannot be used; its row is 0.
+    """
 
     pixels: np.ndarray
     unusable: Mapping[str, str]
@@ -36,11 +39,12 @@ def count_classes(
     workers: int = 4,
     skip_unreadable: bool = True,
 ) -> ClassCounts:
-    """Pixels of each class in each frame, at the label files' own size.
+    """Count the pixels of each class in each frame, at the label files' own size.
 
-    cache: folder for the result, made if need be; a later call with the same frames, label files (path, size and time
-    of change) and table reads it from there. None counts anew. workers: threads. The data set is only read.
-    skip_unreadable: go on past labels that cannot be used and say which they are; else the first one's error is raised.
+    cache: folder for the result, created if missing; None counts anew. A later call with the same frames, label files
+    (path, size and modification time) and lookup reads the result from there. workers: threads.
+    skip_unreadable: skip labels that cannot be used and list them in the result; else the first one's error is raised.
+    The data set is only read.
     """
     if unlabelled := [frame.name for frame in reader.frames if frame.label is None]:
         raise ValueError(f"frame {unlabelled[0]} has no label; class statistics need a labelled data set")
@@ -93,7 +97,7 @@ def _count(reader: Reader, lookup: LabelLookup, num_classes: int, workers: int, 
 
 
 def _load(path: Path, shape: tuple[int, int]) -> ClassCounts | None:
-    """The cached counts; None when there are none or the file is not whole, as it can be made again."""
+    """Read cached counts; None when the file is missing or incomplete, as it can be made again."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         counts = ClassCounts(np.array(record["pixels"], dtype=np.int64), dict(record["unusable"]))

@@ -1,4 +1,4 @@
-"""Frames as samples whose label is one class for the whole image."""
+"""Data sets of images that have one class each."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from blda.data.transforms import Geometry, RandomCrop, Resize, Size
 
 
 class ClassificationDataset(Dataset):
-    """Training windows; what is random is a function of (seed, draw number).
+    """Random training windows; each one is a function of (seed, draw number).
 
-    reader: where the frames come from. lookup: ids -> class indices, None for unlabelled data. transform: draws
-    windows. seed: give source and target different ones, or the same draw number cuts both at the same place.
+    reader: yields the frames. lookup: ids -> class indices, None for unlabelled data. transform: draws the windows.
+    seed: must differ between source and target, or the same draw number cuts both at the same place.
     """
 
     def __init__(self, reader: Reader, lookup: LabelLookup | None, transform: RandomCrop, seed: int) -> None:
@@ -32,18 +32,24 @@ class ClassificationDataset(Dataset):
         return len(self.reader.frames)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        """One sample (B = 1) for a draw, its label (1,) int64."""
+        """Return the sample (B = 1) of a draw; its label is (1,) int64."""
         frame = self.reader.frames[draw.index]
         image = frame.read()
         return _sample(self, frame, self.window(image.shape[:2], draw.number).image(image), draw.number)
 
     def window(self, shape: Size, number: int) -> Geometry:
-        """What draw `number` cuts from an image of (H, W) `shape`; ValueError where nothing of that size fits."""
+        """Draw the window number `number` of an image of (H, W) `shape`.
+
+        Raises ValueError when no window of that size fits.
+        """
         return self.transform.random_geometry(seeding.generator(self.seed, "crop", number), shape)
 
 
 class ClassificationEvaluation(Dataset):
-    """Frames in order: resized to `size` ((H, W) or a rule) or as they are, then cut to their middle `crop` or not."""
+    """Evaluation images in the order of the frames.
+
+    size: (H, W) or the rule to resize by, None for the image's own. crop: (H, W) cut from the middle, None for all.
+    """
 
     def __init__(
         self,
@@ -58,13 +64,16 @@ class ClassificationEvaluation(Dataset):
         return len(self.reader.frames)
 
     def __getitem__(self, i: int) -> Sample:
-        """Frame i as a sample (B = 1) of draw number i, its label (1,) int64."""
+        """Return frame i as a sample (B = 1) of draw number i; its label is (1,) int64."""
         frame = self.reader.frames[i]
         image = frame.read()
         return _sample(self, frame, self.window(image.shape[:2], i).image(image), i)
 
     def window(self, shape: Size, number: int) -> Geometry:
-        """What is seen of any image of (H, W) `shape`; ValueError where the middle does not fit."""
+        """Return the resize and centre crop for an image of (H, W) `shape`.
+
+        Raises ValueError when the crop does not fit.
+        """
         return center_crop(self.size(shape), self.crop)
 
 
@@ -72,7 +81,7 @@ Images = ClassificationDataset | ClassificationEvaluation
 
 
 def look(dataset: Images, index: int) -> Seen:
-    """Open one frame, as blda/data/checks/dataset_check.py asks for."""
+    """Open one frame for a data-set check; see blda/data/checks/dataset_check.py."""
     frame = dataset.reader.frames[index]
     ids = {} if frame.label is None else {int(dataset.reader.read_label(frame.label)): 1}
     try:
@@ -87,7 +96,10 @@ def look(dataset: Images, index: int) -> Seen:
 
 
 def images_of_classes(reader: Reader, lookup: LabelLookup, num_classes: int) -> np.ndarray:
-    """What every frame shows: (frames, classes) int64, one 1 a row, none where its class is none of the run's."""
+    """Count the classes of every frame: (frames, classes) int64, with a single 1 in each row.
+
+    The row is zero when the frame's class is not a class of the run.
+    """
     shown = np.array([_class_of(reader, lookup, frame) for frame in reader.frames])
     return (shown[:, None] == np.arange(num_classes)).astype(np.int64)
 

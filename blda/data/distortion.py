@@ -10,18 +10,19 @@ import torch
 
 
 class PhotoMetricDistortion:
-    """Brightness, contrast, saturation and hue, each changed with probability 1/2 (mmsegmentation 0.16).
+    """Random change of brightness, contrast, saturation and hue, each with probability 1/2 (mmsegmentation 0.16).
 
-    Contrast comes second or last with equal probability. Every result is cut to 0 ... 255 and to whole numbers before
-    the next. brightness: most that is added. contrast, saturation: factors within 1 +- this. hue: most that is added
-    to the hue of OpenCV, 180 for the full circle.
+    Contrast comes second or last with equal probability. Every step is clipped to 0 ... 255 and rounded down to whole
+    numbers before the next.
+    brightness: largest offset. contrast, saturation: largest deviation of the factor from 1. hue: largest offset of
+    OpenCV's hue, whose full circle is 180.
     """
 
     def __init__(self, brightness: float = 32, contrast: float = 0.5, saturation: float = 0.5, hue: int = 18) -> None:
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
 
     def __call__(self, image: np.ndarray, generator: torch.Generator) -> np.ndarray:
-        """image: (H, W, 3) uint8 RGB -> the same, all that is random from the generator."""
+        """Distort an image (H, W, 3) uint8 RGB; all random numbers come from `generator`."""
         *coins, last = (torch.rand(5, generator=generator) < 0.5).tolist()
         brightness, contrast, saturation, hue = (2 * torch.rand(4, generator=generator) - 1).tolist()
         steps = [

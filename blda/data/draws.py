@@ -1,4 +1,4 @@
-"""The numbered draw."""
+"""Numbered request for one sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""File handles that loader processes need, asked for before they start."""
+"""Limit of open files, raised before loader processes start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ torch 2.14), a third more with the tensors of clips; the rest is for a GPU."""
 def require_handles(workers: int) -> None:
     """Raise this process's limit of open files as far as `workers` loader processes need it.
 
-    ValueError with the fix where the system does not allow so many: later, torch would hang in its queues.
+    Raises ValueError with the fix when the system does not allow so many; torch would hang in its queues later.
     """
     try:
         import resource

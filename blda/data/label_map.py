@@ -1,4 +1,4 @@
-"""From a data set's raw label ids to the class indices of a run."""
+"""Map from a data set's raw label ids to the class indices of a run."""
 
 from __future__ import annotations
 
@@ -56,14 +56,18 @@ class LabelLookup:
         self._first, self._row = _row(self.lookup[:256] != _UNKNOWN)
 
     def __call__(self, raw: np.ndarray, path: Path) -> np.ndarray:
-        """Raw ids (H, W) -> class indices (H, W) uint8; ValueError naming `path` and its unknown ids."""
+        """Convert raw ids (H, W) to class indices (H, W) uint8.
+
+        Raises ValueError naming `path` and its unknown ids.
+        """
         ids, classes = self.compact(raw, path)
         return np.take(classes, ids)
 
     def compact(self, raw: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Ids (H, W) uint8 and the class index (256,) uint8 of each, to be looked up when few pixels are left.
+        """Return ids (H, W) uint8 and the class index (256,) uint8 of each id, to look up after cropping.
 
-        Ids of 8 bits stay as they are, others become class indices. ValueError naming `path` and its unknown ids.
+        Ids of 8 bits stay as they are; others become class indices. Raises ValueError naming `path` and its unknown
+        ids.
         """
         in_row = raw.dtype == np.uint8 and (np.subtract(raw, self._first) if self._first else raw).max() < self._row
         if in_row:
@@ -83,7 +87,10 @@ class LabelLookup:
 
 
 def _row(legal: np.ndarray) -> tuple[np.uint8, int]:
-    """First and number of the legal ids where they follow each other, 255 by 0; then one comparison checks an image."""
+    """Return the first legal id and the number of legal ids, if they are consecutive modulo 256; else (0, 0).
+
+    One comparison then checks an image.
+    """
     first = np.flatnonzero(legal & ~np.roll(legal, 1))
     return (np.uint8(first[0]), int(legal.sum())) if len(first) == 1 else (np.uint8(0), 0)
 
@@ -94,12 +101,12 @@ def label_lookup(
     classes: Sequence[str],
     rename: Mapping[str, str] | None = None,
 ) -> LabelLookup:
-    """Table from the raw `ids` of a data set to indices into the run's `classes`.
+    """Build the look-up from the raw `ids` of a data set to indices into the run's `classes`.
 
     rename: the data set's class name -> the run's, e.g. {"rider": "bicyclist"}; several may go to one.
     Names that are not in `classes` after renaming, and the `ignored` ids, become IGNORE.
-    ValueError: a rename from a name the data set lacks or to a name the run lacks (it would silently do nothing),
-    no class in common, an id both with a class and ignored, more classes than labels can hold.
+    Raises ValueError for a rename from a name the data set lacks or to a name the run lacks (it would have no effect),
+    no class in common, an id both with a class and ignored, or more classes than labels can hold.
     """
     rename = dict(rename or {})
     _check(ids, ignored, classes, rename)

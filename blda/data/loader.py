@@ -1,4 +1,4 @@
-"""DataLoaders that draw nothing at random themselves."""
+"""DataLoaders without randomness of their own: order and seeds come from the sampler."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ GRACE = 60
 
 
 def start_worker(_: int) -> None:
-    """One thread a worker: OpenCV's own pool in each would fight over the cores.
+    """Limit a worker to one thread and let it ignore signals for the main process.
 
-    A signal that reaches the whole group (Ctrl-C, a cluster's SIGTERM) must not take the data away from the step under
-    way: the main process decides, and a worker follows it or ends after `GRACE` seconds.
+    OpenCV's own thread pool in each worker would fight over the cores. A signal to the whole group (Ctrl-C, a cluster's
+    SIGTERM) must not take the data away from the current step: the main process decides, and a worker follows it or
+    ends after `GRACE` seconds.
     """
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -48,9 +49,10 @@ def _loader(dataset: Dataset, workers: int, pin: bool, **batches: object) -> Dat
 
 
 def endless_loader(dataset: Dataset, sampler: DrawSampler, workers: int = 0, pin: bool = False) -> DataLoader:
-    """Training batches without end, from the sampler's first step on. Not to be passed to `accelerator.prepare`.
+    """Build the loader of training batches, without end, from the sampler's first step on.
 
-    workers: processes that read; 0 reads in this one. pin: page-locked memory, for a GPU.
+    Do not pass it to `accelerator.prepare`. workers: reading processes; 0 reads in this one. pin: use page-locked
+    memory, for a GPU.
     """
     return _loader(dataset, workers, pin, batch_sampler=sampler)
 
@@ -58,5 +60,8 @@ def endless_loader(dataset: Dataset, sampler: DrawSampler, workers: int = 0, pin
 def evaluation_loader(
     dataset: Dataset, workers: int = 0, pin: bool = False, rank: int = 0, world: int = 1, batch: int = 1
 ) -> DataLoader:
-    """This rank's share of the data set, each frame on exactly one rank; sizes may differ unless `batch` is above 1."""
+    """Build the loader of this rank's share of the data set, each frame on exactly one rank.
+
+    Sizes may differ between frames unless `batch` is above 1.
+    """
     return _loader(Subset(dataset, range(rank, len(dataset), world)), workers, pin, batch_size=batch)

@@ -12,10 +12,11 @@ KEY = "bias/"
 
 
 def measured(confusion: Tensor) -> Tensor:
-    """Bias(l) = 1/C sum_c P(argmax = l | y = c) - 1/C of a labelled data set (METHOD 1, paper 3.3.2).
+    """Compute Bias(l) = 1/C sum_c P(argmax = l | y = c) - 1/C of a labelled data set (METHOD 1, paper 3.3.2).
 
-    confusion: (C, C) counts, rows = truth, columns = prediction. The mean is over the classes that occur in the truth,
-    as `LogitStatistics.bias` means over the rows it knows; those that do not are nan. Returns (C,) float64.
+    confusion: (C, C) counts, rows = truth, columns = prediction. Returns (C,) float64.
+    The mean is over the classes that occur in the truth, as `LogitStatistics.bias` averages over the rows it knows.
+    Classes that do not occur are nan.
     """
     counts = confusion.double()
     pixels = counts.sum(1)
@@ -25,11 +26,11 @@ def measured(confusion: Tensor) -> Tensor:
 
 
 def scores(confusion: Tensor, classes: Sequence[str]) -> dict[str, float]:
-    """bias/CLASS of every class, as fractions; see `measured`."""
+    """Return the bias of every class as a fraction, under the key bias/CLASS; see `measured`."""
     return {KEY + name: value for name, value in zip(classes, measured(confusion).tolist(), strict=True)}
 
 
 def of_scores(found: Mapping[str, float | None], classes: Sequence[str]) -> Tensor:
-    """What `scores` named, as a vector (C,) float64 again; nan where a class has none."""
+    """Return the entries bias/CLASS of `scores` as a vector (C,) float64; nan where a class has no entry."""
     values = (found.get(KEY + name) for name in classes)
     return torch.tensor([torch.nan if value is None else value for value in values], dtype=torch.float64)

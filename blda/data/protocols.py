@@ -1,4 +1,4 @@
-"""Which classes a benchmark scores, and how: a number is reported with the name of its protocol."""
+"""Evaluation protocols: the classes that a benchmark scores, and how. Scores carry their protocol's name."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from blda.data.label_map import CITYSCAPES19, CLASS_LISTS
 
 @dataclass(frozen=True)
 class Protocol:
-    """A benchmark's rules.
+    """Scoring rules of a benchmark.
 
-    classes: those that are scored. merge: class -> the scored class it counts as, in truth and in prediction.
+    classes: the scored classes.
+    merge: class -> the scored class it counts as, in truth and in prediction.
     kept: classes that are not scored but whose truth stays: a scored class predicted there is a false positive. The
         truth of every other class is dropped (those pixels do not exist).
     drop_predictions: also drop the pixels whose prediction is not a scored class; otherwise they are errors.
@@ -28,15 +29,15 @@ class Protocol:
     kept: tuple[str, ...] = ()
 
     def renaming(self, classes: Sequence[str], names: Collection[str]) -> dict[str, str]:
-        """What an evaluation label table must rename because the run's `classes` lack a merged class.
+        """Return the renames that an evaluation label table needs because `classes` lack a merged class.
 
-        A run of the 15 VIPER classes has no rider; its Cityscapes truth must be loaded with rider -> person. A run
-        that has the class keeps it apart, and `scores` merges. names: the data set's class names.
+        A run of the 15 VIPER classes has no rider, so its Cityscapes truth must be loaded with rider -> person. A run
+        that has rider keeps it apart, and `scores` merges. classes: of the run. names: the data set's class names.
         """
         return {old: new for old, new in self.merge.items() if old not in classes and new in classes and old in names}
 
     def require(self, classes: Sequence[str]) -> None:
-        """ValueError when a run of these classes lacks a scored one."""
+        """Raise ValueError when a run of these classes lacks a scored one."""
         if missing := [name for name in self.classes if name not in classes]:
             raise ValueError(
                 f"protocol {self.name} scores {', '.join(missing)}, which the run does not have; "
@@ -44,14 +45,14 @@ class Protocol:
             )
 
     def scores(self, confusion: Tensor | np.ndarray, classes: Sequence[str]) -> dict[str, float]:
-        """Scores in percent from pixel counts.
+        """Compute scores in percent from pixel counts.
 
         confusion: (C, C) tensor on the CPU or array, rows = truth, columns = prediction. classes: the C names.
-        Returns mIoU, mAcc, std (population standard deviation of the IoUs); mIoU_classes and mAcc_classes, how many of
-        the protocol_classes enter these means; and, per scored class, iou/<name> and acc/<name>.
+        Returns mIoU, mAcc, std (population standard deviation of the IoUs); mIoU_classes and mAcc_classes, the number
+        of protocol_classes that enter these means; and, per scored class, iou/<name> and acc/<name>.
         IoU = TP / (TP + FP + FN), accuracy = TP / (TP + FN). A class in neither truth nor prediction is nan and enters
-        no mean; absent from the truth but predicted, its IoU is 0 and its accuracy nan.
-        ValueError when the run lacks a scored class.
+        no mean. A class that is absent from the truth but predicted has IoU 0 and accuracy nan.
+        Raises ValueError when the run lacks a scored class.
         """
         counts = self._scored(np.asarray(confusion, dtype=np.float64), list(classes))
         hits = np.diag(counts)[: len(self.classes)]
@@ -66,7 +67,7 @@ class Protocol:
         return means | ious | accuracies | {name: float(count) for name, count in over.items()}
 
     def _scored(self, confusion: np.ndarray, classes: list[str]) -> np.ndarray:
-        """Counts over the scored classes and, last, one row and column for all others."""
+        """Return the counts over the scored classes, with one last row and column for all other classes."""
         if confusion.shape != (len(classes), len(classes)):
             raise ValueError(f"confusion of shape {confusion.shape} for {len(classes)} classes; give one name a row")
         self.require(classes)
@@ -94,7 +95,7 @@ def _known(values: np.ndarray) -> int:
 
 
 def protocol_of(classes: Sequence[str], name: str = "all") -> Protocol:
-    """Every class of the run, nothing merged or dropped."""
+    """Return the protocol that scores every class of the run, with nothing merged or dropped."""
     return Protocol(name, tuple(classes))
 
 

@@ -1,4 +1,4 @@
-"""Windows of whole images: drawn ones for training, the centre for evaluation."""
+"""Windows of whole images: random ones for training, the centre for evaluation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ ASPECT = (3 / 4, 4 / 3)
 
 
 class RandomResizedCrop(RandomCrop):
-    """A window of random size, shape and place, scaled to one size and mirrored with probability 1/2 (Szegedy 2015).
+    """Window of random size, shape and place, scaled to one size and mirrored with probability 1/2 (Szegedy 2015).
 
-    scale: least and largest share of the image's area. resize: (H, W) of the image before, or the rule of its size,
-    None for its own; the window's shape is that in this image. crop: (H, W) of the result. A window that would not fit
-    is cut to what does.
+    scale: smallest and largest share of the image's area. resize: (H, W) that the image is resized to first, or the
+    rule for it, None for its own size; the window is drawn in the resized image. crop: (H, W) of the result.
+    A window that exceeds the image is cut to fit.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class RandomResizedCrop(RandomCrop):
     def random_geometry(
         self, generator: torch.Generator, shape: Size, label: np.ndarray | None = None, wanted: int | None = None
     ) -> Geometry:
-        """A geometry for an image of (H, W) `shape`; the label says nothing about places."""
+        """Draw the geometry for an image of (H, W) `shape`; `label` and `wanted` have no effect."""
         height, width = self.resize(shape)
         share, aspect = torch.rand(2, generator=generator).tolist()
         area = height * width * (self.scale[0] + share * (self.scale[1] - self.scale[0]))
@@ -46,7 +46,7 @@ class RandomResizedCrop(RandomCrop):
 
 
 def center_crop(size: Size, crop: Size | None) -> Geometry:
-    """Resize to `size`, then cut the middle `crop`, None for all of it."""
+    """Build the geometry that resizes to `size`, then cuts `crop` from the middle, None for all of it."""
     height, width = crop or size
     if height > size[0] or width > size[1]:
         raise ValueError(f"centre {(height, width)} is larger than the image {tuple(size)} (height, width); reduce it")

@@ -17,14 +17,14 @@ S = TypeVar("S", bound="Sample")
 
 @dataclass(frozen=True)
 class Sample:
-    """B images with their labels; a data set returns B = 1, `collate` joins them.
+    """Batch of B images with their labels. A data set returns B = 1; `collate` joins samples.
 
-    image: (B, 3, H, W) float32 in [0, 1]. A data set may give its images and labels in bytes (uint8), which take a
-        quarter and an eighth of the memory on their way; `to` makes them what is said here.
+    image: (B, 3, H, W) float32 in [0, 1]. A data set may give images and labels as bytes (uint8), which take a
+        quarter and an eighth of the memory; `to` converts them to the types given here.
     label: (B, H, W) int64, IGNORE where unknown; None for unlabelled data. In evaluation its H and W
         are those of the label file and may differ from the image's. (B,) where an image has one class.
     name: B frame names, for messages and pictures.
-    draw: B numbers, one a draw; they seed everything random that is done to that sample, so
+    draw: B draw numbers. They seed everything random that is done to a sample, so
         results do not depend on how a batch is split over processes.
     trusted: (B, H, W) bool, pixels that pseudo-labels may be learnt from; None for all of them.
     """
@@ -36,7 +36,7 @@ class Sample:
     trusted: Tensor | None = field(default=None, kw_only=True)
 
     def to(self: S, device: torch.device | str) -> S:
-        """The same batch on `device`, whatever was bytes opened out there."""
+        """Copy the batch to `device` and convert its bytes there to floats and integers."""
         tensors = {
             f.name: _opened(f.name, getattr(self, f.name).to(device, non_blocking=True))
             for f in fields(self)
@@ -45,7 +45,7 @@ class Sample:
         return replace(self, **tensors)
 
     def pin_memory(self: S) -> S:
-        """The same batch in page-locked memory (called by DataLoader)."""
+        """Copy the batch to page-locked memory (called by DataLoader)."""
         tensors = {
             f.name: getattr(self, f.name).pin_memory()
             for f in fields(self)
@@ -55,14 +55,14 @@ class Sample:
 
 
 def _opened(name: str, tensor: Tensor) -> Tensor:
-    """A field of a sample out of bytes, if it is in bytes."""
+    """Convert a field of a sample from bytes, if it is in bytes: images to floats, labels to int64."""
     if tensor.dtype != torch.uint8:
         return tensor
     return tensor.long() if name == "label" else unit_floats(tensor)
 
 
 def unit_floats(image: Tensor) -> Tensor:
-    """uint8 -> float32 in [0, 1]; others as they are. The same bits on every device."""
+    """Convert uint8 to float32 in [0, 1], with the same bits on every device; other types stay as they are."""
     if image.dtype != torch.uint8:
         return image
     # By a tensor: to divide by a number, CUDA multiplies with its reciprocal, which rounds differently.

@@ -1,4 +1,4 @@
-"""Which frames are drawn when: endless, seeded, and the same for any number of processes."""
+"""Samplers of frames: endless, seeded, and the same for any number of processes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ SAME_CLASS = 5
 
 
 class DrawSampler(Sampler):
-    """Batches of draws for one process, without end.
+    """Endless batches of draws for one process.
 
     Micro-step s of the whole run takes the draws numbered s*G ... (s+1)*G - 1, G = batch * world; this rank takes its
-    contiguous slice. So 2 processes of batch 1 see what 1 process of batch 2 sees, and starting at `start_step` equals
-    skipping that many batches. Each epoch visits every frame once in an order that is a function of (seed, epoch).
+    contiguous slice. So 2 processes of batch 1 get the same draws as 1 process of batch 2, and starting at `start_step`
+    equals skipping that many batches. Each epoch visits every frame once in an order that is a function of (seed,
+    epoch).
 
     length: frames in the data set. batch: samples per process and micro-step.
     """
@@ -47,7 +48,7 @@ class DrawSampler(Sampler):
             step += 1
 
     def draw(self, number: int) -> Draw:
-        """The draw of that number: a pure function of (seed, number)."""
+        """Return the draw of that number: a pure function of (seed, number)."""
         epoch, position = divmod(number, self.length)
         if self._order[0] != epoch:
             generator = seeding.generator(self.seed, "epoch", epoch)
@@ -55,9 +56,9 @@ class DrawSampler(Sampler):
         return Draw(self._order[1][position], number)
 
     def instead(self, draw: Draw, attempt: int) -> Draw:
-        """Another frame for a draw whose frame cannot be used: a pure function of (seed, draw, attempt).
+        """Return another frame for a draw whose frame cannot be used: a pure function of (seed, draw, attempt).
 
-        The number stays, so that no other draw changes. The same frame comes again only where there is no other.
+        The draw number stays, so that no other draw changes. The same frame is returned only when there is no other.
         """
         return replace(draw, index=self._other(draw, attempt, range(self.length)))
 
@@ -68,16 +69,17 @@ class DrawSampler(Sampler):
 
 
 class ReplacingSampler(DrawSampler):
-    """Draws every frame with the same probability at any time, as the published code draws the target's."""
+    """Sampler with replacement: every frame has the same probability in each draw, as for the published target."""
 
     def draw(self, number: int) -> Draw:
-        """The draw of that number: a pure function of (seed, number)."""
+        """Return the draw of that number: a pure function of (seed, number)."""
         generator = seeding.generator(self.seed, "frame", number)
         return Draw(int(torch.randint(self.length, (), generator=generator)), number)
 
 
 class RareClassSampler(DrawSampler):
-    """Draws a class with p(c) ~ exp((1 - f_c) / T), then a frame that shows it (METHOD section 6; DAFormer).
+    """Sampler that draws a class with p(c) ~ exp((1 - f_c) / T), then a frame that shows it (METHOD section 6;
+    DAFormer).
 
     pixels: (frames, classes) counts from `class_statistics.count_classes`; f_c is the class's share of all of them.
     temperature: T; small values favour rare classes. min_pixels: a frame shows a class from this many pixels on; with
@@ -108,14 +110,14 @@ class RareClassSampler(DrawSampler):
         self.probabilities = _favour_rare(total / total.sum(), shows.any(axis=0), temperature)
 
     def draw(self, number: int) -> Draw:
-        """The draw of that number, with the class it was drawn for as `wanted`."""
+        """Return the draw of that number, with the drawn class as `wanted`."""
         generator = seeding.generator(self.seed, "rare class", number)
         wanted = int(torch.multinomial(self.probabilities, 1, generator=generator))
         frames = self.frames[wanted]
         return Draw(frames[int(torch.randint(len(frames), (), generator=generator))], number, wanted)
 
     def instead(self, draw: Draw, attempt: int) -> Draw:
-        """First a few other frames that show the wanted class, then any frame for any crop."""
+        """Return another frame that shows the wanted class; if none is left or after a few attempts, any frame."""
         frames = self.frames[draw.wanted] if draw.wanted is not None and attempt < SAME_CLASS else []
         if set(frames) - {draw.index}:
             return replace(draw, index=self._other(draw, attempt, frames))
@@ -123,6 +125,6 @@ class RareClassSampler(DrawSampler):
 
 
 def _favour_rare(share: np.ndarray, shown: np.ndarray, temperature: float) -> torch.Tensor:
-    """Softmax of (1 - share) / temperature over the classes that are shown: (C,) float64, 0 for the others."""
+    """Compute softmax((1 - share) / temperature) over the shown classes: (C,) float64, 0 for the others."""
     scores = torch.from_numpy((1 - share) / temperature).masked_fill(torch.from_numpy(~shown), -torch.inf)
     return torch.softmax(scores, dim=0)

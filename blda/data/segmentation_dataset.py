@@ -1,4 +1,4 @@
-"""Frames as samples: cut at random for training, whole for evaluation."""
+"""Data sets of labelled or unlabelled frames: random crops for training, whole images for evaluation."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ Distort = Callable[[np.ndarray, torch.Generator], np.ndarray]
 
 
 def byte_tensor(image: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, H, W) uint8."""
+    """Convert an image (H, W, 3) uint8 to (1, 3, H, W) uint8."""
     planes = np.empty((3, *image.shape[:2]), np.uint8)
     cv2.split(image, list(planes))
     return torch.from_numpy(planes[None])
 
 
 def image_tensor(image: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, H, W) float32 in [0, 1]."""
+    """Convert an image (H, W, 3) uint8 to (1, 3, H, W) float32 in [0, 1]."""
     return unit_floats(byte_tensor(image))
 
 
 def label_tensor(label: np.ndarray) -> Tensor:
-    """(H, W) uint8 -> (1, H, W) int64."""
+    """Convert a label (H, W) uint8 to (1, H, W) int64."""
     return torch.from_numpy(np.ascontiguousarray(label))[None].long()
 
 
 def read_frame(reader: Reader, lookup: LabelLookup | None, frame: Frame) -> tuple[np.ndarray, np.ndarray | None]:
-    """Image (H, W, 3) uint8 and class indices (H, W) uint8, None without a label file.
+    """Read the image (H, W, 3) uint8 and the class indices (H, W) uint8, None without a label file.
 
-    ValueError naming the file that cannot be read, or both files when their sizes differ.
+    Raises ValueError naming the file that cannot be read, or both files when their sizes differ.
     """
     image, ids, classes = read_ids(reader, lookup, frame)
     return image, None if ids is None else np.take(classes, ids)
@@ -51,12 +51,17 @@ def read_frame(reader: Reader, lookup: LabelLookup | None, frame: Frame) -> tupl
 def read_ids(
     reader: Reader, lookup: LabelLookup | None, frame: Frame
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """As `read_frame`, but ids (H, W) uint8 and the class index (256,) uint8 of each, as `LabelLookup.compact`."""
+    """Read the image (H, W, 3) uint8, ids (H, W) uint8 and the class index (256,) uint8 of each id.
+
+    Ids and class indices are those of `LabelLookup.compact`, None without a label file. Errors: see `read_frame`.
+    """
     image = frame.read()
     if frame.label is None:
         return image, None, None
     if lookup is None:
-        raise ValueError(f"frame {frame.name} has a label but the data set no label table; pass one or labelled=False")
+        raise ValueError(
+            f"frame {frame.name} has a label but the data set has no label look-up; pass lookup, or labelled=False"
+        )
     ids, classes = lookup.compact(reader.read_label(frame.label), frame.label)
     turned = orientation(frame.image), orientation(frame.label)
     if turned[1] not in (1, turned[0]):
@@ -73,12 +78,12 @@ def read_ids(
 
 
 class SegmentationDataset(Dataset):
-    """Training crops; what is random is a function of (seed, draw number).
+    """Random training crops; each one is a function of (seed, draw number).
 
-    reader: where the frames come from. lookup: raw ids -> class indices, None for unlabelled data.
-    seed: give source and target different ones, or the same draw number cuts both at the same place.
-    in_bytes: give images and labels as uint8, which `Sample.to` makes what a `Sample` has.
-    distort: changes the colours of the cut image, None for none; what it draws is a function of (seed, draw number).
+    reader: yields the frames. lookup: raw ids -> class indices, None for unlabelled data.
+    seed: must differ between source and target, or the same draw number cuts both at the same place.
+    in_bytes: give images and labels as uint8, which `Sample.to` converts to the types of a `Sample`.
+    distort: changes the colours of the crop by a function of (seed, draw number); None for no change.
     """
 
     def __init__(
@@ -101,11 +106,11 @@ class SegmentationDataset(Dataset):
         return len(self.reader.frames)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        """One sample (B = 1) for a draw."""
+        """Return the sample (B = 1) of a draw."""
         return self.cut(draw)[0]
 
     def cut(self, draw: Draw) -> tuple[Sample, Geometry, Size]:
-        """The sample, the geometry it was cut with and the (H, W) of the whole frame before it."""
+        """Return the sample of a draw, the geometry of its crop, and the (H, W) of the whole frame."""
         frame = self.reader.frames[draw.index]
         image, ids, classes = read_ids(self.reader, self.lookup, frame)
         generator = seeding.generator(self.seed, "crop", draw.number)
@@ -128,7 +133,10 @@ class SegmentationDataset(Dataset):
 
 
 class EvaluationDataset(Dataset):
-    """Whole frames in order: the image resized to `size`, (H, W) or a rule, or as it is; the label at its own size."""
+    """Whole frames in order.
+
+    The image is resized to `size`, (H, W) or a rule; None keeps its size. The label keeps its own size.
+    """
 
     def __init__(self, reader: Reader, lookup: LabelLookup | None, size: Resize | Size | None = None) -> None:
         self.reader = reader
@@ -139,11 +147,11 @@ class EvaluationDataset(Dataset):
         return len(self.reader.frames)
 
     def __getitem__(self, i: int) -> Sample:
-        """Frame i as a sample (B = 1) of draw number i."""
+        """Return frame i as a sample (B = 1) of draw number i."""
         return self.cut(i)[0]
 
     def cut(self, i: int) -> tuple[Sample, Geometry, Size]:
-        """The sample, the geometry of its image and the (H, W) of the whole frame before it."""
+        """Return the sample, the geometry of its image, and the (H, W) of the whole frame."""
         frame = self.reader.frames[i]
         image, label = read_frame(self.reader, self.lookup, frame)
         geometry = whole(self.size(image.shape[:2]))

@@ -1,4 +1,4 @@
-"""Training that goes on where single files cannot be read."""
+"""Training data set that replaces frames whose files cannot be used."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _LOG = logging.getLogger(__name__)
 class SkipUnreadable(Dataset):
     """Training samples of `dataset`; a draw whose files cannot be used gets another frame from `sampler`.
 
-    What replaces it is a function of (seed, draw, attempt), so a run is the same again as long as its files are, and
-    draws of whole frames are what they are without this class. Each such frame is reported once over all loader
-    processes, with the reason.
+    The replacement is a function of (seed, draw, attempt), so a run repeats itself as long as its files do, and draws
+    of usable frames are the same as without this class. Each replaced frame is reported once over all loader processes,
+    with the reason.
 
-    dataset: takes draws, and its `reader` has the frames.
-    Raises ValueError with the last frame's message when `ATTEMPTS` in a row cannot be used.
+    dataset: takes draws and has a `reader` with the frames.
+    Raises ValueError with the last frame's message when `ATTEMPTS` frames in a row cannot be used.
     """
 
     def __init__(self, dataset: Dataset[Sample], sampler: DrawSampler) -> None:
@@ -37,7 +37,7 @@ class SkipUnreadable(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        """One sample (B = 1) for a draw; its `draw` is the number asked for, its `name` tells which frame it is."""
+        """Return the sample (B = 1) of a draw: `draw` is the number asked for, `name` the frame that was read."""
         for attempt in range(ATTEMPTS):
             try:
                 return self.dataset[draw]
@@ -47,7 +47,7 @@ class SkipUnreadable(Dataset):
         raise ValueError(f"{ATTEMPTS} frames in a row cannot be used; the last: {last}") from last
 
     def replaced(self) -> int:
-        """Frames replaced so far, by all loader processes together; workers read ahead of the training."""
+        """Number of frames replaced so far by all loader processes; workers read ahead of the training."""
         return sum(self._replaced[:])
 
     def _report(self, index: int, error: Exception) -> None:

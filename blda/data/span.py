@@ -1,4 +1,4 @@
-"""The pixels along one axis that a part of a resized image is made of."""
+"""Source pixels along one axis from which a part of a resized image is computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ FINEST = 64
 
 @dataclass(frozen=True)
 class Span:
-    """Cut `source`, resize it to `size` pixels, then cut `part`: the pixels that resizing everything gives there."""
+    """Pixels of one axis: cut `source`, resize it to `size` pixels, then cut `part`.
+
+    The result equals that part of the whole resized axis.
+    """
 
     source: slice
     size: int
@@ -19,11 +22,11 @@ class Span:
 
 
 def span(old: int, new: int, start: int, length: int) -> Span:
-    """The span of pixels `start` ... `start + length` of an axis that is resized from `old` to `new` pixels.
+    """Return the span of pixels `start` ... `start + length` of an axis that is resized from `old` to `new` pixels.
 
     A scale old / new = p / q repeats its weights every q pixels, so a source window of whole multiples of p is enough,
-    with one more at either side for interpolation unless the image shrinks. That gives the same bits where q is a power
-    of two, as in 1080 -> 720 or 2048 -> 1024. Other scales round differently elsewhere and take the whole axis.
+    with one more at either side for interpolation unless the image shrinks. The bits are the same where q is a power of
+    two, as in 1080 -> 720 or 2048 -> 1024. Other scales round differently and take the whole axis.
     """
     units = math.gcd(old, new)
     p, q = old // units, new // units

@@ -1,4 +1,4 @@
-"""One drawn geometry, applied alike to image, label, context frames and flow."""
+"""Random geometry of a crop, applied alike to image, label, context frames and flow."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _SAME = np.arange(256, dtype=np.uint8)
 
 
 def interpolation(old: Size, new: Size) -> int:
-    """Of images: bilinear, or area average where they shrink more than twofold."""
+    """Return OpenCV's mode to resize images: bilinear, or area average where both sides shrink more than twofold."""
     strong = old[0] > 2 * new[0] and old[1] > 2 * new[1]
     return cv2.INTER_AREA if strong else cv2.INTER_LINEAR
 
 
 @dataclass(frozen=True)
 class Resize:
-    """The rule by which a whole image gets its size.
+    """Rule for the size of a whole image.
 
     size: (H, W), None for the image's own. keep_ratio: take the largest size of the image's shape within `size`,
-    whichever of its sides is the longer, as mmcv's imrescale does. nearest_exact: label a pixel by the nearest pixel
-    centre, as OpenCV's INTER_NEAREST_EXACT does; False by the pixel under its upper left corner, as INTER_NEAREST does.
+    upright or lying, as mmcv's imrescale does. nearest_exact: a label pixel takes the nearest pixel centre, as OpenCV's
+    INTER_NEAREST_EXACT does; False takes the pixel under its upper left corner, as INTER_NEAREST does.
     """
 
     size: Size | None = None
@@ -41,7 +41,7 @@ class Resize:
     nearest_exact: bool = True
 
     def __call__(self, shape: Size) -> Size:
-        """The size (H, W) that an image of (H, W) `shape` is resized to."""
+        """Return the size (H, W) that an image of (H, W) `shape` is resized to."""
         if self.size is None:
             return int(shape[0]), int(shape[1])
         if not self.keep_ratio:
@@ -51,7 +51,7 @@ class Resize:
 
     @classmethod
     def of(cls, given: Resize | Size | None) -> Resize:
-        """A rule as it is, a (H, W) or None as the rule that always gives it."""
+        """Return a rule unchanged; turn an (H, W) or None into the rule with that size."""
         return given if isinstance(given, Resize) else cls(None if given is None else tuple(given))
 
 
@@ -71,11 +71,14 @@ class Geometry:
     nearest_exact: bool = True
 
     def image(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 -> (height, width, 3): resized, then `cut`, of no more pixels than these need."""
+        """Resize and cut an image: (H, W, 3) uint8 -> (height, width, 3).
+
+        Only the pixels that the crop needs are resized.
+        """
         return self._resized(image, interpolation(image.shape[:2], self.size))
 
     def label(self, label: np.ndarray) -> np.ndarray:
-        """(H, W) uint8 -> (height, width): the same, each pixel one of the label's."""
+        """Resize and cut a label: (H, W) uint8 -> (height, width), without interpolation."""
         if self.nearest_exact:
             # Plain INTER_NEAREST would shift by half a pixel against the image.
             return self._resized(label, cv2.INTER_NEAREST_EXACT)
@@ -92,12 +95,12 @@ class Geometry:
         return self._mirrored(resized[rows.part, columns.part])
 
     def spans(self, old: Size) -> tuple[Span, Span]:
-        """Rows and columns of an `old` image that the crop is made of."""
+        """Return the rows and columns of an `old` image from which the crop is computed."""
         rows = span(old[0], self.size[0], self.top, self.height)
         return rows, span(old[1], self.size[1], self.left, self.width)
 
     def cut(self, pixels: np.ndarray) -> np.ndarray:
-        """Crop and mirror of what has been resized already: (*size, ...) -> (height, width, ...)."""
+        """Crop and mirror pixels that are already resized: (*size, ...) -> (height, width, ...)."""
         return self._mirrored(pixels[self.top : self.top + self.height, self.left : self.left + self.width])
 
     def _mirrored(self, crop: np.ndarray) -> np.ndarray:
@@ -106,15 +109,15 @@ class Geometry:
 
 
 def _corners(old: int, new: int, start: int, length: int) -> np.ndarray:
-    """Pixels of an `old` axis that OpenCV's INTER_NEAREST takes for `length` of `new` ones; its arithmetic."""
+    """Return the pixels of an `old` axis that OpenCV's INTER_NEAREST takes for `length` of `new` pixels."""
     scale = 1 / (new / old)
     return np.minimum(np.floor(np.arange(start, start + length) * scale).astype(np.int64), old - 1)
 
 
 def inside(geometry: Geometry, margins: Margins) -> np.ndarray:
-    """Which pixels of a crop lie within `margins` of the whole resized image, wherever the crop was cut from it.
+    """Mark the pixels of a crop that lie within `margins` of the whole resized image: (height, width) bool.
 
-    (height, width) bool, mirrored as the crop is. Raises ValueError when the margins leave nothing of the image.
+    The mask is mirrored as the crop is. Raises ValueError when the margins leave nothing of the image.
     """
     (height, width), (top, bottom, left, right) = geometry.size, margins
     if min(margins) < 0 or top + bottom >= height or left + right >= width:
@@ -126,12 +129,15 @@ def inside(geometry: Geometry, margins: Margins) -> np.ndarray:
 
 
 def whole(size: Size) -> Geometry:
-    """The geometry that only resizes."""
+    """Build the geometry that only resizes."""
     return Geometry(size, 0, 0, *size, flip=False)
 
 
 def random_geometry(generator: torch.Generator, size: Size, crop: Size, flip: bool) -> Geometry:
-    """A crop of (height, width) `crop` anywhere in `size`, mirrored with probability 1/2 if `flip`."""
+    """Draw a crop of (height, width) `crop` anywhere in `size`, mirrored with probability 1/2 if `flip`.
+
+    Raises ValueError when the crop is larger than the image.
+    """
     if crop[0] > size[0] or crop[1] > size[1]:
         raise ValueError(f"crop {crop} is larger than the image {size} (height, width); reduce crop or enlarge resize")
     top = int(torch.randint(size[0] - crop[0] + 1, (), generator=generator))
@@ -143,13 +149,13 @@ def random_geometry(generator: torch.Generator, size: Size, crop: Size, flip: bo
 class RandomCrop:
     """Resize, random crop and mirroring for training.
 
-    resize: (H, W) of the whole image or the rule of its size, None keeps its own. crop: (H, W) cut from it, None for
-        the whole.
+    resize: (H, W) of the whole image or the rule of its size, None keeps its own.
+    crop: (H, W) cut from it, None for the whole.
     max_share: a labelled crop in which one class covers this share or more of the labelled pixels is drawn again.
-        min_pixels: a crop for a wanted class has more than this many of its pixels, else it is drawn again;
+    min_pixels: a crop for a wanted class is drawn again unless it has more than this many pixels of the class;
         published: 3000 pixels in the frame x min crop ratio 0.5 (METHOD section 6).
-    margins: of the whole image, in which nothing is `trusted`; None trusts everything. tries: crops that are drawn at
-        most for each of the two reasons; the last is taken as it is.
+    margins: borders of the whole image whose pixels are not `trusted`; None trusts all pixels.
+    tries: most crops that are drawn for each of the two reasons; the last is taken as it is.
     """
 
     def __init__(
@@ -171,13 +177,16 @@ class RandomCrop:
         self.tries = tries
 
     def trusted(self, geometry: Geometry) -> torch.Tensor | None:
-        """Pixels of a drawn crop that pseudo-labels may be learnt from, (1, height, width) bool; None for all."""
+        """Mark the pixels of a crop that pseudo-labels may be learnt from, (1, height, width) bool; None for all."""
         return None if self.margins is None else torch.from_numpy(inside(geometry, self.margins))[None]
 
     def random_geometry(
         self, generator: torch.Generator, shape: Size, label: np.ndarray | None = None, wanted: int | None = None
     ) -> Geometry:
-        """A geometry for an image of (H, W) `shape`; `label` (H, W) uint8 class indices steer the crop."""
+        """Draw a geometry for an image of (H, W) `shape`.
+
+        label: (H, W) uint8 class indices that the crop must suit, see `RandomCrop`. wanted: class the crop should show.
+        """
         if label is None:
             size = self.resize(shape)
             geometry = random_geometry(generator, size, self.crop or size, self.flip)
@@ -187,7 +196,10 @@ class RandomCrop:
     def random_label_geometry(
         self, generator: torch.Generator, ids: np.ndarray, classes: np.ndarray, wanted: int | None = None
     ) -> tuple[Geometry, np.ndarray]:
-        """As `draw`, by a label of `ids` (H, W) uint8 and the class (256,) uint8 of each; with the ids that it cuts."""
+        """Draw a geometry that suits a label, and return it with the cropped ids (height, width) uint8.
+
+        ids: (H, W) uint8. classes: (256,) uint8, the class index of each id. wanted: class the crop should show.
+        """
         for _ in range(self.tries):
             geometry, cut, pixels = self._diverse(generator, ids, classes)
             if wanted is None or pixels[wanted] > self.min_pixels:
@@ -197,7 +209,7 @@ class RandomCrop:
     def _diverse(
         self, generator: torch.Generator, ids: np.ndarray, classes: np.ndarray
     ) -> tuple[Geometry, np.ndarray, np.ndarray]:
-        """A geometry, the ids that it cuts and how many pixels of each class these are."""
+        """Draw a geometry below `max_share`, and return it with the cropped ids and the pixels of each class (256,)."""
         for _ in range(self.tries):
             geometry = self.random_geometry(generator, ids.shape)
             cut = geometry.label(ids)
@@ -208,5 +220,8 @@ class RandomCrop:
 
 
 def _histogram(label: np.ndarray) -> np.ndarray:
-    """(256,) float64 pixels of each value; numpy's bincount copies to 8 bytes a pixel first."""
+    """Count the pixels of each value: (256,) float64.
+
+    numpy's bincount would first copy to 8 bytes a pixel.
+    """
     return cv2.calcHist([label], [0], None, [256], [0, 256]).ravel().astype(np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ _NAME = re.compile(r"step_\d+\.pt")
 
 
 class Stateful(Protocol):
-    """Anything that survives a restart."""
+    """Object whose state survives a restart."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -25,7 +26,8 @@ class Stateful(Protocol):
 def save(path: Path, objects: Mapping[str, Stateful], identity: Mapping[str, Any] | None = None) -> None:
     """Write the named states and a digest; an interruption leaves the old file or none, never half of one.
 
-    identity: what says which run this is, see `load`. ValueError naming the checkpoint before where the disk is full.
+    identity: facts that identify the run, see `load`. Raises ValueError naming the checkpoint before when the disk is
+    full.
     """
     states = {name: item.state_dict() for name, item in objects.items()}
     if identity:
@@ -39,9 +41,9 @@ def save(path: Path, objects: Mapping[str, Stateful], identity: Mapping[str, Any
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The named states, on the CPU. Tensors, numbers and texts only are unpickled.
+    """Read the named states to the CPU. Only tensors, numbers and strings are unpickled.
 
-    Raises FileNotFoundError or ValueError naming the file, and the whole checkpoint before a damaged one.
+    Raises FileNotFoundError or ValueError naming the file, and the last intact checkpoint before a damaged one.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
@@ -49,13 +51,18 @@ def read(path: Path) -> dict[str, Any]:
         states = atomic.read_tensors(path)
     except ValueError as error:
         raise ValueError(f"{path} is damaged or no checkpoint of this library: {error}{_before(path)}") from error
+    if isinstance(states, dict) and not atomic.has_digest(path):
+        warnings.warn(f"{path} was written by an older version and has no digest of itself", stacklevel=2)
     if not isinstance(states, dict):
         raise ValueError(f"{path} is no checkpoint of this library: it holds a {type(states).__name__}")
     return states
 
 
 def _before(path: Path) -> str:
-    """How to go on from the newest whole checkpoint before a damaged one, where there is one."""
+    """Describe the resume from the newest intact checkpoint before a damaged one, or say that there is none.
+
+    Empty for files that are not named as checkpoints.
+    """
     if not _NAME.fullmatch(path.name):
         return ""
     for other in sorted(_checkpoints(path.parent), key=step_of, reverse=True):
@@ -69,17 +76,20 @@ def _before(path: Path) -> str:
 
 
 def load(path: Path, objects: Mapping[str, Stateful], identity: Mapping[str, Any] | None = None) -> None:
-    """Restore every named object. A missing or extra name, and a state of another shape, are a ValueError.
+    """Restore every named object.
 
-    identity: what the run that continues says of itself; a ValueError where the checkpoint says another thing under the
-    same name. Checkpoints of older versions say nothing.
+    identity: facts that identify the run that continues. Raises ValueError for a missing or extra name, a state of
+    another shape, and a checkpoint whose identity differs under the same key. Checkpoints of older versions have no
+    identity.
     """
     states = read(path)
     written = states.pop(IDENTITY, {})
     differs = [key for key, value in (identity or {}).items() if written.get(key, value) != value]
     if differs:
         listed = ", ".join(f"{key} {written[key]}, here {identity[key]}" for key in differs)
-        raise ValueError(f"{path} was written by another run ({listed}); resume with what wrote it, or delete it")
+        raise ValueError(
+            f"{path} was written by another run ({listed}); resume with the config and seed that wrote it, or delete it"
+        )
     missing, extra = sorted(objects.keys() - states.keys()), sorted(states.keys() - objects.keys())
     if missing or extra:
         raise ValueError(
@@ -101,22 +111,22 @@ def restore(path: Path, states: Mapping[str, Any], objects: Mapping[str, Statefu
 
 
 def latest(folder: Path) -> Path | None:
-    """The checkpoint of the highest step in a run's folder."""
+    """Return the checkpoint of the highest step in a run's folder, None if it has none."""
     return max(_checkpoints(folder), key=step_of, default=None)
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints of a run's folder; copies under other names are none."""
+    """List the checkpoints of a run's folder; copies under other names do not count."""
     return [path for path in folder.glob("step_*.pt") if _NAME.fullmatch(path.name)]
 
 
 def step_of(path: Path) -> int:
-    """Step in a checkpoint's name."""
+    """Return the step in a checkpoint's name."""
     return int(path.stem.removeprefix("step_"))
 
 
 def path_of(folder: Path, step: int) -> Path:
-    """Name of the checkpoint of a step."""
+    """Return the path of the checkpoint of a step."""
     return folder / f"step_{step:06d}.pt"
 
 

@@ -1,4 +1,4 @@
-"""Accuracy of a classifier, class by class."""
+"""Accuracy of a classifier for each class."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from blda.engine.metrics import Confusion
 
 
 class ClassAccuracy(Confusion):
-    """Share of every class's images that are recognised, in percent.
+    """Share of correctly classified images, in percent.
 
-    mAcc is the mean over the classes that have images (the field's number), std is over these, accuracy over all
-    images; acc/CLASS.
+    mAcc: mean over the classes that have images (the field's number). std: deviation over these classes.
+    accuracy: share over all images. acc/CLASS: share over the images of one class.
     """
 
     def numbers(self, protocol: Protocol, counts: Tensor) -> dict[str, float]:
-        """What one protocol makes of the counts (C, C)."""
+        """Compute the numbers of one protocol from the counts (C, C)."""
         scores = super().numbers(protocol, counts)
         own = {key: value for key, value in scores.items() if key.startswith("acc/")}
         known = [value for value in own.values() if not math.isnan(value)]

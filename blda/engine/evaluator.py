@@ -1,4 +1,4 @@
-"""Measuring a model on a labelled data set, shared out over all processes."""
+"""Evaluation of a model on a labelled data set that is split over all processes."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from blda.engine.metrics import Metric
 
 @dataclass(frozen=True)
 class Result:
-    """scores: numbers by name. first: the first image of this process with its logits, for pictures."""
+    """Result of an evaluation.
+
+    scores: number by name. first: the first image of this process with its logits, for pictures.
+    """
 
     scores: dict[str, float]
     first: tuple[Sample, Tensor] | None
 
 
 class Evaluator:
-    """A data set and what is measured on it.
+    """Evaluator of models on one data set.
 
-    metrics: makes fresh metrics for one evaluation, in a fixed order. accelerator: of this process. workers: that read.
-    bar: show progress. batch: images at a time, more than one only where all have the same size.
+    metrics: builds fresh metrics for one evaluation, in a fixed order. accelerator: of this process. workers: loader
+    processes. bar: show progress. batch: images at a time; more than one needs images of one size.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class Evaluator:
         self.loader = evaluation_loader(dataset, workers, accelerator.device.type == "cuda", rank, world, batch)
 
     def __call__(self, predict: Predictor) -> Result:
-        """Measure; every process returns the numbers of the whole data set."""
+        """Evaluate `predict`; every process returns the scores of the whole data set."""
         metrics, first = self.metrics(), None
         for sample in tqdm(self.loader, desc="evaluate", disable=not self.bar, leave=False):
             sample = sample.to(self.accelerator.device)

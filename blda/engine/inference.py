@@ -1,4 +1,4 @@
-"""Predicting an image of any size."""
+"""Prediction of images of any size."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 
 class Predictor:
-    """Whole images through a model without gradient.
+    """Predictor of whole images, without gradient.
 
-    model: image (B, 3, H, W) -> logits, a network or views of one (blda/models/test_time_augmentation.py). autocast:
-    makes the context of mixed precision. calibration: logits -> scores to predict by in their place, a `Calibration`
-    of this model.
+    model: image (B, 3, H, W) -> logits; a network, or one with test-time augmentation
+    (blda/models/test_time_augmentation.py). autocast: builds the context of mixed precision. calibration: logits ->
+    scores to predict from instead, a `Calibration` of this model.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Predictor:
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Tensor:
-        """image (B, 3, H, W) in [0, 1] -> logits or scores (B, C, H, W) float32; the model's mode is restored."""
+        """Predict logits or scores (B, C, H, W) float32 of an image (B, 3, H, W) in [0, 1], in evaluation mode."""
         training = self.model.training
         self.model.eval()
         try:

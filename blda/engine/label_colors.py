@@ -1,4 +1,4 @@
-"""Label maps and weights as colours."""
+"""Colours of label maps and weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CITYSCAPES = (
 
 
 def palette(num_classes: int) -> Tensor:
-    """(256, 3) uint8: Cityscapes' colours for 19 classes, else hues far apart; IGNORE is black."""
+    """Return (256, 3) uint8: Cityscapes' colours for 19 classes, else hues far apart; IGNORE is black."""
     table = torch.zeros(256, 3, dtype=torch.uint8)
     for index in range(num_classes):
         hue = colorsys.hsv_to_rgb(index * 0.618 % 1, 0.65, 0.95 - 0.4 * (index % 3) / 2)
@@ -29,7 +29,10 @@ def palette(num_classes: int) -> Tensor:
 
 
 def to_rgb(item: Tensor, num_classes: int) -> Tensor:
-    """An image (3, H, W) float, a label map (H, W) int64 or a weight map (H, W) float -> (3, H, W) uint8."""
+    """Convert to an RGB image (3, H, W) uint8.
+
+    item: image (3, H, W) float, label map (H, W) int64 or weight map (H, W) float.
+    """
     if item.ndim == 3:
         return (item.clamp(0, 1) * 255).round().byte()
     if item.dtype == torch.int64:

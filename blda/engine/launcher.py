@@ -1,4 +1,4 @@
-"""What launched this process, and whether it got the processes and settings that were asked for."""
+"""Launcher of this process, and the check that its number of processes and settings match the run."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ _PARENT = os.getppid()
 
 
 def process() -> int | None:
-    """The launcher's process, as it was when this one started; None without a launcher."""
+    """Return the process id of the launcher that started this process; None without a launcher."""
     return _PARENT if any(name in os.environ for name in _LAUNCHED) else None
 
 
 def require_processes(found: int, environment: Mapping[str, str] = os.environ) -> None:
-    """ValueError with the command that works when a launcher was asked for another number of processes.
+    """Raise ValueError, with the command that works, unless the launcher started the processes it was asked for.
 
-    found: what Accelerate counts. On a CPU it counts 1 in each of several processes, which would train on their own.
+    found: number of processes that Accelerate counts. On a CPU it counts 1 in each of several processes, each of which
+    would train by itself.
     """
     size = environment.get("WORLD_SIZE", "")
     wanted = int(size) if size.isdigit() and "LOCAL_RANK" in environment else 1
     if wanted > 1 and wanted != found:
         raise ValueError(
-            f"{wanted} processes were launched, but each finds {found}: they would train apart into one folder; "
+            f"{wanted} processes were launched, but each finds {found} and would train by itself; "
             f"on a CPU use: {ON_CPU.format(wanted)}"
         )
     # `accelerate launch --cpu --num_processes N` starts one process, with an address to meet the others at.
@@ -39,13 +40,13 @@ def require_processes(found: int, environment: Mapping[str, str] = os.environ) -
 
 
 def require_precision(precision: str, on_gpu: bool) -> None:
-    """ValueError for a precision that the device has not."""
+    """Raise ValueError for a precision that the device does not support."""
     if precision == "fp16" and not on_gpu:
         raise ValueError("training.precision is fp16, which needs a GPU; on a CPU use training.precision=no or bf16")
 
 
 def require_agreement(precision: str, accumulate: int, environment: Mapping[str, str] = os.environ) -> None:
-    """ValueError when the launcher was asked for another precision or accumulation than the config says."""
+    """Raise ValueError when the launcher's precision or accumulation differs from the config's."""
     arguments = _arguments()
     asked = environment.get("ACCELERATE_MIXED_PRECISION", "no")
     named = "--mixed_precision" in arguments
@@ -63,7 +64,7 @@ def require_agreement(precision: str, accumulate: int, environment: Mapping[str,
 
 
 def _arguments() -> dict[str, str]:
-    """Options of the launcher's command line that come before the script, where the system shows them."""
+    """Return the launcher's command-line options before the script, where the system shows them."""
     try:
         line = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:

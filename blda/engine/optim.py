@@ -20,26 +20,26 @@ Exempt = Callable[[str, nn.Module], bool]
 
 
 def is_norm(name: str, module: nn.Module) -> bool:
-    """Every norm, of encoder and heads."""
+    """Return whether a module is a norm, in the encoder or in a head."""
     return isinstance(module, NORMS)
 
 
 def is_encoder_layer_norm(name: str, module: nn.Module) -> bool:
-    """Layer norms outside of heads, the published exemption.
+    """Return whether a module is a layer norm outside of heads, the published exemption.
 
-    mmcv's optimizer takes the longest key of a configuration that occurs in a parameter's name, of two as long the
-    alphabetically first: `head` hides `norm`, which occurs in the names of layer norms but not in `bn`.
+    mmcv's optimizer takes the longest configuration key that occurs in a parameter's name, and the alphabetically first
+    of equally long ones: `head` hides `norm`, which occurs in the names of layer norms but not in `bn`.
     """
     return isinstance(module, nn.LayerNorm) and not in_head(name)
 
 
 def in_head(name: str) -> bool:
-    """Whether a module or parameter of this name starts at random on top of pretrained weights."""
+    """Return whether a module or parameter of this name is randomly initialised, on top of pretrained weights."""
     return f"{name}.".removeprefix("segmenter.").startswith(HEADS)
 
 
 def adamw(model: nn.Module, lr: float, head_factor: float, weight_decay: float, exempt: Exempt = is_norm) -> AdamW:
-    """AdamW whose heads learn `head_factor` times faster; positions and what is `exempt` do not decay.
+    """Build AdamW with a learning rate of `head_factor * lr` in heads; positions and `exempt` modules do not decay.
 
     Every group keeps its own peak rate under `peak`. Norms have groups of their own whether or not they decay, so that
     an optimizer's saved state fits either rule.
@@ -69,12 +69,12 @@ def adamw(model: nn.Module, lr: float, head_factor: float, weight_decay: float, 
 
 
 def rate(step: int, warmup: int, steps: int) -> float:
-    """Share of the peak rate at a step: linear warm-up from 1e-6 of it, on a linear decay to zero at `steps`."""
+    """Return the share of the peak rate at a step: linear warm-up from 1e-6, times linear decay to 0 at `steps`."""
     decay = 1 - step / steps
     return decay * (1e-6 + (1 - 1e-6) * step / warmup) if step < warmup else decay
 
 
 def set_rate(optimizer: Optimizer, share: float) -> None:
-    """Give every group this share of its peak rate."""
+    """Set the learning rate of every group to this share of its peak rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * share

@@ -1,4 +1,4 @@
-"""What a run says of itself: TensorBoard, metrics.jsonl and a progress bar, from the main process only."""
+"""Log of a run: TensorBoard, metrics.jsonl and a progress bar, from the main process only."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Tracker = Callable[[int, Mapping[str, float]], None]
 
 
 class RunLog:
-    """Numbers and pictures of a run, by step.
+    """Log of numbers and pictures by step.
 
-    folder: holds metrics.jsonl and the TensorBoard files. classes: names for values per class. main: of the main
-    process; others write nothing. bar: whether a progress bar is wanted. protocol: of the scores that name none.
-    trackers: get the same numbers.
+    folder: holds metrics.jsonl and the TensorBoard files. classes: names of the values per class. main: True in the
+    main process; others write nothing. bar: show a progress bar. protocol: name of the protocol of scores without a
+    prefix. trackers: receive the same numbers.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class RunLog:
         self._writer: SummaryWriter | None = None
 
     def resume(self, step: int) -> None:
-        """Forget what was logged after `step`: the run continues from there."""
+        """Delete what was logged after `step`, from which the run continues."""
         if not self.main:
             return
         path = self.folder / "metrics.jsonl"
@@ -53,7 +53,7 @@ class RunLog:
         self._writer = SummaryWriter(str(self.folder), purge_step=step + 1)
 
     def numbers(self, step: int, scalars: Mapping[str, float], tensors: Mapping[str, Tensor]) -> None:
-        """Numbers of training; a tensor (C,) becomes one number per class."""
+        """Log numbers of training; a tensor (C,) becomes one number per class."""
         values = dict(scalars)
         for name, tensor in tensors.items():
             if tensor.ndim:
@@ -63,24 +63,24 @@ class RunLog:
         self._write(step, "train", values)
 
     def scores(self, step: int, scores: Mapping[str, float]) -> None:
-        """Numbers of an evaluation, with the name of the protocol that they follow."""
+        """Log the scores of an evaluation, with the name of their protocol."""
         self._write(step, "target", scores, {"protocol": self.protocol})
         if self.main:
             self._tensorboard().add_text("target/protocol", self.protocol, step)
 
     def pictures(self, step: int, items: Mapping[str, Tensor]) -> None:
-        """Images (3, H, W), label maps (H, W) int64 in class colours, weights (H, W) in grey."""
+        """Log images (3, H, W), label maps (H, W) int64 in class colours, and weights (H, W) in grey."""
         for name, item in items.items():
             if self.main and item.ndim:  # a class for the whole image is no picture
                 self._tensorboard().add_image(f"train/{name}", label_colors.to_rgb(item.cpu(), len(self.classes)), step)
 
     def figures(self, step: int, draw: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Figures as images (3, H, W) uint8; `draw` makes them and is called in the main process only."""
+        """Log figures as images (3, H, W) uint8; `draw` makes them and is called in the main process only."""
         for name, image in (draw() if self.main else {}).items():
             self._tensorboard().add_image(f"train/{name}", image, step)
 
     def prediction(self, step: int, sample: Sample, logits: Tensor) -> None:
-        """The first evaluated image, its truth and its prediction side by side; nothing for an image's one class."""
+        """Log the first evaluated image, its truth and its prediction side by side; whole-image labels log nothing."""
         if not self.main or logits.ndim == 2:
             return
         panels = [sample.image[0], logits[0].argmax(0)]
@@ -90,7 +90,7 @@ class RunLog:
         self._tensorboard().add_image("target/image_prediction_truth", torch.cat(drawn, 2), step)
 
     def close(self) -> None:
-        """Flush everything to disk."""
+        """Write everything to disk."""
         if self._writer is not None:
             self._writer.close()
 

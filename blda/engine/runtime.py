@@ -1,4 +1,4 @@
-"""The process a run lives in: threads, signals, agreement between ranks."""
+"""Process of a run: threads, signals, random seeds, and data on the way from the device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from blda.engine import launcher
 
 
 def start(precision: str) -> Accelerator:
-    """The accelerator of this process.
+    """Build the accelerator of this process.
 
     `accelerate launch` sets OMP_NUM_THREADS=1; a single process on the CPU takes all its cores back.
     """
@@ -32,7 +32,7 @@ def start(precision: str) -> Accelerator:
 
 
 def set_deterministic(wanted: bool) -> None:
-    """Have this process's sums on a GPU come in a fixed order, so that a run repeats itself bit for bit, or not.
+    """Switch sums on a GPU to a fixed order, so that a run repeats itself bit for bit, or back.
 
     Call it before the first product on the GPU. PyTorch warns of an operation that has no such order.
     """
@@ -44,21 +44,21 @@ def set_deterministic(wanted: bool) -> None:
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def seed_step(seed: int, rank: int, step: int) -> None:
-    """Make all that a step draws from global generators a function of these three.
+    """Seed the global generators by seed, rank and step, so that a step's random numbers depend on nothing else.
 
-    torch's (dropout, drop-path) are each process's own; Python's (HRDA's window) is the same in all.
+    torch's generators (dropout, drop-path) differ between processes; Python's (HRDA's window) is the same in all.
     """
     torch.manual_seed(seeding.seed_of(seed, "step", rank, step))
     random.seed(seeding.seed_of(seed, "step", step))
 
 
 class AsyncScalar:
-    """A small tensor on its way to the host. To read it waits for itself, not for what the device was given since."""
+    """Small tensor that is copied to the host. Reading waits for this copy, not for later work of the device."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self._copy = tensor.to("cpu", non_blocking=True)
@@ -67,18 +67,18 @@ class AsyncScalar:
             self._done.record()
 
     def tolist(self) -> list[float]:
-        """Its numbers."""
+        """Return the tensor's numbers."""
         if self._done is not None:
             self._done.synchronize()
         return self._copy.tolist()
 
 
 class StopSignal:
-    """Remembers SIGTERM, SIGINT, the SIGHUP of a closed terminal and the loss of the launcher, so that the step under
-    way is finished and saved.
+    """Recorder of stop requests, so that the current step is finished and saved first.
 
-    A second SIGINT, from an impatient user, ends at once; launchers and clusters may both send a SIGTERM. A SIGHUP that
-    is ignored already, under nohup, stays ignored.
+    It records SIGTERM, SIGINT, the SIGHUP of a closed terminal and the loss of the launcher. A second SIGINT, from an
+    impatient user, ends at once; launchers and clusters may both send a SIGTERM. A SIGHUP that is ignored already,
+    under nohup, stays ignored.
     """
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class StopSignal:
 
     @property
     def received(self) -> str | None:
-        """What asked to stop; None while nothing did."""
+        """Name of the signal or event that asked to stop; None if there was none."""
         if self._signal is None and self._launcher not in (None, os.getppid()):
             return "the loss of its launcher"
         return self._signal

@@ -1,4 +1,4 @@
-"""Scores as a table for the terminal."""
+"""Table of scores for the terminal."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ MEASURES = (("IoU", "iou", "mIoU"), ("acc", "acc", "mAcc"))
 
 
 def of_classes(columns: Mapping[str, Mapping[str, float]], classes: Sequence[str]) -> str:
-    """IoU and accuracy per class in percent, or of a classifier accuracy alone, in columns for each named run.
+    """Format IoU and accuracy per class in percent, or a classifier's accuracy, one column for each named run.
 
     columns: run -> its scores, with keys iou/CLASS, acc/CLASS, mIoU, mAcc, std, accuracy, mIoU_classes,
-    protocol_classes. Measures and classes that no run has are left out. A mean over fewer classes than the protocol's
-    is said to be one. With several runs, a last column tells how far the last is ahead of the first in the first
-    measure.
+    protocol_classes. Measures and classes that no run has are left out. A line marks a mean over fewer classes than the
+    protocol's. With several runs, the last column is the lead of the last run over the first in the first measure.
     """
     runs, scores = list(columns), list(columns.values())
     measures = [measure for measure in MEASURES if any(measure[2] in one for one in scores)] or MEASURES[:1]
@@ -38,7 +37,7 @@ def of_classes(columns: Mapping[str, Mapping[str, float]], classes: Sequence[str
 
 
 def _fewer(columns: Mapping[str, Mapping[str, float]], rows: Sequence[Sequence[str]], mean: str) -> list[str]:
-    """A line for each run whose mean is over fewer classes than its protocol has."""
+    """Return a line for each run whose mean is over fewer classes than its protocol has."""
     lines = []
     for run, scores in columns.items():
         counted, wanted = scores.get(f"{mean}_classes"), scores.get("protocol_classes")

@@ -1,4 +1,4 @@
-"""The loop that every method shares: backward, optimizer, clock, checkpoint and log."""
+"""Training loop of every method: backward, optimizer, schedule, checkpoint and log."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Batches = Callable[[int], Iterator[tuple[Sample, Sample | None]]]
 
 
 class Method(Protocol):
-    """What is trained for; see blda/selftraining/self_training.py."""
+    """Interface of a training method; see blda/selftraining/self_training.py."""
 
     def losses(self, source: Sample, target: Sample | None) -> Iterator[tuple[str, Tensor]]: ...
 
@@ -47,7 +47,7 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """When things happen, in steps; `steps` is also the end of the learning rate's decay."""
+    """Schedule of a run, in steps; the learning rate decays to zero at `steps`."""
 
     steps: int
     warmup: int
@@ -76,16 +76,16 @@ class Plan:
 
 
 class TrainingStopped(RuntimeError):
-    """The loss is no number; the message names the step and the last good checkpoint."""
+    """Error of a loss that is not finite; the message names the step and the last good checkpoint."""
 
 
 class Trainer:
-    """Trains one method and owns all that survives a restart.
+    """Trainer of one method; it owns all state that survives a restart.
 
-    student: the bare model; the method calls it through Accelerate's wrapper. batches: from a number of passes already
-    done to the endless stream of (source, target) on the device. folder: of this run; checkpoints go there.
-    counts: further numbers for the log, of this process; they are summed over all. predict: how the student predicts
-    whole images; by default at once.
+    student: bare model; the method calls it through Accelerate's wrapper. batches: maps the number of finished passes
+    to the endless stream of (source, target) on the device. folder: of this run, holds the checkpoints. counts: returns
+    further numbers of this process for the log; they are summed over all processes. predict: predicts whole images with
+    the student; by default in one pass.
     """
 
     def __init__(
@@ -114,9 +114,9 @@ class Trainer:
         self._since, self._began = 0, time.perf_counter()
 
     def fit(self, until: int | None = None) -> dict[str, float]:
-        """Train to the end and measure; returns the scores, none if stopped by a signal or at step `until` before.
+        """Train to the end and evaluate; return the scores, None if a signal or step `until` stopped training before.
 
-        Raises TrainingStopped when a loss is no number.
+        Raises TrainingStopped when a loss is not finite.
         """
         end = min(until or self.plan.steps, self.plan.steps)
         scores: dict[str, float] = {}
@@ -137,7 +137,7 @@ class Trainer:
         return scores
 
     def train_step(self, batches: Iterator[tuple[Sample, Sample | None]]) -> None:
-        """One optimizer step: every loss of the method, each followed by its own backward."""
+        """Run one optimizer step: every loss of the method, each followed by its own backward."""
         plan = self.plan
         runtime.seed_step(plan.seed, self.accelerator.process_index, self.step)
         optim.set_rate(self.optimizer, optim.rate(self.step, plan.warmup, plan.steps))
@@ -157,7 +157,7 @@ class Trainer:
         self._since += 1
 
     def evaluate(self) -> dict[str, float]:
-        """Measure the student, log it, and remember the best score with its step."""
+        """Evaluate the student, log the scores, and remember the best score with its step."""
         self._share_buffers()
         result = self.evaluator(self.predict)
         judged = headline(result.scores)
@@ -171,7 +171,7 @@ class Trainer:
         return scores
 
     def save(self) -> None:
-        """Write the checkpoint of this step; raises TrainingStopped instead where a loss or weight is not finite."""
+        """Write the checkpoint of this step; raises TrainingStopped instead if a loss or weight is not finite."""
         self._share_buffers()
         for parameter in self._trained():
             self._finite = self._finite & parameter.detach().isfinite().all()
@@ -182,7 +182,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
-        """Continue the newest checkpoint of the folder."""
+        """Continue from the newest checkpoint of the folder."""
         newest = checkpoint.latest(self.folder)
         if newest is None:
             raise FileNotFoundError(f"nothing to resume: no step_*.pt in {self.folder}; start without --resume")
@@ -193,20 +193,20 @@ class Trainer:
             group.update(own)
 
     def state(self) -> dict[str, checkpoint.Stateful]:
-        """Everything that survives a restart, by name."""
+        """Return all objects whose state survives a restart, by name."""
         scaler = {"scaler": self.accelerator.scaler} if self.accelerator.scaler is not None else {}
         return {"trainer": self, "student": self.student, "optimizer": self.optimizer, **scaler, **self.method.state()}
 
     def state_dict(self) -> dict[str, Any]:
-        """The clock and the best validation score."""
+        """Return the step and the best validation score."""
         return {"step": self.step, "best": self.best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Set the clock."""
+        """Set the step and the best validation score."""
         self.step, self.best = state["step"], tuple(state["best"])
 
     def _trained(self) -> list[nn.Parameter]:
-        """What the optimizer moves: the student, and heads that only training has."""
+        """Return the parameters of the optimizer: the student's, and those of heads that only training has."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def _after_step(self, bar: tqdm) -> dict[str, float]:
@@ -227,7 +227,7 @@ class Trainer:
         return scores
 
     def _share_buffers(self) -> None:
-        """BatchNorm's running statistics are each process's own after a step; all take the main one's."""
+        """Copy BatchNorm's running statistics from the main process to all, as each has its own after a step."""
         if self.accelerator.num_processes > 1:
             for buffer in self.student.buffers():
                 dist.broadcast(buffer, 0)
@@ -236,9 +236,9 @@ class Trainer:
         return self._agree(stop.received is not None, wait)
 
     def _agree(self, stop: bool, wait: bool = False) -> bool:
-        """Whether any process was asked to stop; raises on all when any had a loss that is no number.
+        """Return whether any process was asked to stop; raises TrainingStopped on all when any loss was not finite.
 
-        Unless told to wait, this looks at the verdict of the call before, which has arrived by now.
+        Without `wait` this reads the result of the call before, which has arrived by now.
         """
         mine = torch.stack((~self._finite, torch.full_like(self._finite, stop))).float()
         latest = runtime.AsyncScalar(self.accelerator.reduce(mine, "sum"))
@@ -253,7 +253,7 @@ class Trainer:
         return bool(stopped)
 
     def _log_numbers(self, bar: tqdm) -> None:
-        """Means over the steps since the last line; values wait on the device until here."""
+        """Log means over the steps since the last line; the values stay on the device until then."""
         names = sorted(self._seen)
         own = torch.stack([torch.stack(self._seen[name]).float().mean() for name in names])
         means = dict(zip(names, self.accelerator.reduce(own, "mean").tolist(), strict=True))
@@ -268,7 +268,7 @@ class Trainer:
         self._seen, self._since, self._began = {}, 0, time.perf_counter()
 
     def _totals(self) -> dict[str, int]:
-        """The counts of all processes together."""
+        """Sum the counts over all processes."""
         counts = self.counts()
         if not counts:
             return {}

@@ -1,9 +1,9 @@
-"""Forward and backward of a network as CUDA graphs, for networks of so many small kernels that the host, which launches
-them one by one, takes longer than the GPU.
+"""Forward and backward of a network as CUDA graphs, for networks of so many small kernels that the launches on the host
+take longer than the work of the GPU.
 
-A graph repeats what was launched while it was captured, on the same memory: the arithmetic is that of the network
-itself, and random numbers are drawn from the generator's state at each replay. It needs inputs of one size and a
-forward that decides nothing by what it computes or draws on the host.
+A graph repeats the kernels that were launched during its capture, on the same memory. The arithmetic is that of the
+network itself, and random numbers are drawn from the generator's state at each replay. All inputs of a graph must have
+one size, and control flow of the forward must not depend on computed values or on random numbers drawn on the host.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 Work = Callable[[], None]
 WARM_UP = 3
-"""Runs before a capture, in which libraries choose kernels and take their workspaces."""
+"""Number of runs before a capture, in which libraries choose kernels and allocate their workspaces."""
 
 MOST_SIZES = 3
-"""Sizes of images that get graphs; others run as they are."""
+"""Largest number of image sizes with graphs; images of further sizes run without."""
 
 
 class Recorder:
-    """Captures work as graphs that share memory, and so are replayed in the order in which they were captured."""
+    """Recorder of graphs that share memory, and must therefore be replayed in the order of their capture."""
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, work: Work) -> None:
-        """Run the work on a stream of its own, as a capture will."""
+        """Run the work on a separate stream, as a capture does."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -40,19 +40,22 @@ class Recorder:
         torch.cuda.current_stream().wait_stream(side)
 
     def record(self, work: Work) -> Work:
-        """Capture the work, which then has not run, as something that runs it."""
+        """Capture the work without running it, and return the function that runs it."""
         graph = torch.cuda.CUDAGraph()
-        # Other threads, such as that which pins the next batch, may go on meanwhile.
+        # Other threads, such as the one that pins the next batch, may use the GPU meanwhile.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             work()
         return graph.replay
 
 
 class GraphedTraining(nn.Module):
-    """A network whose forward and backward are graphs.
+    """A network whose forward and backward are replayed as graphs.
 
-    network: images (B, 3, H, W) -> a tensor, or tuples of tensors; its parameters are changed in place only. A forward
-    is good until the next one, and for one backward. The gradients of several backwards add up, as they do elsewhere.
+    network: images (B, 3, H, W) -> a tensor, or tuples of tensors. Its parameters must be changed in place only.
+    recorder: makes the recorder of the graphs of one image size.
+
+    The output of a forward is valid until the next forward, and for one backward. Gradients of several backwards are
+    added up, as without graphs.
     """
 
     def __init__(self, network: nn.Module, recorder: Callable[[], Any] = Recorder) -> None:
@@ -70,9 +73,11 @@ class GraphedTraining(nn.Module):
 
 
 class GraphedInference:
-    """What a module does without gradients, as a graph; its results are new tensors.
+    """Inference of a module as a graph, without gradients; its results are new tensors.
 
-    module: whose buffers the work may change. work: image -> a tensor, or tuples and lists of tensors.
+    module: module whose buffers the work may change.
+    work: the inference, images -> a tensor, or tuples and lists of tensors.
+    recorder: makes the recorder of the graph of one image size.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class GraphedInference:
             return tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, result[0])
 
     def _captured(self, image: Tensor) -> tuple[Tensor, list[Any], Work]:
+        """Capture the work for one image size; return its input, a list with its result, and the replay function."""
         static, result, recorder = image.detach().clone(), [None], self._recorder()
 
         def work() -> None:
@@ -106,12 +112,12 @@ class GraphedInference:
 
 
 def graph_inference(module: nn.Module) -> None:
-    """Have a module that is never trained run as a graph."""
+    """Replace the forward of a module that is never trained by a graph, in place."""
     module.forward = GraphedInference(module, module.forward)
 
 
 class _Pass:
-    """Forward and backward for images of one size, on memory of their own."""
+    """Graphs of forward and backward for images of one size, with their memory."""
 
     def __init__(self, network: nn.Module, image: Tensor, recorder: Any) -> None:
         self.network, self.image = network, image.detach().clone()
@@ -120,7 +126,7 @@ class _Pass:
         self.outputs: list[Tensor] = []
         self.slopes: list[Tensor] = []
         self.sums: dict[int, Tensor] = {}
-        # A backward reaches the parameters by the graph alone; autograd needs something to come from.
+        # Gradients reach the parameters through the graph only; autograd needs an input that requires a gradient.
         self.anchor = torch.zeros((), device=image.device, requires_grad=True)
         with _undisturbed(network):
             recorder.warm_up(self._both)
@@ -129,14 +135,14 @@ class _Pass:
             self.replay_backward = recorder.record(self._backward)
 
     def run(self, image: Tensor) -> Any:
-        """The network's outputs."""
+        """Replay the forward, and return the network's outputs."""
         self.image.copy_(image)
-        found = iter(_Replay.apply(self.anchor, self))
-        leaves = [next(found) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
+        tensors = iter(_Replay.apply(self.anchor, self))
+        leaves = [next(tensors) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
         return tree_unflatten(leaves, self.structure)
 
     def backward(self, slopes: tuple[Tensor, ...]) -> None:
-        """Add to the parameters' gradients."""
+        """Replay the backward, which adds to the parameters' gradients; slopes: gradients by the outputs."""
         reached = [slope for slope, output in zip(slopes, self.outputs, strict=True) if output.requires_grad]
         for static, slope in zip(self.slopes, reached, strict=True):
             static.copy_(slope)
@@ -160,7 +166,7 @@ class _Pass:
         torch._foreach_add_([self.sums[number] for number in used], [slopes[number] for number in used])
 
     def _begin_sums(self) -> None:
-        """Make the sums the parameters' gradients: from nothing after `zero_grad`, or from what is there."""
+        """Make the sums the gradients of the parameters, starting from their current gradients, or zero without one."""
         fresh = []
         for number, total in self.sums.items():
             parameter = self.parameters[number]
@@ -174,6 +180,8 @@ class _Pass:
 
 
 class _Replay(torch.autograd.Function):
+    """Autograd function that replays the graphs of a `_Pass`."""
+
     @staticmethod
     def forward(ctx: Any, anchor: Tensor, one: _Pass) -> tuple[Tensor, ...]:
         one.replay_forward()
@@ -193,7 +201,7 @@ class _Replay(torch.autograd.Function):
 
 @contextmanager
 def _undisturbed(module: nn.Module) -> Iterator[None]:
-    """The module's buffers and the generators are afterwards as they were."""
+    """Restore the module's buffers and the states of the random generators afterwards."""
     kept = [buffer.clone() for buffer in module.buffers()]
     devices = [buffer.device for buffer in [*module.buffers(), *module.parameters()] if buffer.is_cuda][:1]
     with torch.random.fork_rng(devices):

@@ -24,13 +24,17 @@ class Criterion(Protocol):
     innermost criterion uses the logits.
     """
 
-    def source_loss(self, output: Tensor | Output, source: Sample) -> Tensor: ...
+    def source_loss(self, output: Tensor | Output, source: Sample) -> Tensor:
+        """Return the loss of a source batch, a scalar."""
 
-    def mixed_loss(self, output: Tensor | Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor: ...
+    def mixed_loss(self, output: Tensor | Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
+        """Return the loss of a mixed batch, a scalar; pseudo: pseudo-labels of the target batch before mixing."""
 
-    def state(self) -> Mapping[str, nn.Module]: ...
+    def state(self) -> Mapping[str, nn.Module]:
+        """Return the modules that a checkpoint must save, by name."""
 
-    def numbers(self) -> dict[str, Tensor]: ...
+    def numbers(self) -> dict[str, Tensor]:
+        """Return the numbers of the last step to log: scalars, and values per class (C,)."""
 
 
 class PlainLoss:

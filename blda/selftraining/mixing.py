@@ -21,9 +21,9 @@ def chosen_classes(label: Tensor, num_classes: int, draw: tuple[int, ...], seed:
     label: label map, (B, H, W). The choice for row b depends on (seed, draw[b]) and the classes present.
     """
     label, known = class_labels(label, num_classes)
-    one_each = torch.where(known, label, num_classes).flatten(1)
+    columns = torch.where(known, label, num_classes).flatten(1)
     present = torch.zeros(len(label), num_classes + 1, dtype=torch.bool, device=label.device)
-    present = present.scatter_(1, one_each, True)[:, :num_classes]
+    present = present.scatter_(1, columns, True)[:, :num_classes]
     score = seeding.uniform(seed, "classmix", draw, num_classes).to(label.device, non_blocking=True)
     rank = torch.where(present, score, 2.0).argsort(1).argsort(1)
     return present & (rank < (present.sum(1, keepdim=True) + 1) // 2)

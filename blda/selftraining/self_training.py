@@ -17,16 +17,23 @@ from blda.selftraining.mixing import ClassMix
 from blda.selftraining.teacher import Teacher
 
 PseudoLabeler = Callable[[Teacher, Sample], PseudoLabels]
+"""(teacher, target batch) -> pseudo-labels of the target batch."""
+
 Mixer = Callable[[Sample, Sample, PseudoLabels], Mixed]
+"""(source, target, pseudo-labels of the target) -> mixed batch; its labels and weights are aligned with its images."""
+
 Consistency = Callable[[nn.Module, Sample, PseudoLabels, Sample], Tensor]
+"""(student, target, pseudo-labels of the target, source) -> loss."""
 
 
 class Diagnostics(Protocol):
     """Figures and validation numbers of the statistics that a criterion estimates."""
 
-    def figures(self) -> dict[str, Tensor]: ...
+    def figures(self) -> dict[str, Tensor]:
+        """Draw figures as images (3, H, W) uint8, by name."""
 
-    def validation(self, scores: Mapping[str, float]) -> dict[str, float]: ...
+    def validation(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """Compare the statistics with the scores of an evaluation; return numbers by name."""
 
 
 @dataclass(frozen=True)

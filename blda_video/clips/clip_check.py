@@ -1,4 +1,4 @@
-"""Looking into a data set of clips: as of images, with the neighbours of every key frame and the stored flow."""
+"""Check a data set of clips: images and labels, the neighbours of every key frame and the stored flow."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ Clips = ClipDataset | EvaluationClips
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Key frames and their neighbour at one offset: so many have it, lie at an end of their video, beside a gap.
+    """Counts of key frames by their neighbour at one offset: it exists, the video ends before it, or it falls in a gap.
 
-    At an end a clip goes without, as documented. gaps: names of key frames whose video goes on behind the gap.
+    A clip at an end of its video has no such neighbour, as documented. gaps: names of key frames whose video goes on
+    behind the gap.
     """
 
     offset: int
@@ -37,14 +38,14 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class ClipReport(DataReport):
-    """A data set of clips. flows: stored flows that its clips need; missing: paths of those that are not there."""
+    """Report about a data set of clips. flows: stored flows that its clips need; missing: paths of absent ones."""
 
     neighbours: tuple[Neighbours, ...] = ()
     flows: int = 0
     missing: tuple[str, ...] = ()
 
     def facts(self) -> list[tuple[str, str]]:
-        """As of images, with neighbours and flow."""
+        """Facts of the image report, with neighbours and flow added."""
         facts = super().facts()
         for item in self.neighbours:
             end = "first" if item.offset < 0 else "last"
@@ -56,7 +57,10 @@ class ClipReport(DataReport):
 
 
 def check(role: CheckTarget, scope: CheckScope) -> DataReport:
-    """As `blda.data.checks.dataset_check.check`; data sets without clips, such as the source, are checked as images."""
+    """Check a data set of clips, see `blda.data.checks.dataset_check.check`.
+
+    Data sets without clips, such as the source, are checked as images.
+    """
     made = image.attempt(role)
     dataset = made.dataset
     if made.failed or not isinstance(dataset, Clips):
@@ -88,7 +92,7 @@ def look(dataset: Clips, index: int) -> Seen:
 
 
 def neighbours_at(reader: VideoReader, frames: Iterable[Frame], offset: int, chain: int | None = None) -> Neighbours:
-    """Which of these key frames have the neighbour at a signed offset and the frames of the `route` to it, by name."""
+    """Count the key frames that have the neighbour at a signed offset and every frame of the `route` to it."""
     frames, step = list(frames), 1 if offset > 0 else -1
     without = [frame for frame in frames if not route(reader, frame, offset, chain)]
     farther = range(offset, offset + step * (FARTHEST + 1), step)
@@ -97,13 +101,13 @@ def neighbours_at(reader: VideoReader, frames: Iterable[Frame], offset: int, cha
 
 
 def stored_flow(around: ClipContext, frames: Iterable[Frame]) -> tuple[int, tuple[str, ...]]:
-    """How many stored flows the clips of these key frames need, and the paths of those that are missing."""
+    """Count the stored flows that the clips of these key frames need, and list the paths of the missing ones."""
     wanted = dict.fromkeys(names for frame in frames for names in _stored(around, frame))
     return len(wanted), tuple(str(around.flow.path(*names)) for names in wanted if not around.flow.has(*names))
 
 
 def _around(around: ClipContext, frame: Frame) -> Iterable[Frame]:
-    """The frames that the clip of a key frame reads beside it; estimated flow also reads those that it passes."""
+    """Frames that the clip of a key frame reads beside it; estimated flow also reads the frames on its route."""
     paths = (around.route(frame, offset) for offset in around.offsets)
     used = slice(-1, None) if isinstance(around.flow, StoredFlow) else slice(1, None)
     return {each.name: each for path in paths for each in path[used]}.values()

@@ -1,4 +1,4 @@
-"""Where the frames of a clip and the flow between them come from: estimated on the cut images or stored."""
+"""Cut frames of a clip and the flow between them, estimated on the cut images or read from a store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Cut = tuple[Sample, Geometry, Size]
 
 
 class ClipCrop:
-    """The same cut of a key frame and of frames around it; images and flow are made when first asked for, once.
+    """One cut applied to a key frame and the frames around it; images and flow are made once, when first asked for.
 
     key, cut: the key frame. flow: see `blda_video.clips.clip_dataset.ClipContext`; None where only images are asked
     for.
@@ -36,7 +36,7 @@ class ClipCrop:
         self._links: dict[tuple[str, str], Tensor] = {}
 
     def image(self, frame: Frame) -> Tensor:
-        """Its cut (1, 3, h, w), in bytes if the key's is; ValueError when the whole frame has another size."""
+        """Cut a frame's image (1, 3, h, w), uint8 if the key's is; ValueError when the whole frame has another size."""
         if frame.name not in self._images:
             pixels = frame.read()
             if pixels.shape[:2] != self.shape:
@@ -52,7 +52,7 @@ class ClipCrop:
     def motion(self, path: tuple[Frame, ...]) -> tuple[Tensor, Tensor]:
         """Flow (1, 2, h, w) and validity (1, h, w) from the first to the last frame of a `route`, link by link.
 
-        A point that leaves the cut on its way is lost: its vector is unknown. Unknown vectors are 0 and not valid.
+        A point that leaves the cut on its way has an unknown vector. Unknown vectors are 0 and not valid.
         """
         forward = self._along(path)
         one_way = isinstance(self.flow, StoredFlow) and not self.flow.both_ways

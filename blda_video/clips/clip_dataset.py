@@ -51,11 +51,11 @@ class ClipContext:
                 )
 
     def route(self, frame: Frame, offset: int) -> tuple[Frame, ...]:
-        """The frames that flow to the neighbour at `offset` passes, see `blda_video.clips.route`; none without it."""
+        """Frames on the `blda_video.clips.route` to the neighbour at `offset`; empty without that neighbour."""
         return route(self.reader, frame, offset, self.chain)
 
     def clip(self, frame: Frame, cut: Cut) -> Clip:
-        """The cut key frame as a clip (B = 1). A missing neighbour is a copy of the key, flow 0, nowhere valid."""
+        """Return the cut key frame as a clip (B = 1). A missing neighbour is the key's copy, flow 0, nowhere valid."""
         sample = cut[0]
         height, width = sample.image.shape[-2:]
         clip_crop = ClipCrop(frame, cut, self.flow)
@@ -81,7 +81,7 @@ class ClipContext:
 
 
 class ClipDataset(SegmentationDataset):
-    """Training clips: a `SegmentationDataset` with the frames around each key frame; K = 0 gives its very pixels.
+    """Training clips: a `SegmentationDataset` with the frames around each key frame; K = 0 gives exactly its pixels.
 
     reader, lookup, transform, seed, in_bytes: as in `SegmentationDataset`. offsets, flow, chain: as in `ClipContext`.
     """
@@ -106,7 +106,7 @@ class ClipDataset(SegmentationDataset):
 
 
 class EvaluationClips(EvaluationDataset):
-    """Whole clips in order: images and flow at `size`, (H, W) or a rule, or as they are; the label at its own size."""
+    """Whole clips in order. Images and flow have `size`, (H, W) or a rule, or their own size; labels keep theirs."""
 
     def __init__(
         self,

@@ -49,13 +49,13 @@ def compute(
     device: torch.device | str = "cpu",
     stopped: Callable[[], object] = lambda: False,
 ) -> int:
-    """Estimate and store the flow of all `pairs`, in both directions; returns how many were missing and now are not.
+    """Estimate and store the flow of all `pairs`, in both directions; returns how many flows were added.
 
-    What is stored already is skipped, so a killed run continues where it stopped. Process `rank` of `world` takes
-    every world-th pair. chain: as in `pairs`. progress: a bar with the rate and the time left. device: what the
-    estimator is given its images on. stopped: asked after every pair whether to end early. skip_unreadable: pairs of
-    frames that cannot be used are reported and left out; without, FileNotFoundError for a missing frame, ValueError
-    for an unreadable one or for two frames of different size.
+    Flow that is stored already is skipped, so a killed run continues where it stopped. Process `rank` of `world` takes
+    every world-th pair. chain: as in `pairs`. progress: show a bar with the rate and the time left. device: device of
+    the images that the estimator gets. stopped: asked after every pair whether to end early. skip_unreadable: pairs of
+    frames that cannot be used are reported and left out; without, FileNotFoundError for a missing frame, ValueError for
+    an unreadable one or for two frames of different size.
     """
     if offsets:
         store.note(link_offsets(offsets, chain))

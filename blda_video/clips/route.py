@@ -18,9 +18,9 @@ class VideoReader(Reader, Protocol):
 
 
 def waypoints(offset: int, chain: int | None) -> tuple[int, ...]:
-    """Where flow over `offset` frames stops, from 0 to `offset`; both alone when `chain` is None.
+    """Distances at which flow over `offset` frames stops, from 0 to `offset`; only these two when `chain` is None.
 
-    chain: frames from one stop to the next; the last step is what remains. ValueError when it is no such number.
+    chain: frames from one stop to the next; the last step is what remains. Raises ValueError when `chain` is below 1.
     """
     if chain is None:
         return 0, offset
@@ -30,7 +30,7 @@ def waypoints(offset: int, chain: int | None) -> tuple[int, ...]:
 
 
 def link_offsets(offsets: Iterable[int], chain: int | None) -> tuple[int, ...]:
-    """The signed distances of the links that flow to neighbours at `offsets` is made of, sorted."""
+    """Sorted signed distances of the links that compose the flow to neighbours at `offsets`."""
     stops = (waypoints(offset, chain) for offset in offsets)
     return tuple(sorted({b - a for each in stops for a, b in pairwise(each)}))
 

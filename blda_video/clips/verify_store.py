@@ -16,7 +16,10 @@ from blda_video.flow.flow_store import StoredFlow
 
 @dataclass(frozen=True)
 class Verdict:
-    """wanted: flows that are needed. missing: paths of those that are not there. faults: what is wrong with others."""
+    """Result of a verification.
+
+    wanted: number of flows that are needed. missing: paths of the absent ones. faults: descriptions of damaged ones.
+    """
 
     wanted: int = 0
     missing: tuple[str, ...] = ()
@@ -26,7 +29,7 @@ class Verdict:
         return Verdict(self.wanted + other.wanted, self.missing + other.missing, self.faults + other.faults)
 
     def lines(self) -> list[str]:
-        """What is wrong and how to mend it, a line each; none when all is well."""
+        """Describe each fault and its fix in one line; empty when nothing is wrong."""
         if not self.missing:
             return list(self.faults)
         text = f"{len(self.missing)} of {self.wanted} flows are missing, the first {self.missing[0]}"
@@ -45,7 +48,7 @@ def verify(
 ) -> Verdict:
     """Read all flow of the share of process `rank` of `world`.
 
-    Each must be there and whole, be as large as its frame, and know most of its vectors. chain: as in `pairs`.
+    Each flow must exist, be whole, have the size of its frame, and know most of its vectors. chain: as in `pairs`.
     skip_unreadable: frames that cannot be read need no flow. Raises ValueError when the store is made for other
     offsets.
     """
@@ -60,7 +63,7 @@ def verify(
 
 
 def gathered(verdict: Verdict) -> Verdict:
-    """The verdict of all processes together."""
+    """Gather the verdicts of all processes into one."""
     return sum(gather_object([verdict]), Verdict())
 
 

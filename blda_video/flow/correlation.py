@@ -8,11 +8,12 @@ from torch.nn import functional
 
 
 class Correlation(nn.Module):
-    """What mmcv's compiled `Correlation` computes, in PyTorch: same arguments, same numbers, any device.
+    """Correlation of feature maps in PyTorch with the arguments and results of mmcv's compiled `Correlation`; any
+    device.
 
-    out[n, p, q, i, j] = sum over channels c and a kernel's (k, l) of a[n, c, y, x] b[n, c, y + dp, x + dq] with
-    y = i stride - padding + k dilation, dp = (p - max_displacement) dilation_patch, and alike for x, dq, l, q.
-    Outside the maps both are 0. The sum is not divided by the number of its terms.
+    out[n, p, q, i, j] = sum over channels c and a kernel's (k, l) of a[n, c, y, x] b[n, c, y + dp, x + dq] with y = i
+    stride - padding + k dilation, dp = (p - max_displacement) dilation_patch, and alike for x, dq, l, q. Outside the
+    maps both are 0. The sum is not divided by the number of its terms.
     """
 
     def __init__(

@@ -16,8 +16,8 @@ class DIS:
 
     preset: 'ultrafast' (6 ms a pair at 480 x 360, one core), 'fast' or 'medium' (25 ms). finest: how often the images
     are halved for the last and finest search; None leaves it to the preset, 1 for 'medium' and 2 for the others. 0 is
-    more exact, above all on small images, and takes four times as long as 'medium'. The result is a function of the two
-    images alone: neither threads nor earlier calls change it.
+    more exact, above all on small images, and takes four times as long as 'medium'. The result depends on the two
+    images alone, not on threads or earlier calls.
     """
 
     def __init__(self, preset: str = "medium", finest: int | None = None) -> None:

@@ -13,9 +13,10 @@ from blda.config.schema import Component
 
 
 def component_of(estimator: str | Component, constructors: Constructors) -> Component:
-    """{name: dis, preset: medium} for 'dis-medium': after the first '-' or '_' stands the constructor's first keyword.
+    """Expand a short name: 'dis-medium' becomes {name: dis, preset: medium}.
 
-    A mapping is returned as it is, and so is the name of what is not among the constructors.
+    The text after the first '-' or '_' is the value of the constructor's first keyword. A mapping, or a name that is
+    not among the constructors, is returned unchanged.
     """
     if isinstance(estimator, Mapping):
         return estimator
@@ -27,10 +28,10 @@ def component_of(estimator: str | Component, constructors: Constructors) -> Comp
 
 
 def described(estimator: str | Component, constructors: Constructors) -> str:
-    """What a flow store notes: 'dis-medium', 'raft-small weights=raft_small.pth'.
+    """Describe an estimator for a flow store: 'dis-medium', 'raft-small weights=raft_small.pth'.
 
-    The first keyword always, others where they differ from their defaults; of paths the last part, because a store
-    may be read on another machine, and without the weights.
+    The first keyword is always named, the others where they differ from their defaults. Paths are cut to their last
+    part, because a store may be read on another machine, and without the weights.
     """
     part = dict(component_of(estimator, constructors))
     name = component_name("flow.estimator", part, constructors)

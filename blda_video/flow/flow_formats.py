@@ -1,13 +1,11 @@
 """Flow files of other projects: one small reader a format.
 
-Each takes a path and gives (2, H, W) float32 pixels, x right and y down; a vector that the file marks as unknown, or
-that cannot be one, is NaN, which `geometry` takes for invalid. What the numbers of a PNG mean does not stand in it.
+Each takes a path and returns (2, H, W) float32 pixels, x right and y down. A vector that the file marks as unknown, or
+that is impossible, is NaN, which `flow_geometry` treats as invalid. A PNG file does not say what its numbers mean.
 """
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,10 +23,10 @@ LONGEST = 32768.0
 
 
 def read_flow(path: str | Path, png: str | float = "kitti") -> Tensor:
-    """Flow (2, H, W) float32 pixels of a file in the format that its suffix names: .png, .flo, .npy or .npz.
+    """Read flow (2, H, W) float32 pixels from a file in the format of its suffix: .png, .flo, .npy or .npz.
 
-    png: what the numbers of PNG files mean, see `read_png`. Vectors longer than the frame are a remark where they are
-    more than one in twenty: the scale is another.
+    png: what the numbers of PNG files mean, see `read_png`. Logs a remark when more than one vector in twenty is longer
+    than the frame: the scale is probably wrong.
     Raises FileNotFoundError, or ValueError naming the file: unknown suffix, damaged, no vector that is finite.
     """
     path = Path(path)
@@ -38,7 +36,7 @@ def read_flow(path: str | Path, png: str | float = "kitti") -> Tensor:
         raise FileNotFoundError(f"no flow file {path}; check the folder and how its files are named")
     try:
         flow = read_png(path, png) if path.suffix == ".png" else READERS[path.suffix](path)
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, cv2.error) as error:
+    except Exception as error:  # damaged files raise many types, a MemoryError where they claim to be huge
         raise ValueError(f"corrupt flow file {path} ({error}); download or compute it again") from error
     known = (flow.abs() < LONGEST).all(0)  # NaN compares as False
     if not known.any():
@@ -53,18 +51,18 @@ def read_flow(path: str | Path, png: str | float = "kitti") -> Tensor:
 
 
 def require_png(png: str | float) -> None:
-    """ValueError unless this is a meaning of PNG files that `read_png` knows."""
+    """Raise ValueError unless `read_png` knows this encoding of PNG files."""
     number = isinstance(png, (int, float)) and not isinstance(png, bool) and 0 < png < 2**16
     if png not in ("kitti", "vkitti2") and not number:
         raise ValueError(f"flow.png is {png!r}; give kitti, vkitti2, or the steps of a pixel, above 0")
 
 
 def read_png(path: Path, png: str | float = "kitti") -> Tensor:
-    """Flow of a PNG of three channels of 16 bits.
+    """Read flow from a PNG of three channels of 16 bits.
 
     png: 'kitti', or a number of steps a pixel in place of KITTI's 64, u = (R - 2^15) / 64, v = (G - 2^15) / 64, known
-    where B is not 0 (KITTI 2012 development kit); 'vkitti2': shares of the frame, u = (2 R / (2^16 - 1) - 1) (W - 1),
-    v likewise of H, known where B is not 0 (Virtual KITTI 2, format description of its page).
+    where B is not 0 (KITTI 2012 development kit); 'vkitti2': shares of the frame, u = (2 R / (2^16 - 1) - 1) (W - 1), v
+    likewise of H, known where B is not 0 (Virtual KITTI 2, format description of its page).
     """
     pixels = _png_pixels(path)
     blue, green, red = (channel.astype(np.float32) for channel in cv2.split(pixels))

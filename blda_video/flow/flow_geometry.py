@@ -13,9 +13,9 @@ from torch.nn import functional
 
 
 def positions(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each pixel's point lies in the other frame: x and y, each (..., H, W), in that frame's pixels.
+    """Positions of each pixel's point in the other frame: x and y, each (..., H, W), in that frame's pixels.
 
-    Unknown and far vectors are brought to a position just outside the frame, so that indices stay representable.
+    Unknown and far vectors get a position just outside the frame, so that indices stay representable.
     """
     height, width = flow.shape[-2:]
     x = torch.arange(width, device=flow.device, dtype=flow.dtype) + flow[..., 0, :, :]
@@ -24,14 +24,14 @@ def positions(flow: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def inside(flow: Tensor) -> Tensor:
-    """(..., H, W) bool: the pixel's point lies within the other frame's pixel centres."""
+    """Mask (..., H, W) bool of pixels whose point lies within the other frame's pixel centres."""
     height, width = flow.shape[-2:]
     x, y = positions(flow)
     return (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
 
 
 def warp(values: Tensor, flow: Tensor) -> Tensor:
-    """Pull `values` (B, C, H, W) along `flow` (B, 2, H, W): out[.., i, j] = values at (j + u, i + v), bilinear.
+    """Warp `values` (B, C, H, W) along `flow` (B, 2, H, W): out[.., i, j] = values at (j + u, i + v), bilinear.
 
     Outside is zero. Computed in the type of `values`; positions are in float32 or better.
     """
@@ -46,7 +46,7 @@ def warp(values: Tensor, flow: Tensor) -> Tensor:
 
 
 def warp_labels(labels: Tensor, flow: Tensor, fill: int) -> Tensor:
-    """Pull integer `labels` (B, H, W) along `flow` (B, 2, H, W) from the nearest pixel; `fill` outside."""
+    """Warp integer `labels` (B, H, W) along `flow` (B, 2, H, W), nearest pixel; `fill` outside."""
     height, width = labels.shape[-2:]
     x, y = (position.round().long() for position in positions(flow))
     seen = (x >= 0) & (x < width) & (y >= 0) & (y < height)
@@ -56,10 +56,10 @@ def warp_labels(labels: Tensor, flow: Tensor, fill: int) -> Tensor:
 
 
 def consistent(forward: Tensor, backward: Tensor) -> Tensor:
-    """(B, H, W) bool: pixels whose point is seen in the other frame (METHOD section 7).
+    """Mask (B, H, W) bool of pixels whose point is seen in the other frame (METHOD section 7).
 
-    forward, backward: (B, 2, H, W), key -> neighbour and neighbour -> key. Valid means inside the neighbour and
-    |f + b(x + f)|^2 < 0.01 (|f|^2 + |b(x + f)|^2) + 0.5. Unknown vectors in either direction are invalid.
+    forward, backward: (B, 2, H, W), key -> neighbour and neighbour -> key. Valid means inside the neighbour and |f +
+    b(x + f)|^2 < 0.01 (|f|^2 + |b(x + f)|^2) + 0.5. Unknown vectors in either direction are invalid.
     """
     back = warp(backward, forward)
     gap = (forward + back).square().sum(1)
@@ -69,23 +69,23 @@ def consistent(forward: Tensor, backward: Tensor) -> Tensor:
 
 
 def occluded(forward: Tensor, backward: Tensor) -> Tensor:
-    """(B, H, W) bool: pixels whose point lies inside the other frame but is not seen there, hidden by something nearer.
+    """Mask (B, H, W) bool of pixels whose point lies inside the other frame but is hidden there by something nearer.
 
-    forward, backward: as in `consistent`. Unknown vectors are neither valid nor occluded. Where flow is wrong without
-    an occlusion it fails the same check, so on estimated flow this says: hidden, or not to be trusted.
+    forward, backward: as in `consistent`. Unknown vectors are neither valid nor occluded. Wrong flow fails the same
+    check, so on estimated flow the mask means: hidden, or not to be trusted.
     """
     known = warp(backward, forward).isfinite().all(1)
     return inside(forward) & known & ~consistent(forward, backward)
 
 
 def chain(first: Tensor, second: Tensor) -> Tensor:
-    """Flow a -> c from a -> b and b -> c, each (B, 2, H, W); NaN (unknown) where the point leaves frame b."""
+    """Compose flow a -> c from a -> b and b -> c, each (B, 2, H, W); NaN (unknown) where the point leaves frame b."""
     unknown = torch.full_like(first, torch.nan)
     return torch.where(inside(first)[:, None], first + warp(second, first), unknown)
 
 
 def resize(flow: Tensor, size: tuple[int, int]) -> Tensor:
-    """Flow of both frames resized to `size` = (height, width): bilinear, with the vectors rescaled on each axis."""
+    """Resize flow, and so both its frames, to `size` = (height, width): bilinear, vectors rescaled on each axis."""
     old = flow.shape[-2:]
     if tuple(old) == tuple(size):
         return flow
@@ -95,7 +95,7 @@ def resize(flow: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def crop(flow: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
-    """Flow of both frames cut to the same window; vectors do not change.
+    """Crop flow, and so both its frames, to one window; vectors do not change.
 
     Raises ValueError when the window leaves the frame.
     """
@@ -107,6 +107,6 @@ def crop(flow: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
 
 
 def flip(flow: Tensor) -> Tensor:
-    """Flow of both frames mirrored horizontally: columns reversed, x negated."""
+    """Mirror flow, and so both its frames, horizontally: columns reversed, x negated."""
     sign = torch.tensor([-1.0, 1.0], device=flow.device, dtype=flow.dtype)
     return flow.flip(-1) * sign[:, None, None]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -30,7 +28,7 @@ AGAIN = "delete it and run: python tools/compute_flow.py CONFIG"
 
 
 class StoredFlow(ABC):
-    """Flow between whole frames that lies in files, found by the names of the two frames.
+    """Flow between whole frames in files that are found by the names of the two frames.
 
     both_ways: whether neighbour -> key is stored beside key -> neighbour.
     """
@@ -47,21 +45,21 @@ class StoredFlow(ABC):
     ) -> Tensor:
         """Flow key -> neighbour, (1, 2, H, W) float32 pixels at full frame size; unknown vectors are NaN.
 
-        rows, columns: the part to return, by start and stop. size: (H, W) of the frames, which must be the flow's.
+        rows, columns: the window to return, as (start, stop). size: (H, W) of the frames, which must equal the flow's.
         Raises FileNotFoundError for a missing file, ValueError for a corrupt one or one of another size.
         """
 
     @abstractmethod
     def require(self, offsets: Iterable[int]) -> None:
-        """ValueError when the store is known not to hold flow to neighbours at these offsets."""
+        """Raise ValueError when the store is known not to hold flow to neighbours at these offsets."""
 
     def has(self, key: str, neighbour: str) -> bool:
-        """Whether the flow key -> neighbour is stored (a file is there only when it is complete)."""
+        """Tell whether the flow key -> neighbour is stored (a file exists only when it is complete)."""
         return self.path(key, neighbour).is_file()
 
 
 def require_size(path: Path, found: Size, size: Size | None) -> None:
-    """ValueError when a flow has another size than its frames."""
+    """Raise ValueError when a flow has another size than its frames."""
     if size is not None and tuple(found) != tuple(size):
         raise ValueError(
             f"flow {path} is {tuple(found)} but its images are {tuple(size)} (height, width); "
@@ -102,7 +100,7 @@ class FlowStore(StoredFlow):
     def read(
         self, key: str, neighbour: str, rows: slice = ALL, columns: slice = ALL, size: Size | None = None
     ) -> Tensor:
-        """As in `StoredFlow`."""
+        """Read the flow key -> neighbour, see `StoredFlow.read`."""
         path = self.path(key, neighbour)
         if not path.is_file():
             raise FileNotFoundError(f"no flow {path}; make it with: python tools/compute_flow.py CONFIG")
@@ -110,8 +108,9 @@ class FlowStore(StoredFlow):
         try:
             with np.load(path, allow_pickle=False) as archive:
                 steps = archive["flow"]
-        except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError) as error:
-            raise ValueError(f"corrupt flow file {path} ({error}); {AGAIN}") from error
+        except Exception as error:  # damaged files raise many types, a MemoryError where they claim to be huge
+            reason = " ".join(str(error).split())
+            raise ValueError(f"corrupt flow file {path} ({type(error).__name__}: {reason}); {AGAIN}") from error
         if steps.ndim != 3 or steps.shape[0] != 2 or (made and steps.shape[1:] != made.size):
             expected = f"2 x {made.size}" if made else "2 x H x W"
             raise ValueError(f"flow file {path} has shape {steps.shape}, not {expected}; {AGAIN}")
@@ -121,8 +120,8 @@ class FlowStore(StoredFlow):
     def write(self, key: str, neighbour: str, flow: Tensor) -> None:
         """Store the flow key -> neighbour, (1, 2, H, W) or (2, H, W); a reader never sees half a file.
 
-        Raises ValueError when the size differs from the store's, when most vectors are unknown, or when the store
-        has no estimator to note.
+        Raises ValueError when the size differs from the store's, when most vectors are unknown, or when the store was
+        opened without an estimator.
         """
         flow = flow.detach().reshape(2, *flow.shape[-2:])
         path = self.path(key, neighbour)
@@ -149,7 +148,7 @@ class FlowStore(StoredFlow):
             store_manifest.write(self._file, self._made)
 
     def require(self, offsets: Iterable[int]) -> None:
-        """ValueError when the manifest names the store's offsets and one of these is not among them."""
+        """Raise ValueError when the manifest lists the store's offsets and one of these is not among them."""
         made = self._manifest()
         missing = [] if made is None or made.offsets is None else sorted(set(offsets) - set(made.offsets))
         if missing:
@@ -187,7 +186,7 @@ class FlowStore(StoredFlow):
 
 
 def _file_name(neighbour: str) -> str:
-    """A frame's name as that of a file: quoted, or where that is too long its beginning and its digest."""
+    """File name for a frame's name: quoted, or its beginning and its digest when that is too long."""
     name = text.to_bytes(neighbour)
     quoted = quote_from_bytes(name, safe="")
     if len(quoted) <= LONGEST:
@@ -196,7 +195,7 @@ def _file_name(neighbour: str) -> str:
 
 
 def _unpacked(steps: np.ndarray, columns: slice) -> Tensor:
-    """Columns of a flow (2, H, W) in pixels from the differences along its rows."""
+    """Decode columns of a flow (2, H, W), in pixels, from the differences along its rows."""
     part = steps[..., columns].copy()
     part[..., 0] += steps[..., : columns.start or 0].sum(-1, dtype=np.int16)
     # The sum by torch, the rest by numpy: each is several times as fast as the other at it.

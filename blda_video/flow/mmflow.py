@@ -55,7 +55,7 @@ class MMFlow:
     def __call__(self, image: Tensor, neighbour: Tensor) -> Tensor:
         """Flow (B, 2, H, W) float32 pixels, image -> neighbour; both (B, 3, H, W) in [0, 1].
 
-        ValueError when the shapes differ, or when the images are too small for the network.
+        Raises ValueError when the shapes differ or the images are too small for the network.
         """
         if image.shape != neighbour.shape:
             shapes = f"{tuple(image.shape)} and {tuple(neighbour.shape)}"
@@ -70,10 +70,10 @@ class MMFlow:
 
 
 class Preparation:
-    """What the test pipeline of a config does to images, on tensors.
+    """Image preparation of a config's test pipeline, on tensors.
 
-    normalise: the step with mean, std (of 0 .. 255) and to_rgb. stride: of the sides. pads: the edges are repeated up
-    to multiples of the stride; otherwise images are resized to them.
+    normalise: the step with mean, std (of 0 .. 255) and to_rgb. stride: number that both sides must be multiples of.
+    pads: True repeats the edges up to these multiples, False resizes the images to them.
     """
 
     def __init__(self, normalise: dict[str, Any], stride: int, pads: bool) -> None:
@@ -83,7 +83,7 @@ class Preparation:
 
     @classmethod
     def of(cls, settings: Any, path: Path) -> Preparation:
-        """From a config; ValueError naming its file when it does not say how images are prepared."""
+        """Read the preparation from a config; ValueError naming its file when the config describes none."""
         steps = {step["type"]: step for step in next(_pipelines(settings.get("data", {}).get("test", {})), [])}
         fit = steps.get("InputPad") or steps.get("InputResize")
         if "Normalize" not in steps or fit is None:
@@ -94,7 +94,7 @@ class Preparation:
         return cls(steps["Normalize"], 2 ** fit["exponent"], "InputPad" in steps)
 
     def prepared(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB in [0, 1] -> what the network takes."""
+        """Turn an image (B, 3, H, W) RGB in [0, 1] into the network's input."""
         ordered = image if self.rgb else image.flip(1)
         ordered = (ordered - self.mean.to(image)) / self.std.to(image)
         size = tuple(image.shape[-2:])
@@ -104,7 +104,7 @@ class Preparation:
         return functional.interpolate(ordered, size=fitted, mode="bilinear", align_corners=False)
 
     def restored(self, flow: Tensor, size: tuple[int, int]) -> Tensor:
-        """The network's flow at the size (H, W) of the images."""
+        """Resize the network's flow to the size (H, W) of the images."""
         if not self.pads:
             return resize(flow, size)
         left, _, top, _ = padding(size, self.stride)
@@ -112,7 +112,7 @@ class Preparation:
 
 
 def _pipelines(part: Any) -> Iterator[list[dict[str, Any]]]:
-    """All pipelines in a part of a config; data sets may be nested in others."""
+    """All pipelines in a section of a config; data sets may be nested in others."""
     if isinstance(part, dict):
         if "pipeline" in part:
             yield part["pipeline"]
@@ -123,7 +123,7 @@ def _pipelines(part: Any) -> Iterator[list[dict[str, Any]]]:
 
 
 def imported() -> tuple[ModuleType, ModuleType]:
-    """mmcv and mmflow.models, with a stand-in for mmcv's compiled operators where they are missing."""
+    """Import mmcv and mmflow.models, with a stand-in for mmcv's compiled operators when they are missing."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # mmcv announces its version 2
@@ -139,7 +139,7 @@ def imported() -> tuple[ModuleType, ModuleType]:
 
 
 def stand_in() -> ModuleType:
-    """A module with the names that mmflow imports from mmcv.ops."""
+    """Make a module with the names that mmflow imports from mmcv.ops."""
     module = ModuleType("mmcv.ops")
     module.Correlation = Correlation
     module.DeformConv2d = _Missing
@@ -155,7 +155,7 @@ class _Missing(nn.Module):
 
 
 def located(config: str | Path) -> Path:
-    """The file of a config; FileNotFoundError listing the wheel's configs of the nearest names."""
+    """Find the file of a config; FileNotFoundError lists the wheel's configs with the nearest names."""
     path = Path(config)
     if path.suffix == ".py":
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""Flow that others computed and published, in their formats and under their names."""
+"""Flow published by other projects, in their formats and under their file names."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ FIELDS = ("folder", "parent", "key", "neighbour", "number")
 
 
 class PublishedFlow(StoredFlow):
-    """A folder of flow files that are read as they are; formats by suffix, see `formats`.
+    """A folder of flow files that are read unchanged; the suffix names the format, see `flow_formats`.
 
     files: path of a file below `root`, with fields of the two frames. For the key `train/aachen/aachen_000000_000019`
         and its neighbour `.._000018`, {folder} is `train/aachen`, {parent} `aachen`, {key} `aachen_000000_000019`,
-        {neighbour} `aachen_000000_000018` and {number} `000018`. Published are
-        `{key}_{number}_int16_x10.npy` (Cityscapes), `{key}{number}_int16_x10.npy` (VIPER), `{key}_int16_x10.npy`
-        (SYNTHIA-Seq), all of the DA-VSN family, and `{parent}/{key}.npz` (VIPER's own).
+        {neighbour} `aachen_000000_000018` and {number} `000018`. Published are `{key}_{number}_int16_x10.npy`
+        (Cityscapes), `{key}{number}_int16_x10.npy` (VIPER), `{key}_int16_x10.npy` (SYNTHIA-Seq), all of the DA-VSN
+        family, and `{parent}/{key}.npz` (VIPER's own).
     offset: the signed distance, key -> neighbour, of all files; needed where `files` does not name the neighbour.
-    both_ways: whether the flow back is there too, under the same pattern. Published flow leads one way only; then a
-        pixel is valid where its point lies inside the neighbour, without the forward-backward check.
-    png: what the numbers of PNG files mean: 'kitti', 'vkitti2', or steps a pixel (see `formats`).
+    both_ways: whether the flow neighbour -> key exists too, under the same pattern. Published flow leads one way only;
+        then a pixel is valid where its point lies inside the neighbour, without the forward-backward check.
+    png: what the numbers of PNG files mean: 'kitti', 'vkitti2', or steps a pixel (see `flow_formats`).
     Raises ValueError for a pattern that cannot find files.
     """
 
@@ -72,14 +72,14 @@ class PublishedFlow(StoredFlow):
     def read(
         self, key: str, neighbour: str, rows: slice = ALL, columns: slice = ALL, size: Size | None = None
     ) -> Tensor:
-        """As in `StoredFlow`."""
+        """Read the flow key -> neighbour, see `StoredFlow.read`."""
         path = self.path(key, neighbour)
         flow = read_flow(path, self.png)
         require_size(path, tuple(flow.shape[-2:]), size)
         return flow[None, :, rows, columns]
 
     def require(self, offsets: Iterable[int]) -> None:
-        """ValueError when the files lead to another neighbour."""
+        """Raise ValueError when the files hold flow to another neighbour."""
         other = sorted(set(offsets) - {self.offset})
         if self.offset is not None and other:
             raise ValueError(

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.models import optical_flow
 
+from blda.cache_folders import temporary_folder, writable
 from blda.models.weights.reading import check_and_load, read_weights
 from blda_video.flow.flow_geometry import resize
 
@@ -80,8 +81,11 @@ def _enlarged(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def downloaded(url: str) -> Path:
-    """The file of torchvision's weights, fetched into torch's cache when it is not there."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    """Return the file of torchvision's weights; download it into torch's cache when it is missing."""
+    folder, name = Path(torch.hub.get_dir()) / "checkpoints", url.rsplit("/", 1)[-1]
+    if not (folder / name).is_file() and not writable(folder):
+        folder = temporary_folder("torch-hub") or folder
+    path = folder / name
     if not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +118,7 @@ RULES = (
 
 
 def torchvision_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' names of a RAFT as torchvision's; any other state as it is."""
+    """Rename the weights of the authors' RAFT to torchvision's names; any other state is returned unchanged."""
     if not any(name.startswith("fnet.") for name in state):
         return dict(state)
     renamed = {}

@@ -1,4 +1,4 @@
-"""What a flow store says of itself."""
+"""Manifest of a flow store: the estimator, frame size and offsets it was computed with."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Manifest:
-    """estimator: what made the vectors. size: (height, width) of all of them. commit: of the code that began the store.
+    """Origin of a store's flow.
 
-    offsets: signed frame distances, key -> neighbour, that the store is computed for; None where nobody noted them.
+    estimator: description of the estimator. size: (height, width) of every flow. commit: commit of the code that began
+    the store. offsets: signed frame distances, key -> neighbour, that the store is computed for; None when not
+    recorded.
     """
 
     estimator: str
@@ -28,7 +30,7 @@ class Manifest:
 
 
 def read(path: Path) -> Manifest | None:
-    """The manifest in a file, None when there is none; ValueError for a corrupt one or one of another format."""
+    """Read the manifest in a file; None when there is none; ValueError for a corrupt one or one of another format."""
     if not path.is_file():
         return None
     try:
@@ -49,7 +51,7 @@ def read(path: Path) -> Manifest | None:
 
 
 def write(path: Path, manifest: Manifest) -> None:
-    """Put a manifest in place, whole."""
+    """Write a manifest atomically."""
     content = {
         "format": FORMAT,
         "estimator": manifest.estimator,
@@ -62,7 +64,7 @@ def write(path: Path, manifest: Manifest) -> None:
 
 
 def commit() -> str:
-    """The commit of this code, or its version where it is not a checkout."""
+    """Return the commit of this code, or its version when it is not a checkout."""
     if (ROOT / ".git").exists():
         command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
         try:

@@ -1,4 +1,4 @@
-"""Published rules that learn from what the frames agree on (UVDA, TMLR 2024)."""
+"""Published rules that keep the labels on which the frames agree (UVDA, TMLR 2024)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from blda_video.propagation.warping_rules import probability
 
 
 class Consistency:
-    """`consistency`: the key's belief, where some context frame sees the point and all that do say the same class."""
+    """`consistency`: the key's probabilities, kept where a context frame sees the point and all that do agree."""
 
     needs_context = True
 
@@ -19,11 +19,11 @@ class Consistency:
 
 
 class ConsistentConfidence:
-    """`consistent_confidence`: `consistency`, where the key is sure as well.
+    """`consistent_confidence`: `consistency`, kept only where the key is confident too.
 
-    threshold: least confidence of the key, in [0, 1]. per_class: a class whose agreed pixels in this image are surer
-    than that on average needs their average. The reference averages over the last 1000 pixels that it accepted: a state
-    that would differ between processes, and a threshold that only rises.
+    threshold: least confidence of the key, in [0, 1]. per_class: raise the threshold of a class to the mean confidence
+    of its agreed pixels in this image, if that is higher. The reference averages over the last 1000 pixels that it
+    accepted: a state that would differ between processes, and a threshold that only rises.
     """
 
     needs_context = True
@@ -38,7 +38,7 @@ class ConsistentConfidence:
         return Combined(key, unless_unseen(agrees & (confidence >= needed), valid))
 
     def _of_class(self, confidence: Tensor, label: Tensor, agrees: Tensor, num_classes: int) -> Tensor:
-        """What each pixel's class needs in its image, (B, H, W)."""
+        """Confidence threshold of each pixel's class in its image, (B, H, W)."""
         one_hot = label[:, None] == torch.arange(num_classes, device=label.device)[:, None, None]
         chosen = (one_hot & agrees[:, None]).flatten(2).to(confidence.dtype)
         mean = torch.einsum("bcn,bn->bc", chosen, confidence.flatten(1)) / chosen.sum(2).clamp(min=1)
@@ -46,7 +46,7 @@ class ConsistentConfidence:
 
 
 class RareClass:
-    """`rare_class`: `consistency`, but where key and context differ and one says a rare class, the rarer one is right.
+    """`rare_class`: `consistency`, but where key and context differ and one is a rare class, the rarer is taken.
 
     frequency: (C,) how often each class occurs, in any unit; `build` counts the source's labels. share: the part of the
     classes, rarest first, that are rare (the reference: a list of 11 of Cityscapes' 19).
@@ -87,6 +87,6 @@ class Oracle:
 
 
 def agreed(key: Tensor, warped: Tensor, valid: Tensor) -> Tensor:
-    """(B, H, W) bool: some context frame sees the point, and all that do say the key's class."""
+    """Mask (B, H, W) bool of pixels that a context frame sees and for which all that do predict the key's class."""
     same = warped.argmax(2) == key.argmax(1)[:, None]
     return valid.any(1) & (same | ~valid).all(1)

@@ -1,4 +1,4 @@
-"""Rules that label every pixel from all that is known about it: the key alone, and ours."""
+"""Rules that label every pixel: the key frame alone, and our average over the trajectory."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ class KeyAlone:
 
 
 class Trajectory:
-    """`trajectory`: the average of all valid beliefs about a surface point, weighted by confidence (METHOD 7, ours).
+    """`trajectory`: the average of all valid probabilities of a surface point, weighted by confidence (METHOD 7, ours).
 
-    Frames count alike at every distance. Errors that change from frame to frame cancel, those that persist remain. What
-    validity lets pass though it is another surface's belief stands alone among the frames: each belief also weighs by
-    how much the others are like it (Bhattacharyya's coefficient, their mean), which with one neighbour changes nothing.
+    Frames count alike at every distance. Errors that change from frame to frame cancel; persistent ones remain. The
+    validity check sometimes passes the probabilities of another surface, which then differ from those of all other
+    frames. So each frame is also weighted by its mean similarity (Bhattacharyya coefficient) to the others. With one
+    neighbour this weight changes nothing.
 
-    mean: "geometric" (of probabilities, which averages logits) or "arithmetic". power: a belief weighs its largest
-    probability to this power; 0 counts all valid frames alike. consensus: and its likeness to the others to this one;
-    0 does not ask.
+    mean: "geometric" (of probabilities, which averages logits) or "arithmetic". power: exponent of the weight by
+    confidence, the largest probability; 0 weights all valid frames alike. consensus: exponent of the weight by
+    similarity to the other frames; 0 turns it off.
     """
 
     needs_context = True
@@ -61,8 +62,10 @@ class Trajectory:
 
 
 def likeness(frame_probabilities: Tensor, seen: Tensor) -> Tensor:
-    """How much each belief is like the others, (B, K, H, W): mean over the other frames j that see the point of
-    sum_c sqrt(P_k[c] P_j[c]), divided by that of the frame that is most like the others; 0 where k does not see it.
+    """Similarity (B, K, H, W) of each frame's probabilities to those of the other frames.
+
+    It is the mean of sum_c sqrt(P_k[c] P_j[c]) over the other frames j that see the point, divided by its largest value
+    among the frames; 0 where frame k does not see the point.
 
     frame_probabilities: (B, K, C, H, W). seen: (B, K, H, W) bool, at least one frame everywhere.
     """

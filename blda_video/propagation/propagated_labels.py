@@ -1,4 +1,4 @@
-"""Pseudo-labels from a clip: the teacher sees every frame, and its beliefs meet in the key frame."""
+"""Pseudo-labels from a clip: the teacher's probabilities of all frames are combined in the key frame."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from blda_video.propagation.rule import Rule
 
 @dataclass(frozen=True)
 class ClipLabels(PseudoLabels):
-    """Pseudo-labels of B key frames, with what the teacher saw in the context, if that was asked for.
+    """Pseudo-labels of B key frames, with the teacher's context logits if these were asked for.
 
-    context_change: (B, K, C, H, W), by how much the teacher's logits of the context frames, pulled to the key frame,
-        differ from its logits of the key.
+    context_change: (B, K, C, H, W), the teacher's logits of the context frames, warped to the key frame, minus its
+        logits of the key.
     context_weight: (B, K, H, W) float32, validity of each observation: 1 where the flow is valid, else 0.
-    offset: K signed frame distances; empty, with K = 0, when nobody asked.
+    offset: K signed frame distances; empty (K = 0) when context logits were not asked for.
     """
 
     context_change: Tensor
@@ -33,10 +33,11 @@ class ClipLabels(PseudoLabels):
 class PropagatedLabels:
     """Pseudo-labels from clips (METHOD 7); with K = 0 bit for bit `blda.selftraining.pseudo_labels.TeacherLabels`.
 
-    rule: how beliefs combine, see `blda_video.propagation`. threshold, ignore_top, ignore_bottom: of the image rule,
-    which is applied to the combined belief: where frames disagree the average is flat, and the image's weight falls
-    with it. observe: hand on the context's logits, for statistics that are pooled over the clip. keep_probabilities:
-    and the combined belief, for statistics that count by it.
+    rule: the propagation rule, see `blda_video.propagation`.
+    threshold, ignore_top, ignore_bottom: arguments of `TeacherLabels`, applied to the combined probabilities. Where
+        frames disagree their average is flat, which lowers the image's weight.
+    observe: also return the context's logits, for statistics that are pooled over the clip.
+    keep_probabilities: also return the combined probabilities, for statistics that count by them.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class PropagatedLabels:
         self.ignore_top, self.ignore_bottom = ignore_top, ignore_bottom
 
     def __call__(self, teacher: Callable[[Tensor], Tensor], target: Clip) -> ClipLabels:
-        """teacher: image (B, 3, H, W) -> logits (B, C, H, W). target: the clean, not augmented batch.
+        """Label the key frames of a batch of clips.
+
+        teacher: image (B, 3, H, W) -> logits (B, C, H, W). target: the clean, not augmented batch.
 
         The teacher is called once for each frame of the clip, key first, always with B images: its BatchNorm works on
-        batch statistics, which must not depend on the context. Frames that neither the rule nor the observer looks at
-        are not shown to it.
+        batch statistics, which must not depend on the context. Frames that neither the rule nor `observe` needs are not
+        predicted.
         """
         logits = teacher(target.image)
         key = logits.softmax(1)
@@ -84,5 +87,5 @@ class PropagatedLabels:
 
 
 def _stack(frames: list[Tensor], like: Tensor) -> Tensor:
-    """K tensors (B, C, H, W) -> (B, K, C, H, W), also for K = 0."""
+    """Stack K tensors (B, C, H, W) to (B, K, C, H, W), also for K = 0."""
     return torch.stack(frames, 1) if frames else like[:, None][:, :0]

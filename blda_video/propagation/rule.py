@@ -1,4 +1,4 @@
-"""What a propagation rule is: how the beliefs about a clip become the belief about its key frame (METHOD 7)."""
+"""Interface of propagation rules: a rule combines the probabilities of a clip's frames in its key frame (METHOD 7)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Combined:
-    """probabilities: (B, C, H, W), sums to 1 over C; its likeliest class is the label.
+    """Combined prediction for the key frames.
 
-    keep: (B, H, W) bool, pixels whose label may be learnt from; the others weigh nothing.
+    probabilities: (B, C, H, W), sums to 1 over C; its likeliest class is the label.
+
+    keep: (B, H, W) bool, pixels whose label is used in training; the others have weight 0.
     """
 
     probabilities: Tensor
@@ -21,31 +23,31 @@ class Combined:
 
 
 class Rule(Protocol):
-    """How beliefs combine; made by name from the config.
+    """Propagation rule, made by name from the config.
 
-    needs_context: whether it looks at the context at all; if not, the teacher need not see those frames.
+    needs_context: whether the rule uses the context; if not, the teacher does not predict those frames.
     """
 
     needs_context: bool
 
     def __call__(self, key: Tensor, warped: Tensor, valid: Tensor, offset: tuple[int, ...]) -> Combined:
-        """Combine the beliefs about B clips of K context frames.
+        """Combine the probabilities of B clips with K context frames each.
 
-        key: (B, C, H, W), the teacher's belief about the key frame. warped: (B, K, C, H, W), its beliefs about the
-        context frames, pulled to the key frame along the flow. valid: (B, K, H, W) bool, key pixels that context frame
-        k sees; elsewhere `warped` means nothing. offset: K signed frame distances.
+        key: (B, C, H, W), the teacher's probabilities of the key frame. warped: (B, K, C, H, W), those of the context
+        frames, warped to the key frame along the flow. valid: (B, K, H, W) bool, key pixels that context frame k sees;
+        elsewhere `warped` means nothing. offset: K signed frame distances.
 
-        Every rule promises: the order of the context does not matter; what is invalid has no influence; an image of
-        which no context frame sees anything (K = 0, or no neighbour exists) keeps `key` bit for bit and every pixel,
-        as missing evidence is none against it.
+        Every rule guarantees three properties. The order of the context does not matter. Invalid pixels have no
+        influence. An image that no context frame sees (K = 0, or no neighbour exists) keeps `key` bit for bit and keeps
+        every pixel.
         """
         ...
 
 
 def context_mean(key: Tensor, warped: Tensor, valid: Tensor) -> Tensor:
-    """The mean of the context's valid beliefs (B, C, H, W), which for K = 1 is `warped`; `key` where none is valid.
+    """Mean (B, C, H, W) of the context's valid probabilities, `warped` itself for K = 1; `key` where none is valid.
 
-    The published rules know one context frame. This is what they see of several.
+    The published rules take one context frame. With several, they take this mean.
     """
     count = valid.sum(1, keepdim=True)
     total = torch.einsum("bkhw,bkchw->bchw", valid.to(warped.dtype), warped)
@@ -53,10 +55,10 @@ def context_mean(key: Tensor, warped: Tensor, valid: Tensor) -> Tensor:
 
 
 def unless_unseen(keep: Tensor, valid: Tensor) -> Tensor:
-    """`keep` (B, H, W), and every pixel of the images of which no context frame sees anything."""
+    """Return `keep` (B, H, W), with every pixel added of images that no context frame sees at all."""
     return keep | ~valid.flatten(1).any(1)[:, None, None]
 
 
 def everywhere(key: Tensor) -> Tensor:
-    """Every pixel, (B, H, W)."""
+    """Mask (B, H, W) of all pixels."""
     return torch.ones_like(key[:, 0], dtype=torch.bool)

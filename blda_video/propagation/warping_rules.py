@@ -1,4 +1,4 @@
-"""Published rules whose label is the context's (UVDA, TMLR 2024); see `context_mean` for several context frames."""
+"""Published rules that take the label from the context (UVDA, TMLR 2024); `context_mean` joins several frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from blda_video.propagation.rule import Combined, context_mean, everywhere, unle
 
 
 class Warp:
-    """`warp`: the context's belief; what it does not see is not learnt from."""
+    """`warp`: the context's probabilities; pixels that it does not see are left out of training."""
 
     needs_context = True
 
@@ -18,7 +18,7 @@ class Warp:
 
 
 class Fill:
-    """`fill`: the context's belief; what it does not see is filled from the key."""
+    """`fill`: the context's probabilities; pixels that it does not see are filled from the key."""
 
     needs_context = True
 
@@ -27,10 +27,10 @@ class Fill:
 
 
 class MaxConfidence:
-    """`max_confidence`: the belief of the frame that is surest of its class.
+    """`max_confidence`: the probabilities of the most confident frame.
 
-    Confidence is the largest probability. The key wins a tie; context frames that tie (many are sure to 1.0 in
-    float32) share it, as their order must not decide.
+    Confidence is the largest probability. The key wins a tie; context frames that tie (many reach 1.0 in float32) are
+    averaged, because their order must not decide.
     """
 
     needs_context = True
@@ -44,9 +44,9 @@ class MaxConfidence:
 
 
 class ConfidenceThreshold:
-    """`confidence_threshold`: the context's belief, where it is sure.
+    """`confidence_threshold`: the context's probabilities, kept where they are confident.
 
-    threshold: least confidence of the context's belief, in [0, 1].
+    threshold: least confidence of the context, in [0, 1].
     """
 
     needs_context = True
@@ -61,7 +61,7 @@ class ConfidenceThreshold:
 
 
 def probability(threshold: float) -> float:
-    """`threshold`; ValueError when no confidence can have it."""
+    """Return `threshold`; ValueError when it is not in [0, 1]."""
     if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
         raise ValueError(f"rule: threshold is {threshold!r}; a confidence is a number between 0 and 1")
     return threshold

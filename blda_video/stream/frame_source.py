@@ -14,7 +14,9 @@ from blda_video.clips.video_files.video_file import VideoFile, VideoFrame
 
 @dataclass(frozen=True)
 class FrameSource:
-    """frames: in their order. Those of one video follow each other. rate: frames a second, None where nothing says.
+    """Frames to predict.
+
+    frames: all frames in order, video by video. rate: frames a second, None when unknown.
 
     A frame's name is its path below a folder, without suffix, or its six-digit number in a video, from 0.
     """
@@ -23,12 +25,12 @@ class FrameSource:
     rate: float | None
 
     def begins(self, i: int) -> bool:
-        """Whether frame i is the first of its video: every folder is one."""
+        """Tell whether frame i is the first of its video; every folder is one video."""
         return i == 0 or Path(self.frames[i].name).parent != Path(self.frames[i - 1].name).parent
 
 
 def open_frame_source(path: Path) -> FrameSource:
-    """A video file, or all images below a folder. FileNotFoundError or ValueError where there is none."""
+    """Open a video file, or all images below a folder. FileNotFoundError or ValueError when there is none."""
     if not path.is_dir():
         video = VideoFile(path)
         count = len(video)

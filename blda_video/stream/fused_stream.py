@@ -1,4 +1,4 @@
-"""Predictions of a video frame by frame, each with what was believed of the same surface before."""
+"""Predict a video frame by frame, each prediction fused with earlier ones of the same surface."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ALIKE = 0.08
 
 
 class FusedStream:
-    """The recursive form of the trajectory rule: what frames said of a surface point, pulled along and averaged.
+    """The recursive form of the trajectory rule: predictions of a surface point, carried along the flow and averaged.
 
-    The belief about a point is the geometric mean of the predictions of all frames since it came into sight, each
-    weighted by its confidence times decay^age. Two sums carry it, of weighted logarithms and of weights; flow pulls
-    both to the next frame, from those pixels that forward and backward flow agree on, and the less the more the colours
-    differ: estimated flow often agrees with itself where it is wrong. Everything else starts anew: what was hidden,
-    what flow does not know, and the whole frame after `reset`, a change of size or a cut.
+    The fused prediction of a point is the geometric mean of the predictions of all frames since it came into sight,
+    each weighted by its confidence times decay^age. Two sums represent it: of weighted logarithms, and of weights. Flow
+    warps both to the next frame, at pixels where forward and backward flow agree. They are scaled down where the
+    colours differ, because estimated flow often agrees with itself where it is wrong. All other pixels start anew:
+    hidden surfaces, unknown flow, and the whole frame after `reset`, a change of size or a cut.
 
     predict: image (1, 3, H, W) in [0, 1] -> logits (1, C, H, W). flow: (image, neighbour) -> flow (1, 2, H, W), see
     blda_video/flow/dis.py. decay: within 0, every frame alone, and 1, excluded: 1 / (1 - decay) frames count.
@@ -41,12 +41,12 @@ class FusedStream:
         self._past: tuple[Tensor, Tensor] | None = None
 
     def reset(self) -> None:
-        """Forget what was seen: the next frame is of another video or scene."""
+        """Forget all frames: the next one belongs to another video or scene."""
         self._past = None
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Tensor:
-        """The next frame (1, 3, H, W) -> log-probabilities (1, C, H, W), of which `softmax` makes the belief."""
+        """Fuse the next frame (1, 3, H, W); returns log-probabilities (1, C, H, W), which `softmax` normalises."""
         logits = self.predict(image)
         if logits.shape[-2:] != image.shape[-2:]:
             raise ValueError(f"logits {tuple(logits.shape)} are not of the image's size {tuple(image.shape)}")
@@ -63,7 +63,7 @@ class FusedStream:
         return torch.where(seen, (sums[:, :-1] / sums[:, -1:]).log_softmax(1), alone)
 
     def _warped(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The past's sums (1, C + 1, H, W) in the present frame, aged, and where they mean anything (1, 1, H, W)."""
+        """Warp the past sums (1, C + 1, H, W) to the present frame and age them; also return a mask (1, 1, H, W)."""
         before, sums = self._past
         forward, backward = self.flow(image, before), self.flow(before, image)
         seen = consistent(forward, backward)[:, None] & (self.decay > 0)
@@ -73,6 +73,6 @@ class FusedStream:
 
 
 def alike(image: Tensor, warped: Tensor) -> Tensor:
-    """How much two images (B, 3, H, W) look alike around each pixel: 1 where they are the same, (B, 1, H, W)."""
+    """Similarity (B, 1, H, W) of two images (B, 3, H, W) around each pixel, 1 where they are equal."""
     gap = (image - warped).square().mean(1, keepdim=True)
     return torch.exp(-functional.avg_pool2d(gap, 3, 1, 1, count_include_pad=False) / ALIKE**2)

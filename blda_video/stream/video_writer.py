@@ -47,7 +47,7 @@ _OTHER_FILES = {
 
 
 def is_film(output: Path) -> bool:
-    """Whether an output's name is that of a video, else of a folder; ValueError for a kind of file that is not written.
+    """Tell whether an output's name is a video's rather than a folder's; ValueError for an unsupported suffix.
 
     A folder that exists may have any name.
     """
@@ -61,23 +61,23 @@ def is_film(output: Path) -> bool:
 
 
 def write_labels(path: Path, labels: np.ndarray, num_classes: int) -> None:
-    """Class indices (H, W) uint8 as an indexed PNG in the classes' colours; whole or not at all."""
+    """Class indices (H, W) uint8 as an indexed PNG in the classes' colours; written atomically."""
     picture = Image.fromarray(labels)
     picture.putpalette(palette(num_classes).flatten().tolist())
     atomic.write(path, lambda file: picture.save(file, format="png"))
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, num_classes: int, strength: float = 0.5) -> np.ndarray:
-    """A frame (H, W, 3) uint8 with the colours of its labels (H, W) over it, which hide `strength` of it."""
+    """Blend the colours of labels (H, W) over a frame (H, W, 3) uint8; `strength` is the share of the colours."""
     colours = palette(num_classes).numpy()[labels]
     return np.rint((1 - strength) * image + strength * colours).astype(np.uint8)
 
 
 def save_video(path: Path, pictures: Iterable[np.ndarray], rate: float) -> None:
-    """Pictures (H, W, 3) uint8 RGB of one size as an H.264 video, one at a time; whole or not at all.
+    """Write pictures (H, W, 3) uint8 RGB of one size, one at a time, as an H.264 video; the file appears complete.
 
-    A last odd row or column is shown twice, for the format has even sides. ValueError for another suffix than those of
-    FORMATS, without pictures, and for pictures of several sizes.
+    A last odd row or column is repeated, because the format needs even sides. ValueError for another suffix than those
+    of FORMATS, without pictures, and for pictures of several sizes.
     """
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"cannot write {path}: a video's name ends in {', '.join(FORMATS)}; without, it is a folder")

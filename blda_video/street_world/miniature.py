@@ -21,8 +21,9 @@ from blda_video.street_world.world_writer import layout_of
 
 @dataclass(frozen=True)
 class Copy:
-    """One part of a data set to write. key: two copies with one key are the same files. files: path -> text of what
-    lies elsewhere."""
+    """One part of a data set to write. key: two copies with one key are the same files. files: path -> text of files
+    outside the copy's folder.
+    """
 
     key: tuple[Any, ...]
     spec: WorldSpec
@@ -31,10 +32,11 @@ class Copy:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A reader in a config and what the run does with it.
+    """A reader in a config and the use that the run makes of it.
 
     look: of the street world. size: least (height, width) of the images. reach: farthest neighbour, in frames.
-    classes: of the run. moved: where the copy of a path of the config belongs. folder: where all copies are.
+    classes: of the run. moved: function from a path in the config to the path of its copy. folder: folder of all
+    copies.
     """
 
     part: Component
@@ -49,13 +51,15 @@ class Wanted:
         return moved(self.folder, path)
 
     def text(self, key: str) -> str:
-        """A keyword that the reader cannot do without."""
+        """Value of a keyword that the reader requires."""
         if not isinstance(self.part.get(key), str):
             raise ValueError(f"reader {self.part['name']} needs '{key}'; see docs/datasets.md")
         return self.part[key]
 
     def spec(self, root: Path, layout: str, split: str, **changes: Any) -> WorldSpec:
-        """A street world in the usual small form of a layout, with labels where the original has them."""
+        """Specify a street world in the default small form of a layout, with labels on the frames labelled in the
+        original.
+        """
         options = changes.get("options", {})
         made = LAYOUTS[layout](**options)
         frames = changes.pop("frames", made.usual.frames)
@@ -72,9 +76,10 @@ def moved(folder: Path, path: str | Path) -> Path:
 
 
 def copies(config: Config, folder: Path, scale: Callable[[Any], Any]) -> tuple[list[Copy], dict[str, Component]]:
-    """What to write below `folder` so that the readers of a config find their data, and those readers' new keywords.
+    """List the copies to write below `folder` so that a config's readers find their data, and the readers' new
+    keywords.
 
-    scale: (height, width) of the config -> those of the small run. ValueError for a reader without a layout.
+    scale: (height, width) of the config -> (height, width) of the small run. ValueError for a reader without a layout.
     """
     result: dict[tuple[Any, ...], Copy] = {}
     readers = {}
@@ -106,7 +111,7 @@ Made = tuple[list[Copy], Component]
 
 
 def _rooted(wanted: Wanted, layout: str | None = None, **changes: Any) -> Made:
-    """Of a data set that has a root and splits. changes: of the street world, for videos of any length."""
+    """Copies of a data set that has a root and splits. changes: of the street world, for videos of any length."""
     part, layout = wanted.part, layout or wanted.part["name"]
     root, split = wanted.moved(wanted.text("root")), part.get("split", "train")
     options = {key: value for key, value in part.items() if key in inspect.signature(LAYOUTS[layout]).parameters}

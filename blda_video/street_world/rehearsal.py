@@ -31,8 +31,8 @@ def make(path: Path, kind: type[Config], root: Path, variants: Sequence[Path] = 
     """Write `<root>/<name of the config>` with copies of the data sets and `config.yaml`; returns the latter.
 
     The config has the original and the variants as its bases, and its run's folder inside. variants: files on top of
-    the config, whose names the folder's has too. An earlier rehearsal is replaced, run and all.
-    ValueError when the folder is there and no rehearsal, or a reader has no miniature.
+    the config; their names become part of the folder's. An earlier rehearsal is replaced, with its run. Raises
+    ValueError when the folder exists and is not a rehearsal, or when a reader has no miniature.
     """
     files = (path, *variants)
     folder = root / "-".join(file.stem for file in files)
@@ -64,9 +64,10 @@ def make(path: Path, kind: type[Config], root: Path, variants: Sequence[Path] = 
 
 
 def changes(config: Config, folder: Path, scale: float, readers: dict[str, dict]) -> dict[str, Any]:
-    """What the rehearsal's config says otherwise.
+    """Changes of the rehearsal's config against the original.
 
-    scale: by which images, crops and rows shrink; pixel counts shrink by its square. readers: role -> new keywords.
+    scale: factor by which images, crops and rows shrink; pixel counts shrink by its square. readers: role -> new
+    keywords.
     """
     training, counted = config.training, _counted(config, scale)
     small: dict[str, Any] = {"run": str(folder / "run"), "resolution": 1}
@@ -119,7 +120,7 @@ def _of_self_training(settings: SelfTraining, scale: float) -> dict[str, Any]:
 
 
 def _of_data(data: Any, keywords: dict[str, Any], scale: float) -> dict[str, Any]:
-    """Of source, target or evaluation."""
+    """Changes of the source, target or evaluation data."""
     sizes = {key: _scaled(getattr(data, key, None), scale) for key in ("resize", "crop", "size", "window", "stride")}
     shrunk = {key: list(size) for key, size in sizes.items() if size is not None}
     return {"reader": {"name": data.reader["name"], **keywords}, **shrunk}
@@ -148,7 +149,7 @@ def _of_classifier(config: Config, scale: float) -> dict[str, Any]:
 
 
 def _counted(config: Config, scale: float) -> Callable[[int], int]:
-    """How `min_pixels` shrinks: with the area, or with the batch where it counts images."""
+    """Scale `min_pixels` down: with the area, or with the batch when it counts images."""
     images = isinstance(config, ClassifyConfig)
     share = min(1, BATCH / config.training.batch) if images else scale**2
     return lambda count: max(round(count * share), 1)

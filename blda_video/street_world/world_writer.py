@@ -1,8 +1,9 @@
-"""Street worlds on disk, in the layouts of data sets, made once and whole or not at all."""
+"""Street worlds on disk, in the layouts of data sets, made once; an unfinished split is never left behind."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
+from blda import atomic
 from blda.config.components import construct
 from blda_video.config import WorldSpec
 from blda_video.street_world.layouts.layout import Layout, Place
@@ -24,6 +26,7 @@ from blda_video.street_world.layouts.layout_names import LAYOUTS
 from blda_video.street_world.simulator.domains import LOOKS
 from blda_video.street_world.simulator.world import World
 
+_LOG = logging.getLogger(__name__)
 FORMAT = 1
 """Raised whenever the same specification starts to give other files."""
 
@@ -67,11 +70,12 @@ def settings(spec: WorldSpec) -> dict[str, Any]:
 
 
 def ensure(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
-    """Make the world unless it is there already.
+    """Make the world unless it exists.
 
-    Raises ValueError in one line when other settings made what is there, or when it is not a finished world.
+    Raises ValueError when the existing one has other settings or is not finished.
     """
     check(spec)
+    _recover(spec)
     if not spec.manifest.is_file():
         make(spec, progress, workers)
         return
@@ -88,11 +92,12 @@ def ensure(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
 
 
 def make(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
-    """Write the world of `spec` with `workers` processes; a broken-off run leaves nothing below the root.
+    """Write the world of `spec` with `workers` processes; an interrupted run leaves nothing below the root.
 
-    Raises ValueError when something is already where the split belongs.
+    Raises ValueError when the split's folders exist already.
     """
     check(spec)
+    _recover(spec)
     for piece in _pieces(spec):
         if (spec.root / piece).exists() or spec.manifest.exists():
             raise ValueError(
@@ -100,7 +105,7 @@ def make(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
             )
     _check_store(spec)
     spec.root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{spec.root.name}-", dir=spec.root.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f"{_draft_prefix(spec)}{os.getpid()}-", dir=spec.root.parent))
     try:
         write(spec, temporary, progress, workers)
         _publish(spec, temporary)
@@ -109,7 +114,7 @@ def make(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
 
 
 def write(spec: WorldSpec, root: Path, progress: bool = False, workers: int = 1) -> None:
-    """Write the files of `spec` below `root`, over what is there: no manifest, and in pieces if it is stopped."""
+    """Write the files of `spec` below `root`, over existing ones: without manifest, and incomplete if interrupted."""
     jobs = [(spec, index, root) for index in range(spec.sequences)]
     for _ in tqdm(_run(jobs, workers), f"{spec.look} world", spec.sequences, disable=not progress, unit="seq"):
         pass
@@ -161,7 +166,7 @@ def _pieces(spec: WorldSpec) -> list[Path]:
 
 
 def _check_store(spec: WorldSpec) -> None:
-    """The splits below one root share one flow store, which holds one size."""
+    """Check that the flow store holds this size; the splits below one root share one store of one size."""
     path = spec.root / "flow" / "manifest.json"
     if spec.flow and path.is_file() and json.loads(path.read_text())["size"] != list(spec.size):
         raise ValueError(f"flow store {path} has another size than {_text(list(spec.size))}; choose another root")
@@ -171,6 +176,13 @@ def _publish(spec: WorldSpec, temporary: Path) -> None:
     """Move the finished pieces to their places, the manifest last."""
     manifest = temporary / spec.manifest.name
     manifest.write_text(json.dumps(settings(spec), indent=1) + "\n", encoding="utf-8")
+    # From here on a kill leaves some pieces here and some there: the note says where the others are.
+    atomic.write(_moving(spec), json.dumps({"from": temporary.name, "process": os.getpid()}))
+    _move(spec, temporary)
+
+
+def _move(spec: WorldSpec, temporary: Path) -> None:
+    """Move the pieces that are still in the temporary folder, in the order that `_publish` started."""
     for piece in _pieces(spec):
         if not (temporary / piece).exists():  # a flow store of single frames, labels that the owners withhold
             continue
@@ -179,7 +191,40 @@ def _publish(spec: WorldSpec, temporary: Path) -> None:
     store = temporary / "flow" / "manifest.json"
     if store.is_file():
         os.replace(store, spec.root / "flow" / "manifest.json")
-    os.replace(manifest, spec.manifest)
+    os.replace(temporary / spec.manifest.name, spec.manifest)
+    _moving(spec).unlink()
+
+
+def _draft_prefix(spec: WorldSpec) -> str:
+    return f".{spec.root.name}-"
+
+
+def _moving(spec: WorldSpec) -> Path:
+    """Path of the note that marks a split as being moved to its place."""
+    return spec.root / f".moving_{spec.split}.json"
+
+
+def _recover(spec: WorldSpec) -> None:
+    """Finish a move that a kill interrupted, and delete the unfinished files of processes that have ended."""
+    if spec.root.is_dir():
+        atomic.sweep(spec.root)
+    note = _moving(spec)
+    if note.is_file():
+        try:
+            left = json.loads(note.read_text(encoding="utf-8"))
+            temporary, process = spec.root.parent / Path(left["from"]).name, int(left["process"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{note} is damaged; delete it and the split '{spec.split}' beside it") from error
+        if process != os.getpid() and atomic.alive(process):
+            raise ValueError(f"{spec.root} is being made by process {process}; wait for it")
+        if (temporary / spec.manifest.name).is_file():
+            _LOG.warning("%s: process %s was killed while it moved this world into place; finished", spec.root, process)
+            _move(spec, temporary)
+        note.unlink(missing_ok=True)
+    for draft in spec.root.parent.glob(f"{_draft_prefix(spec)}*-*"):
+        owner = draft.name.removeprefix(_draft_prefix(spec)).partition("-")[0]
+        if owner.isdecimal() and not atomic.alive(int(owner)):
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _text(value: object) -> str:

@@ -101,7 +101,7 @@ def test_a_case_that_fails_leaves_the_others_alone(tmp_path):
     assert report.results["good"]["step_s"] > 0
 
 
-@pytest.mark.parametrize("name", ["trainings.yaml", "rehearsed.yaml"])
+@pytest.mark.parametrize("name", ["trainings.yaml", "trainings_short.yaml", "rehearsed.yaml"])
 def test_every_training_is_a_config_of_images_of_one_size(name):
     listed = yaml.safe_load((HERE / name).read_text())
     for each in listed["trainings"].values():

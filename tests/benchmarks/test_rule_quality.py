@@ -12,7 +12,7 @@ from blda_video.build import RULES
 from blda_video.street_world.simulator.world import World
 
 CLASSES = ("road", "car", "sky", "tree")
-PARTS = SimpleNamespace(classes=CLASSES, protocols=(protocol_of(CLASSES),))
+PARTS = SimpleNamespace(class_names=CLASSES, protocols=(protocol_of(CLASSES),))
 
 
 def clips(count=2, frames=2):

@@ -7,8 +7,9 @@ import torch
 
 import smoothing
 from blda.balance.logit_statistics import LogitStatistics
+from blda.config.schema import Blda, Evaluation, Model, SelfTraining, Source, Target
 from blda_video.clips.clip import Clip
-from blda_video.propagation.averaging_rules import KeyAlone
+from blda_video.config import VideoConfig
 
 CLASSES = 2
 
@@ -32,17 +33,27 @@ def clips(count=4, size=48):
 
 @pytest.fixture(scope="module")
 def found():
-    settings = {"num_classes": CLASSES, "components": 3, "momentum": 0.9, "warmup": 4, "min_pixels": 10, "seed": 0}
-    parts = SimpleNamespace(
-        config=SimpleNamespace(self_training=SimpleNamespace(threshold=0.9, ignore_top=0, ignore_bottom=0)),
+    reader = {"name": "folder"}
+    config = VideoConfig(
+        "run",
+        Model({}, {}),
+        Source(reader),
+        Target(reader),
+        Evaluation(reader),
+        classes=("ground", "object"),
+        self_training=SelfTraining(threshold=0.9),
+        blda=Blda(components=3, momentum=0.9, warmup=4, min_pixels=10),
+        rule="none",
+    )
+    run = SimpleNamespace(
+        config=config,
         accelerator=SimpleNamespace(device=torch.device("cpu")),
-        statistics_settings=lambda domain: settings,
-        evaluation_data=lambda: list(clips()),
-        rule=KeyAlone,
+        data=SimpleNamespace(evaluation=lambda: list(clips())),
+        batches=SimpleNamespace(frequency=None),
     )
     network = torch.nn.Module()
     network.forward = pixelwise
-    return smoothing.measure(parts, network, pixelwise, SimpleNamespace(batch=2, steps=[3, 8], scale=2.0))
+    return smoothing.measure(run, network, pixelwise, SimpleNamespace(batch=2, steps=[3, 8], scale=2.0))
 
 
 def test_every_kind_is_measured_at_every_step_against_the_hard_one(found):

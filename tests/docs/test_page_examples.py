@@ -1,8 +1,20 @@
-"""The Python on the pages runs as it stands there."""
+"""The Python, YAML and commands of the pages work as they stand there."""
 
 from __future__ import annotations
 
-from pages import ROOT, blocks
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from blda.config import loading
+from blda.data.label_map import label_lookup
+from blda.data.protocols import Protocol
+from blda_video.build import READERS
+from blda_video.config import VideoConfig
+from pages import ROOT, blocks, section
 
 
 def test_the_readmes_snippet_runs(capsys) -> None:
@@ -26,3 +38,74 @@ def test_the_readmes_two_commands_are_whole() -> None:
     assert len(installs) == 2
     assert [command for command in commands if command.endswith("-m pytest")] == installs[1:]  # .ci/run takes this one
     assert installs[0].endswith(" && .venv/bin/accelerate launch tools/train_video.py configs/demo.yaml")
+
+
+REST = {"model": {"encoder": {"name": "small"}, "head": {"name": "daformer"}}, "run": "runs/x"}
+"""What the examples of YAML leave out."""
+
+
+def own_data(page: str, heading: str) -> dict:
+    """The first YAML of a section."""
+    return yaml.safe_load(blocks(section((ROOT / page).read_text(encoding="utf-8"), heading), "yaml")[0])
+
+
+@pytest.mark.parametrize(("page", "heading"), [("README.md", "## Your data"), ("docs/datasets.md", "## Your own data")])
+def test_yaml_of_own_data_reads_folders(page: str, heading: str, tmp_path: Path) -> None:
+    text = yaml.safe_dump(own_data(page, heading)).replace("/data/", f"{tmp_path}/")
+    config = yaml.safe_load(text)
+    for domain in config.keys() & {"source", "target", "evaluation"}:
+        reader = config[domain]["reader"]
+        for key in reader.keys() & {"images", "labels"}:
+            Path(reader[key]).mkdir(parents=True, exist_ok=True)
+            pixels = (
+                np.ones((8, 8, 3), np.uint8) if key == "images" else np.arange(64, dtype=np.uint8).reshape(8, 8) % 3
+            )
+            for number in (1, 3):
+                suffix = reader.get("image_suffix", ".jpg") if key == "images" else ".png"
+                assert cv2.imwrite(f"{reader[key]}/{number:04d}{suffix}", pixels)
+    config.setdefault("evaluation", {"reader": config["source"]["reader"]})
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**REST, **config}))
+    loaded = loading.load(path, VideoConfig)
+    for domain, data in (("source", loaded.source), ("target", loaded.target), ("evaluation", loaded.evaluation)):
+        keywords = {key: value for key, value in data.reader.items() if key != "name"}
+        reader = READERS[data.reader["name"]](**keywords, labelled=domain != "target")
+        assert len(reader.frames) == 2
+        if domain == "target":
+            assert reader.neighbour(reader.frames[0], 1).name == reader.frames[1].name
+        elif domain == "source":
+            lookup = label_lookup(reader.label_map, reader.ignored, loaded.classes, data.rename)
+            assert lookup(reader.read_label(reader.frames[0].label), path).max() == 2
+
+
+def test_yaml_of_own_rules_of_scoring_is_a_protocol() -> None:
+    text = section((ROOT / "docs" / "datasets.md").read_text(encoding="utf-8"), "## Your own data")
+    *_, own = (yaml.safe_load(block) for block in blocks(text, "yaml"))
+    name, keywords = own["evaluation"]["protocols"]
+    assert name == "cityscapes19"
+    protocol = Protocol(**{key: tuple(value) if isinstance(value, list) else value for key, value in keywords.items()})
+    assert (protocol.name, protocol.merge) == ("drivable", {"truck": "car"})
+
+
+def cells(text: str, first: str) -> list[str]:
+    """The cells of the first table row that begins with `first`, without the first one and without bold."""
+    (row, *_) = (line for line in text.splitlines() if line.startswith(f"| {first}"))
+    return [cell.strip().replace("*", "") for cell in row.strip("|").split("|")[1:]]
+
+
+def test_the_readmes_results_are_those_of_the_results_files() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    results = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks" / "results").glob("*.md")}
+
+    seeds = [
+        list(map(float, cell.split(","))) for cell in cells(results["camvid_dusk_cpu_2026-11-27.md"], "**mIoU** |")
+    ]
+    expected = [f"{sum(each) / len(each):.1f} ({min(each)} to {max(each)})" for each in seeds]
+    assert cells(readme, "**CamVid day -> dusk**")[1:] == expected
+
+    world = cells(results["gpu_h200_2026-11-27.md"], "street world to CamVid")
+    assert cells(readme, "**street world -> CamVid**")[1:] == world[:3]
+
+    source, adapted = cells(results["demo_cpu_2026-11-23.md"].replace("mean  ", "| mean | "), "mean")[0].split()[0:3:2]
+    shown = cells(readme, "the demo's video")
+    assert (shown[1][:4], shown[3][:4]) == (f"{float(source):.1f}", f"{float(adapted):.1f}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
 import importlib
 import re
 import runpy
@@ -90,8 +91,9 @@ def test_tests_that_a_page_names_exist(page: Path) -> None:
     missing = []
     for file, name in re.findall(r"`(\w+)::(\w+)`", page.read_text(encoding="utf-8")):
         paths = files_by_name().get(f"test_{file}.py", [])
-        if not any(f"test_{name}" in defined(path) for path in paths):
-            missing.append(f"{file}::{name}")
+        known = set().union(*(defined(path) for path in paths))
+        if f"test_{name}" not in known:
+            missing.append((f"{file}::{name}", "like", difflib.get_close_matches(f"test_{name}", known, 2)))
     assert missing == []
 
 
@@ -99,7 +101,9 @@ def test_tests_that_a_page_names_exist(page: Path) -> None:
 def test_modules_and_config_keys_that_a_page_names_exist(page: Path) -> None:
     dotted = {code for code in _CODE.findall(prose(page.read_text(encoding="utf-8"))) if "." in code}
     wrong = []
-    for name in sorted(filter(re.compile(r"[a-z_]+(\.\w+)+").fullmatch, dotted)):
+    whole = set(filter(re.compile(r"[a-z_]+(\.\w+)+").fullmatch, dotted))
+    given = {key for code in dotted for key in re.findall(r"(?<![\w./-])([a-z_]+(?:\.\w+)+)(?==|: )", code)}
+    for name in sorted(whole | given):
         if name.split(".")[-1] in ENDINGS:
             continue
         first = name.split(".")[0]

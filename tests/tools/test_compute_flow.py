@@ -99,7 +99,7 @@ def test_chained_flow_needs_links_alone(city, tmp_path, capsys):
     assert json.loads((tmp_path / "manifest.json").read_text())["offsets"] == [-1, 1]
     assert len(list(tmp_path.rglob("*.npz"))) == 22
     assert exit_of("compute_flow", *options, *far, "--check") == 0
-    assert "chain is 0; links of flow" in exit_of("compute_flow", *options, "chain=0")
+    assert "chain is 0; it must be at least 1" in exit_of("compute_flow", *options, "chain=0")
     assert "chain must be int, not 'one'" in exit_of("compute_flow", *options, "chain=one")
 
 

@@ -173,9 +173,9 @@ def test_the_config_says_how_a_run_predicts(run):
     assert torch.equal(plain(image), Predictor(student)(image))
     windows = _composed(run.parent, "evaluation.window=[32,32]", "evaluation.flip=true", "evaluation.window_batch=3")
     expected = Predictor(Flipped(Sliding(student, (32, 32), (16, 16), 3)))(image)
-    assert torch.equal(windows.predictor(student)(image), expected)
+    assert torch.equal(windows.evaluation.predictor(student)(image), expected)
     assert not torch.equal(expected, plain(image))
-    scored = windows.predictor(student, lambda logits: logits * 2)
+    scored = windows.evaluation.predictor(student, lambda logits: logits * 2)
     assert torch.equal(scored(image), expected * 2)
 
 

@@ -99,10 +99,10 @@ def test_a_mistake_of_the_method_shows_before_the_baseline_is_trained(worlds, tm
         (["method=bldaa"], "method: unknown 'bldaa'; did you mean 'blda'?"),
         (["rule=trajectori"], "rule: unknown name 'trajectori'; did you mean 'trajectory'?"),
         (["evaluation.protocols=[viper16]"], "unknown 'viper16'; did you mean 'viper15'?"),
-        (["source.crop=[64, 64]"], "larger than the image"),
+        (["source.crop=[64, 64]", "target.crop=[64, 64]"], "larger than the image"),
         (["classes=[road, rode]"], "the run does not have"),
         (["training.precision=fp32"], "precision"),
-        (["log.pictures=0"], "log.pictures is 0; it must be at least 1"),
+        (["log.pictures=0"], "log: pictures is 0; it must be at least 1"),
         (["target.rare={}"], "unknown key 'rare'"),
     ],
 )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 import torch
+
+from blda.cache_folders import temporary_folder, writable
 
 NEEDS = {"cpu": "numba", "cuda": "triton"}
 """Device type -> library that compiles `blda/balance/kernels/DEVICE.py`."""
@@ -29,6 +33,8 @@ def kernels(device: str) -> ModuleType | None:
     needs = NEEDS.get(device)
     if not needs or not _works(needs):
         return None
+    if needs == "triton":
+        _give_cache()
     module = import_module(f"blda.balance.kernels.{device}")
     return module if device != "cuda" or _compiles(module) else None
 
@@ -44,6 +50,14 @@ def _works(library: str) -> bool:
         warnings.warn(f"{library} cannot be used, plain torch does its work: {error}", stacklevel=3)
         return False
     return True
+
+
+def _give_cache() -> None:
+    """Give Triton a temporary cache folder if it cannot write to the home; it does not work without one."""
+    if not {"TRITON_CACHE_DIR", "TRITON_HOME"} & os.environ.keys() and not writable(Path.home() / ".triton"):
+        folder = temporary_folder("triton")
+        if folder is not None:
+            os.environ["TRITON_CACHE_DIR"] = str(folder)
 
 
 def _compiles(module: ModuleType) -> bool:

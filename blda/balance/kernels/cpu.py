@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from blda.balance.kernels.compiling import compiled
 from blda.balance.kernels.elementary import exp
 from blda.balance.kernels.threads import over_threads
 from blda.balance.logit_grid import BINS, LIMIT, MIDDLE, ONE, SCALE, UNITS, in_units
@@ -24,9 +24,9 @@ TILE = 1024
 TILES = 16
 """Number of tiles that a thread takes at a time."""
 
-_compiled = njit(nogil=True, cache=True, error_model="numpy")
+_compiled = compiled()
 # Reordering and contraction only, which keep NaN.
-_compiled_loose = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+_compiled_loose = compiled(fastmath={"contract", "reassoc", "nsz"})
 
 
 def count(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:

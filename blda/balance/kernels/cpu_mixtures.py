@@ -10,11 +10,11 @@ import math
 from statistics import NormalDist
 
 import numpy as np
-from numba import njit
 from torch import Tensor
 
 from blda.balance import logit_grid
 from blda.balance.gaussian_mixture import BACKGROUND, MIN_VARIANCE, Mixture
+from blda.balance.kernels.compiling import compiled
 from blda.balance.kernels.elementary import exp, normal_cdf
 from blda.balance.kernels.threads import over_threads
 
@@ -33,7 +33,7 @@ POINTS, STEPS = 8192, 8192
 A step is far smaller than the average change of F from one node to the next.
 """
 
-_compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+_compiled = compiled(fastmath={"contract", "reassoc", "nsz", "arcp"})
 
 
 def fit(mixture: Mixture, counts: Tensor, iterations: int, rows: Tensor | None = None) -> Mixture:

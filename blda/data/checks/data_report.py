@@ -1,4 +1,4 @@
-"""What a check of a data set found: numbers, problems with their mends, and both as text."""
+"""Report of a data-set check: numbers, problems with their fixes, and both as text or JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Problem:
-    """kind: what sort. text: one line with what is wrong, the file and the mend. fatal: a run could not work."""
+    """Problem that a check found.
+
+    kind: the sort of problem, such as "file" or "classes". text: one line that names the fault, the file and the fix.
+    fatal: training could not work with it.
+    """
 
     kind: str
     text: str
@@ -43,12 +47,12 @@ class Classes:
 
 @dataclass(frozen=True)
 class DataReport:
-    """One data set of a run.
+    """Report on one data set of a run.
 
-    name: source, target or evaluation. reader: its kind. frames: how many there are. opened: how many were looked
-    into. pairs: frames with a label file. sizes: 'height x width' -> opened frames. ignored: raw id without a class in
-    the run -> pixels in the opened frames. unknown: ids that the data set does not declare. classes: None without
-    labels.
+    name: source, target or evaluation. reader: class name of the reader.
+    frames: number of frames. opened: number of frames that were opened. pairs: number of frames with a label file.
+    sizes: 'height x width' -> opened frames. ignored: raw id without a class in the run -> pixels in the opened frames.
+    unknown: ids that the data set does not declare. classes: class frequencies, None without labels.
     """
 
     name: str
@@ -63,7 +67,7 @@ class DataReport:
     problems: tuple[Problem, ...] = ()
 
     def facts(self) -> list[tuple[str, str]]:
-        """What the text says of it, as (what, value)."""
+        """Return the lines of the text report, as (title, value)."""
         facts = [("frames", f"{self.frames}, of these opened {self.opened}")]
         if self.pairs:
             facts.append(("labels", f"{self.pairs}"))
@@ -86,12 +90,12 @@ def _counts(counts: Mapping[Any, int], unit: str = "", most: int = 8) -> str:
 
 
 def works(reports: Sequence[DataReport]) -> bool:
-    """Whether a run could work on what was checked."""
+    """Return whether training could work on all checked data sets: no problem is fatal."""
     return not any(problem.fatal for report in reports for problem in report.problems)
 
 
 def require(report: DataReport) -> None:
-    """ValueError with the first reason why a run could not work, and the command that tells all of them."""
+    """Raise ValueError with the first fatal problem and the command that lists all of them."""
     for problem in report.problems:
         if problem.fatal:
             raise ValueError(
@@ -100,18 +104,18 @@ def require(report: DataReport) -> None:
 
 
 def warnings_of(report: DataReport) -> list[str]:
-    """The lines that the text shows of problems with which a run could work all the same."""
+    """Return the text lines of the problems that are not fatal."""
     warnings = replace(report, problems=tuple(problem for problem in report.problems if not problem.fatal))
     return _problems(warnings).splitlines()
 
 
 def as_json(reports: Sequence[DataReport]) -> dict[str, Any]:
-    """The reports as plain numbers, texts, lists and mappings."""
+    """Return the reports as plain numbers, strings, lists and mappings."""
     return {"works": works(reports), "data": {report.name: asdict(report) for report in reports}}
 
 
 def as_text(reports: Sequence[DataReport]) -> str:
-    """Facts of every data set, a table of the classes, and the problems with their mends."""
+    """Format the facts of every data set, a table of the classes, and the problems with their fixes."""
     blocks = [_facts(report) for report in reports if report.frames]
     blocks += _table([(report.name, report.classes) for report in reports if report.classes is not None])
     blocks += [_problems(report) for report in reports if report.problems]

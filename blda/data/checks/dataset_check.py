@@ -1,4 +1,4 @@
-"""Looking into a data set before a run: all of it by name, a sample of it opened the way training opens it."""
+"""Check of a data set before a run: finds every file by name, and opens a sample of frames as training does."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CHUNK = 32
 
 
 class Frames(Protocol):
-    """A data set of a run: of training where it has a `transform`; `table` is None without labels."""
+    """Data set of a run. Training data also has a `transform`; `lookup` is None without labels."""
 
     reader: Reader
     lookup: LabelLookup | None
@@ -50,9 +50,12 @@ class Frames(Protocol):
 
 @dataclass(frozen=True)
 class CheckScope:
-    """How much is looked at, spread evenly and None for all: `opened` frames are opened, the neighbours of `named`
-    frames looked up, `labels` read as long as classes are missing. workers: processes that open files, 0 for this one.
-    progress: show a bar on a terminal."""
+    """Extent of a check. Frames are chosen at even distances; None means all of them.
+
+    opened: number of frames to open. named: number of frames whose neighbours are looked up by name.
+    labels: most label files to read while some class has not been found.
+    workers: processes that open files, 0 for this process. progress: show a bar on a terminal.
+    """
 
     opened: int | None = 64
     named: int | None = None
@@ -63,13 +66,14 @@ class CheckScope:
 
 @dataclass(frozen=True)
 class CheckTarget:
-    """What a run wants of one of its data sets.
+    """Data set to check, with the requirements of the run.
 
-    name: source, target or evaluation. make: makes the data set. classes: of the run, in order. asked: who wants
-    classes shown -> which, for example {"protocol viper15": (...)}. needed: classes without which a run makes no sense,
-    where all labels were read and none shows them. skip_unreadable: single frames that cannot be used are no
-    errors as long as there are others. count: class pixels of all its frames, None to count those of the opened ones.
-    min_pixels: rare-class sampling takes a frame for a class from so many of its pixels on.
+    name: source, target or evaluation. make: builds the data set. classes: class names of the run, in order.
+    asked: who needs which classes, for example {"protocol viper15": (...)}.
+    needed: classes that must occur; it is an error when all labels were read and none shows one of them.
+    skip_unreadable: an unusable frame is only a warning as long as other frames can be used.
+    count: counts the class pixels of all frames; None counts those of the opened frames.
+    min_pixels: pixels of a class that a frame needs before rare-class sampling draws it for that class.
     """
 
     name: str
@@ -84,8 +88,11 @@ class CheckTarget:
 
 @dataclass(frozen=True)
 class Seen:
-    """What opening one frame showed. size: (H, W), None if it cannot be used. ids: raw id -> pixels. faults: (kind,
-    message) of each thing that is wrong. remarks: what else its owner should know."""
+    """Result of opening one frame.
+
+    size: (H, W), None if the frame cannot be used. ids: raw id -> pixels. faults: (kind, message) of every fault.
+    remarks: notes for the data set's owner that are no faults.
+    """
 
     index: int
     size: tuple[int, int] | None
@@ -98,14 +105,17 @@ Look = Callable[[Frames, int], Seen]
 
 
 def check(role: CheckTarget, scope: CheckScope) -> DataReport:
-    """Check one data set of a run; it is only read."""
+    """Check one data set of a run. The data set is only read."""
     made = attempt(role)
     return made.failed or inspect(role, made, scope)
 
 
 @dataclass(frozen=True)
 class Made:
-    """The data set of a role, or the report of why it cannot be made; remarks: what was noted meanwhile."""
+    """Result of building a data set: the data set, or the report of why it cannot be built.
+
+    remarks: notes that were collected meanwhile.
+    """
 
     dataset: Frames | None
     failed: DataReport | None
@@ -113,7 +123,7 @@ class Made:
 
 
 def attempt(role: CheckTarget) -> Made:
-    """Make the data set of a role."""
+    """Build the data set of `role`; an error becomes a report."""
     with collecting() as remarks:
         try:
             return Made(role.make(), None, tuple(remarks))
@@ -123,7 +133,7 @@ def attempt(role: CheckTarget) -> Made:
 
 
 def look(dataset: Frames, index: int) -> Seen:
-    """Open one frame of a segmentation data set, its label too if it has one."""
+    """Open one frame of a segmentation data set, with its label if it has one."""
     frame, reader = dataset.reader.frames[index], _Recorder(dataset.reader)
     size, faults = None, ()
     try:
@@ -136,7 +146,7 @@ def look(dataset: Frames, index: int) -> Seen:
 
 
 def inspect(role: CheckTarget, made: Made, scope: CheckScope, look: Look = look) -> DataReport:
-    """As `check`, of a data set that is made already; `look` opens a frame."""
+    """Check a data set that is already built; `look` opens one frame."""
     dataset, remarks = made.dataset, list(made.remarks)
     reader, lookup = dataset.reader, dataset.lookup
     seen = list(_opened(dataset, look, scope, role.name))
@@ -169,7 +179,10 @@ def inspect(role: CheckTarget, made: Made, scope: CheckScope, look: Look = look)
 
 
 def _read_more_labels(role: CheckTarget, dataset: Frames, labels: dict[str, Ids], scope: CheckScope) -> dict[str, str]:
-    """Add further labels, file -> ids, until every class is shown or enough are read; file -> fault of the others."""
+    """Read further labels until every class is found or enough are read.
+
+    labels: file -> ids, extended in place. Returns file -> error message of the labels that cannot be read.
+    """
     reader, lookup = dataset.reader, dataset.lookup
     possible = {index for index in lookup.lookup.tolist() if 0 <= index < len(role.classes)}
     frames = [reader.frames[i] for i in spread(len(reader.frames), scope.labels)]
@@ -203,14 +216,14 @@ def _as_problems(remarks: Collection[str]) -> Iterator[Problem]:
 
 
 def spread(length: int, count: int | None) -> list[int]:
-    """`count` of the numbers below `length`, evenly, with the first and the last; all of them for None."""
+    """Return `count` of the numbers below `length` at even distances, first and last included; all for None."""
     if count is None or count >= length:
         return list(range(length))
     return sorted({round(position) for position in np.linspace(0, length - 1, max(count, 1)).tolist()})
 
 
 class _Recorder:
-    """A reader that remembers the label it read last."""
+    """Wrapper of a reader that keeps the raw ids of the last label it read, as `raw`."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader, self.raw = reader, None
@@ -224,7 +237,10 @@ class _Recorder:
 
 
 class _Opening(Dataset):
-    """Frames of a data set, looked at by loader processes: a video file opened in one is used in no other."""
+    """Frames of a data set, opened by loader processes.
+
+    A video file that one process opened is never used in another.
+    """
 
     def __init__(self, dataset: Frames, look: Look, indices: list[int]) -> None:
         self.dataset, self.look, self.indices = dataset, look, indices
@@ -274,7 +290,10 @@ def _faults(role: CheckTarget, seen: Sequence[Seen], others: Collection[str]) ->
 def _class_problems(
     role: CheckTarget, dataset: Frames, counts: ClassCounts | None, raw: Collection[int]
 ) -> Iterator[Problem]:
-    """Classes that someone asks for in vain; nothing where no label could be read, which is told already."""
+    """Yield a problem for each required class that no label shows.
+
+    Yields nothing where no label could be read, as that is reported already.
+    """
     if counts is not None and len(counts.pixels):
         frames, read = len(dataset.reader.frames), len(counts.pixels)
         shown = Shown(counts.pixels, raw, read >= frames, read >= min(frames, ENOUGH))

@@ -1,4 +1,4 @@
-"""Digests of the files of a data set: they find damage that decoders do not notice, such as a flipped bit in a JPEG."""
+"""Digests of a data set's files: they find damage that decoders do not notice, such as a flipped bit in a JPEG."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from blda.data.readers.frames import Frame
 
 
 def files_of(frames: Iterable[Frame]) -> list[Path]:
-    """Image and label files of frames, each once, in order."""
+    """List the image and label files of frames, each once, in order."""
     return list(dict.fromkeys(path for frame in frames for path in (frame.image, frame.label) if path is not None))
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal; ValueError when it cannot be read."""
+    """Compute the SHA-256 of a file, in hexadecimal. Raises ValueError when it cannot be read."""
     try:
         found = hashlib.sha256()
         with path.open("rb") as file:
@@ -32,10 +32,10 @@ def digest(path: Path) -> str:
 
 
 def compare(listing: Path, files: Iterable[Path], threads: int = 4) -> tuple[int, list[str]]:
-    """Compare files with their digests of an earlier call, and note those of new ones.
+    """Compare files with the digests of an earlier call, and add the digests of new files.
 
-    listing: text as `sha256sum` writes and checks it, made if need be. Returns how many files were compared, and one
-    line for each that differs; of these the old digest is kept.
+    listing: text file in the format of `sha256sum`, created if missing. threads: files read at a time.
+    Returns the number of compared files, and one line for each file that differs; its old digest is kept.
     """
     noted = dict(_read(listing)) if listing.is_file() else {}
     paths = [Path(path).absolute() for path in files]
@@ -67,7 +67,7 @@ def _read(listing: Path) -> Iterator[tuple[str, str]]:
             path = re.sub(r"\\(.)", lambda found: "\n" if found[1] == "n" else found[1], path)
         if line and (len(value) != 64 or not path):
             raise ValueError(
-                f"line {number} of {listing} is no digest and path as sha256sum writes them; delete the file"
+                f"line {number} of {listing} is not a digest and a path in the format of sha256sum; delete the file"
             )
         if line:
             yield path, value

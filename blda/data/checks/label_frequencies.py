@@ -1,4 +1,4 @@
-"""What the labels of a data set show: raw ids, classes, and who asks for a class in vain."""
+"""Frequencies of raw ids and classes in the labels of a data set, and required classes that no label shows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Ids = Mapping[int, int]
 
 
 def count_ids(raw: np.ndarray) -> dict[int, int]:
-    """Raw ids (H, W) -> pixels of each that occurs."""
+    """Count the pixels of each raw id that occurs in a label (H, W)."""
     if raw.dtype == np.uint8:
         pixels = np.bincount(raw.ravel(), minlength=256)
         return {int(i): int(pixels[i]) for i in np.flatnonzero(pixels)}
@@ -27,7 +27,7 @@ def count_ids(raw: np.ndarray) -> dict[int, int]:
 
 
 def pixels_of(labels: Iterable[Ids], lookup: LabelLookup, num_classes: int) -> np.ndarray:
-    """Pixels (labels, classes) int64."""
+    """Count the pixels of each class in each label: (labels, classes) int64."""
     rows = []
     for ids in labels:
         rows.append(np.zeros(num_classes, np.int64))
@@ -38,7 +38,7 @@ def pixels_of(labels: Iterable[Ids], lookup: LabelLookup, num_classes: int) -> n
 
 
 def without_class(labels: Iterable[Ids], lookup: LabelLookup | None) -> dict[int, int]:
-    """Legal raw id that stands for no class of the run -> pixels in all labels."""
+    """Count the pixels of each legal raw id that has no class in the run, over all labels."""
     result: Counter[int] = Counter()
     for ids in labels:
         result.update({raw: count for raw, count in ids.items() if _meaning(lookup, raw) == IGNORE})
@@ -46,7 +46,7 @@ def without_class(labels: Iterable[Ids], lookup: LabelLookup | None) -> dict[int
 
 
 def unknown_ids(labels: Mapping[str, Ids], lookup: LabelLookup | None) -> Iterator[UnknownId]:
-    """Ids of label files that are not legal."""
+    """Yield the ids in label files that the data set does not declare."""
     for file, ids in labels.items():
         for raw, count in ids.items():
             if _meaning(lookup, raw) < 0:
@@ -54,7 +54,7 @@ def unknown_ids(labels: Mapping[str, Ids], lookup: LabelLookup | None) -> Iterat
 
 
 def classes_of(pixels: np.ndarray, classes: Sequence[str]) -> Classes:
-    """Shares and frames from pixels (labels, classes)."""
+    """Compute shares and frame counts of classes from pixels (labels, classes)."""
     sums = pixels.sum(axis=0)
     share = (100 * sums / max(sums.sum(), 1)).tolist()
     frames = (pixels > 0).sum(axis=0).tolist()
@@ -63,8 +63,11 @@ def classes_of(pixels: np.ndarray, classes: Sequence[str]) -> Classes:
 
 @dataclass(frozen=True)
 class Shown:
-    """What labels show. pixels: (labels, classes). raw: ids that occur, as far as known. whole: these are all labels of
-    the data set. enough: so many that a data set which shows no class in them could not work."""
+    """Content of the labels that were read.
+
+    pixels: (labels, classes). raw: ids that occur, as far as known. whole: all labels of the data set were read.
+    enough: so many labels were read that training could not work if a required class occurs in none.
+    """
 
     pixels: np.ndarray
     raw: Collection[int] = ()
@@ -80,9 +83,10 @@ def in_vain(
     shown: Shown,
     min_pixels: int = 0,
 ) -> Iterator[Problem]:
-    """Classes that someone asks for and no label shows.
+    """Yield a problem for each required class that no label shows.
 
-    asked: who -> the classes wanted. needed: classes whose lack is an error. min_pixels: of rare-class sampling.
+    asked: who needs classes -> the classes. needed: classes whose absence is an error.
+    min_pixels: pixels of a class that a frame needs for rare-class sampling.
     """
     most = dict(zip(classes, shown.pixels.max(axis=0).tolist(), strict=True))
     labels, binary = len(shown.pixels), _binary(shown.raw, lookup)
@@ -109,7 +113,7 @@ def in_vain(
 
 
 def _binary(raw: Collection[int], lookup: LabelLookup) -> str:
-    """What to write for binary masks whose white is ignored; empty for other labels."""
+    """Return the fix for binary masks whose value 255 is ignored by mistake; empty for other labels."""
     if {*raw} != {0, 255} or _meaning(lookup, 255) != IGNORE:
         return ""
     return (
@@ -119,5 +123,5 @@ def _binary(raw: Collection[int], lookup: LabelLookup) -> str:
 
 
 def _meaning(lookup: LabelLookup, raw: int) -> int:
-    """Class index, IGNORE, or -1 for an id that is not legal."""
+    """Return the class index of a raw id, IGNORE, or -1 for an id that is not legal."""
     return int(lookup.lookup[raw]) if 0 <= raw < len(lookup.lookup) else -1

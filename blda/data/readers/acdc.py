@@ -42,5 +42,5 @@ class ACDC:
             raise ValueError(f"conditions of {root} are empty; choose from {', '.join(CONDITIONS)}")
 
     def read_label(self, path: Path) -> np.ndarray:
-        """Ids (H, W) of the chosen kind."""
+        """Read the ids (H, W) of the chosen kind."""
         return read_ids(path)

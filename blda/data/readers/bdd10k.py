@@ -29,5 +29,5 @@ class BDD10k:
         self.frames = require(frames, "extract bdd100k_sem_seg_labels_trainval.zip beside the images")
 
     def read_label(self, path: Path) -> np.ndarray:
-        """trainIds (H, W)."""
+        """Read the trainIds (H, W)."""
         return read_ids(path)

@@ -1,4 +1,4 @@
-"""CamVid as its owners ship it, and as the SegNet tutorial's copy has it."""
+"""CamVid in the layouts of its owners and of the SegNet tutorial."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ _GROUP = {member: group for group, members in GROUPS.items() for member in membe
 
 
 class CamVid:
-    """Either layout, by the folders that are there; both give the names of `camvid11`.
+    """CamVid in either layout, told apart by the folders that exist; both give the names of `camvid11`.
 
-    The owners': `<root>/701_StillsRaw_full/*.png` with colours in `<root>/LabeledApproved_full/*_L.png`. split: 'all',
-    or a word `w` that takes the names listed in `<root>/w.txt`.
-    SegNet's: `<root>/<split>/*.png` with ids in `<root>/<split>annot/*.png`. split: train, val or test.
+    Owners' layout: `<root>/701_StillsRaw_full/*.png` with colours in `<root>/LabeledApproved_full/*_L.png`. split:
+    'all', or a word `w` that takes the names listed in `<root>/w.txt`.
+    SegNet's layout: `<root>/<split>/*.png` with ids in `<root>/<split>annot/*.png`. split: train, val or test.
     sequences: only frames whose names begin so, for example [0016E5]; empty takes all.
     """
 
@@ -82,5 +82,5 @@ class CamVid:
             raise ValueError(f"no name below {images} begins with {', '.join(sequences)}; check sequences")
 
     def read_label(self, path: Path) -> np.ndarray:
-        """Ids (H, W) of the layout."""
+        """Read the ids (H, W) from the colours or ids of the layout."""
         return self._read(path)

@@ -22,10 +22,10 @@ IMAGE_SUFFIX = "_leftImg8bit.png"
 
 
 class CityscapesLabels:
-    """What the ids mean in label files of Cityscapes and of those who use its ids, and how the files end.
+    """Label ids of Cityscapes and of data sets that share them, and the ending of label file names.
 
-    kind: 'labelIds' (raw ids) or 'labelTrainIds' (0 to 18; of Cityscapes itself made by the owners' scripts).
-    mark: what precedes the kind in a file's name.
+    kind: 'labelIds' (raw ids) or 'labelTrainIds' (0 to 18; for Cityscapes itself made by the owners' scripts).
+    mark: the text before the kind in a file's name.
     """
 
     def __init__(self, kind: str = "labelIds", mark: str = "gtFine") -> None:
@@ -52,5 +52,5 @@ class Cityscapes:
         self.frames = require(frames, f"extract gtFine, or choose another kind than {kind}")
 
     def read_label(self, path: Path) -> np.ndarray:
-        """Raw ids (H, W)."""
+        """Read the raw ids (H, W)."""
         return read_ids(path)

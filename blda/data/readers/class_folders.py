@@ -1,4 +1,4 @@
-"""Any folder of classes: an image shows what the folder it lies in is named after."""
+"""Reader of class folders: the folder that an image lies in names its class."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class ClassFolders:
-    """`<images>/<class>/**/*.png`, for example VisDA-2017's `train` and `validation`.
+    """Images `<images>/<class>/**/*.png`, for example VisDA-2017's `train` and `validation`.
 
-    classes: the folders' names, in the order of their ids. ignored: folders that are left out; any other is an error.
-    listing: text file with `<path below images> <id>` a line, as VisDA-2017's `image_list.txt`, where folders do not
-    name the classes (`test/trunk*`) or only some images are wanted. labelled: False takes all images below `images`,
-    or those of the listing, whatever the folders and ids say: their order is that of the file names alone.
+    classes: the folders' names, in the order of their ids. ignored: folders to leave out; any other folder is an error.
+    listing: text file with one `<path below images> <id>` a line, as VisDA-2017's `image_list.txt`. It serves where
+    folders do not name the classes (`test/trunk*`) or only some images are wanted.
+    labelled: False takes all images below `images`, or those of the listing, without looking at folders and ids; their
+    order is that of the file names alone.
 
-    A frame's label is its image's path, from which `read_label` knows the class. Raises FileNotFoundError or
-    ValueError naming the folder, the file or the line, and the mend.
+    A frame's label is its image's path, from which `read_label` knows the class. Raises FileNotFoundError or ValueError
+    naming the folder, the file or the line, and the fix.
     """
 
     ignored: Collection[int] = ()
@@ -56,7 +57,7 @@ class ClassFolders:
         self.frames = tuple(Frame(name, path, path if labelled else None) for name, path in paths)
 
     def read_label(self, path: Path) -> np.ndarray:
-        """Id of the image's class, shape ()."""
+        """Return the class id of an image, shape ()."""
         return np.asarray(self._id_of[path])
 
     def _folder_ids(self, ignored: Sequence[str]) -> dict[str, int]:
@@ -78,17 +79,20 @@ class ClassFolders:
 
 
 def _by_file_name(name: str) -> tuple[list[tuple[int, int | str]], str]:
-    """Sort key that looks at the folders only where two files have the same name."""
+    """Sort key by file name; folders only decide between two files of the same name."""
     return natural_key(name.rsplit("/", 1)[-1]), name
 
 
 def _images_below(folder: Path) -> list[str]:
-    """Images below a folder, relative, with their suffix; see `walk`."""
+    """List the images below a folder: relative paths with suffix; see `walk`."""
     return with_suffixes(files_below(folder, "check its permissions"), SUFFIXES)
 
 
 def _lines(images: Path, listing: Path) -> Iterator[tuple[int, str, str]]:
-    """Number, image and the rest of every line that is not blank, after looking whether the image is there."""
+    """Yield line number, image and id text of every line of a listing that is not blank.
+
+    Raises FileNotFoundError when the listing or an image is missing.
+    """
     if not listing.is_file():
         raise FileNotFoundError(f"no listing {listing}; write '<path below images> <id>' a line, or leave it out")
     for number, line in enumerate(text.read_lines(listing, any_bytes=True), 1):
@@ -104,7 +108,7 @@ def _lines(images: Path, listing: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def _listed(images: Path, listing: Path) -> list[str]:
-    """Images of a listing; what it says of their classes is not looked at."""
+    """List the images of a listing, without looking at their ids."""
     return [name for _, name, _ in _lines(images, listing)]
 
 

@@ -38,5 +38,5 @@ class DarkZurich:
         self.frames = require(frames, "extract Dark_Zurich_val_anon.zip; only split val, time night, has public labels")
 
     def read_label(self, path: Path) -> np.ndarray:
-        """Ids (H, W) of the chosen kind."""
+        """Read the ids (H, W) of the chosen kind."""
         return read_ids(path)

@@ -1,4 +1,4 @@
-"""What image libraries write to the error stream while they decode, caught to be said with the file's name."""
+"""Capture of the messages that image libraries write to the error stream while they decode."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _FILES: dict[int, int] = {}
 
 @contextmanager
 def caught() -> Iterator[list[str]]:
-    """Lines written to the error stream of the process inside; they are in the list at the end, and nowhere else.
+    """Capture the lines that are written to the error stream of the process inside the context.
 
-    libjpeg knows no other way to say that the coded pixels are damaged. One thread at a time; where the stream cannot
-    be exchanged, nothing is caught and all is shown as it comes.
+    The yielded list is filled at the end; nothing is shown on the terminal. libjpeg reports damaged pixels in no other
+    way. One thread captures at a time. Where the stream cannot be redirected, nothing is captured and messages are
+    shown as they come.
     """
     lines: list[str] = []
     with _LOCK:
@@ -40,6 +41,7 @@ def caught() -> Iterator[list[str]]:
 
 
 def _file() -> int:
+    """Descriptor of a file without a name, in memory where the system supports it."""
     process = os.getpid()
     if process not in _FILES:
         if hasattr(os, "memfd_create"):

@@ -28,7 +28,10 @@ _TURNED: dict[Path, int] = {}
 
 
 def _opened(path: Path) -> tuple[np.ndarray, Header]:
-    """Contents of a file (N,) uint8 and its header; OpenCV's own opening fails on non-ASCII paths on some systems."""
+    """Read a file's bytes (N,) uint8 and its header.
+
+    OpenCV's own opening fails on non-ASCII paths on some systems.
+    """
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except FileNotFoundError as error:
@@ -50,7 +53,7 @@ def _opened(path: Path) -> tuple[np.ndarray, Header]:
 
 
 def _decoded(path: Path, data: np.ndarray, header: Header, flags: int) -> np.ndarray:
-    """Pixels as stored, by OpenCV."""
+    """Decode pixels with OpenCV, in the orientation they are stored in."""
     try:
         with caught() as messages:
             pixels = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -63,7 +66,7 @@ def _decoded(path: Path, data: np.ndarray, header: Header, flags: int) -> np.nda
 
 
 def _report(path: Path, messages: Sequence[str]) -> None:
-    """ValueError when a decoder says that pixels are missing; a remark for what else it says of the file."""
+    """Raise ValueError when a decoder reports missing pixels; make a remark of its other messages."""
     for message in messages:
         said = message.lower()
         if any(part in said for part in _DAMAGE):
@@ -76,10 +79,10 @@ def _report(path: Path, messages: Sequence[str]) -> None:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """RGB image (H, W, 3) uint8, turned upright as its EXIF orientation says.
+    """Read an RGB image (H, W, 3) uint8, turned upright by its EXIF orientation.
 
-    Of 16 bits the upper 8. ValueError naming the file: damaged, too large, floating point, or 16 bits of which only
-    the lower ones are used.
+    Images of 16 bits a channel keep the upper 8. Raises ValueError naming the file when it is damaged, too large, in
+    floating point, or has 16 bits of which only the lower ones are used.
     """
     data, header = _opened(path)
     pixels = _decoded(path, data, header, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
@@ -101,12 +104,12 @@ def _upper_bits(path: Path, pixels: np.ndarray) -> np.ndarray:
 
 
 def orientation(path: Path) -> int:
-    """EXIF orientation of a file that this process has read, 1 for upright."""
+    """Return the EXIF orientation of a file that this process has read, 1 for upright."""
     return _TURNED.get(path, 1)
 
 
 def _label(path: Path) -> tuple[np.ndarray, Header]:
-    """As `_opened`; ValueError for a label in a format that changes ids."""
+    """Read a label's bytes and header; ValueError for a compression that changes ids."""
     data, header = _opened(path)
     if header.lossy:
         raise ValueError(f"label {path} is compressed as {header.lossy}, which changes ids; save labels as PNG files")
@@ -114,7 +117,7 @@ def _label(path: Path) -> tuple[np.ndarray, Header]:
 
 
 def read_ids(path: Path) -> np.ndarray:
-    """Ids (H, W) of a one-channel label image; of an indexed one the indices, not the palette's colours."""
+    """Read the ids (H, W) of a one-channel label image; an indexed image gives its indices, not its colours."""
     data, header = _label(path)
     file = io.BytesIO(memoryview(data))
     try:
@@ -133,7 +136,7 @@ def read_ids(path: Path) -> np.ndarray:
 
 
 def read_red_ids(path: Path) -> np.ndarray:
-    """Ids (H, W) in the red channel of a colour label image of 8 or 16 bits (SYNTHIA)."""
+    """Read the ids (H, W) in the red channel of a colour label image of 8 or 16 bits (SYNTHIA)."""
     data, header = _label(path)
     pixels = _decoded(path, data, header, cv2.IMREAD_UNCHANGED)
     if pixels.ndim != 3 or pixels.shape[2] < 3:
@@ -142,7 +145,10 @@ def read_red_ids(path: Path) -> np.ndarray:
 
 
 def read_colour_ids(path: Path, colours: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """Ids (H, W) of a colour label image: the position of every pixel's (red, green, blue) in `colours` (CamVid)."""
+    """Read the ids (H, W) of a colour label image (CamVid).
+
+    The id of a pixel is the position of its (red, green, blue) in `colours`.
+    """
     data, header = _label(path)
     blue, green, red = cv2.split(_decoded(path, data, header, cv2.IMREAD_COLOR).astype(np.int32))
     code = red << 16 | green << 8 | blue

@@ -1,4 +1,4 @@
-"""What a data set offers: frames with their files, and the meaning of its label ids."""
+"""Frames with their files, the interface of a reader, and the helpers that list and check files."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Frame:
     label: Path | None
 
     def read(self) -> np.ndarray:
-        """Its pixels (H, W, 3) uint8 RGB; a frame that is not an image file of its own overrides this."""
+        """Read the pixels (H, W, 3) uint8 RGB. A frame that is not an image file of its own overrides this."""
         return read_image(self.image)
 
 
 class Reader(Protocol):
-    """A data set.
+    """Interface of a data set.
 
     frames: in natural order of their names.
     ids: raw id in the label files -> the data set's class name; two ids may share a name.
@@ -50,7 +50,7 @@ class Reader(Protocol):
     ignored: Collection[int]
 
     def read_label(self, path: Path) -> np.ndarray:
-        """Raw ids (H, W), any integer type; ValueError naming the file when it cannot be read."""
+        """Read raw ids (H, W) of any integer type. Raises ValueError naming a file that cannot be read."""
         ...
 
 
@@ -60,7 +60,10 @@ def natural_key(text: str) -> list[tuple[int, int | str]]:
 
 
 def existing_folder(path: str | os.PathLike[str], fix: str) -> Path:
-    """`path` as a Path; FileNotFoundError with what is there instead and the mend when there is no such folder."""
+    """Return `path` as a Path.
+
+    Raises FileNotFoundError, with the folders that do exist and the fix, when there is no such folder.
+    """
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"no folder {path}{_instead(path)}; {fix}")
@@ -68,11 +71,12 @@ def existing_folder(path: str | os.PathLike[str], fix: str) -> Path:
 
 
 def scan(folder: str | os.PathLike[str], suffix: str, fix: str = "check the data set's root and split") -> list[str]:
-    """Names of the files below `folder` that end in `suffix`: relative, without the suffix, in natural order.
+    """List the files below `folder` that end in `suffix`: relative, without the suffix, in natural order.
 
     Follows links once, leaves hidden and thumbnail folders out, and takes .JPG for .jpg (see `walk`). Images with
-    another suffix are a remark. FileNotFoundError without the folder or behind a broken link to one, ValueError naming
-    the pattern without such a file, or the subfolder that cannot be listed.
+    another suffix are a remark.
+    Raises FileNotFoundError when the folder is missing or a link to a folder is broken. Raises ValueError naming the
+    pattern when no file matches, or naming a subfolder that cannot be listed.
     """
     folder = existing_folder(folder, fix)
     files = files_below(folder, fix)
@@ -89,12 +93,12 @@ def scan(folder: str | os.PathLike[str], suffix: str, fix: str = "check the data
 
 
 def listed(root: Path, split: str, images: Path, suffix: str, every: str = "train") -> Sequence[str]:
-    """Frame names of a data set without split folders: all images for the split `every`, else what a list names."""
+    """List frame names without split folders: all images for the split `every`, else those in `<split>.txt`."""
     return scan(images, suffix) if split == every else read_split(root / f"{split}.txt", f"or set split: {every}")
 
 
 def read_split(path: str | os.PathLike[str], otherwise: str = "or leave the split out") -> tuple[str, ...]:
-    """Frame names of a split file: one a line, in its order; blank lines and lines with # are left out.
+    """Read the frame names of a split file: one a line, in order, without blank lines and lines with #.
 
     Names are the bytes of the files' names; see `text` for the encodings.
     """
@@ -110,7 +114,7 @@ def read_split(path: str | os.PathLike[str], otherwise: str = "or leave the spli
 
 
 def pairs(names: Iterable[str], images: tuple[Path, str], labels: tuple[Path, str] | None) -> Iterator[Frame]:
-    """Frames of these names; images, labels: (folder, suffix), so that a file is `<folder>/<name><suffix>`.
+    """Yield frames of these names. images, labels: (folder, suffix) of the files `<folder>/<name><suffix>`.
 
     labels: None for unlabelled data.
     """
@@ -120,9 +124,9 @@ def pairs(names: Iterable[str], images: tuple[Path, str], labels: tuple[Path, st
 
 
 def require(frames: Iterable[Frame], fix: str) -> tuple[Frame, ...]:
-    """The frames, after checking that every image and every label file is there (names only, nothing is opened).
+    """Return the frames after checking that every image and label file exists; no file is opened.
 
-    Where only one with .JPG for .jpg is there, the frame has that.
+    A frame takes the file in .JPG where there is none in .jpg, and the reverse.
     """
     frames = tuple(map(_stored, frames))
     for frame in frames:
@@ -139,14 +143,14 @@ def _stored(frame: Frame) -> Frame:
 
 
 def _missing(path: Path) -> str:
-    """A path that is not there, with the end of a broken link."""
+    """Describe a missing path: the target of a broken link, or a name that is not UTF-8."""
     if path.is_symlink():
         return f"{path} (a link to {os.readlink(path)}, which is not there)"
     return str(path) if text.is_utf8(str(path)) else f"{path} (not UTF-8; save the list that names it as UTF-8)"
 
 
 def _instead(path: Path, wanted: Callable[[Path], bool] = Path.is_dir, most: int = 12) -> str:
-    """In brackets: what lies beside a missing path, or beside the first of its parents that is missing too."""
+    """List, in brackets, paths that exist beside a missing one or beside its first missing parent."""
     while not path.parent.is_dir():
         path = path.parent
     if path.is_symlink():

@@ -29,5 +29,5 @@ class GTA5:
         self.frames = require(frames, "extract all parts of the download")
 
     def read_label(self, path: Path) -> np.ndarray:
-        """Raw ids (H, W)."""
+        """Read the raw ids (H, W)."""
         return read_ids(path)

@@ -1,4 +1,4 @@
-"""What the header of an image file says, looked at before its pixels are decoded."""
+"""Headers of image files, read before any pixel is decoded."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ CUT_OFF = "the file is empty or cut off"
 
 @dataclass(frozen=True)
 class Header:
-    """kind: Pillow's name of the format. size: (height, width) as stored. orientation: EXIF's, 1 for upright.
+    """Header of an image file.
 
-    lossy: name of a compression that changes pixels, None without. size (0, 0): unknown, a format of OpenCV alone.
+    kind: Pillow's name of the format. size: (height, width) as stored; (0, 0) is unknown, a format that only OpenCV
+    reads. orientation: EXIF orientation, 1 for upright. lossy: name of a compression that changes pixels, None without.
     """
 
     kind: str
@@ -32,10 +33,10 @@ class Header:
 
 
 def read_header(data: np.ndarray) -> Header:
-    """The header of a whole file's bytes (N,) uint8.
+    """Read the header of a whole file's bytes (N,) uint8.
 
-    ValueError when the file is empty or ends before the image does, or the image has more than `LARGEST` pixels.
-    Other data behind the image's end are allowed, as every decoder does.
+    Raises ValueError when the file is empty or ends before the image does, or the image has more than `LARGEST` pixels.
+    Other data behind the image's end are allowed, as in every decoder.
     """
     view = memoryview(data)
     if view[:2] == b"\xff\xd8":
@@ -53,7 +54,7 @@ def read_header(data: np.ndarray) -> Header:
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels (H, W, ...) as a viewer shows them, whatever the camera's position (EXIF 2.3, tag 0x112)."""
+    """Turn pixels (H, W, ...) upright by their EXIF orientation (EXIF 2.3, tag 0x112)."""
     if orientation == 1:
         return pixels
     if orientation >= 5:
@@ -91,7 +92,10 @@ def _jpeg(view: memoryview) -> Header:
 
 
 def _require_end(view: memoryview, scan: int) -> None:
-    """In coded pixels FF is followed by 00 or a restart, so the first FF D9 behind the scan's start ends the image."""
+    """Raise ValueError unless the marker FF D9 ends the image behind the scan's start.
+
+    In coded pixels FF is followed by 00 or a restart, so the first FF D9 is the end.
+    """
     if view[-2:] != b"\xff\xd9" and bytes(view[scan:]).find(b"\xff\xd9") < 0:
         raise ValueError(CUT_OFF)
 
@@ -112,7 +116,7 @@ def _png(view: memoryview) -> Header:
 
 
 def _exif_orientation(tiff: memoryview) -> int:
-    """Orientation in the first directory of EXIF data, which are laid out as a TIFF file; 1 where it says nothing."""
+    """Read the orientation in the first directory of EXIF data, laid out as a TIFF file; 1 if absent."""
     order = "little" if tiff[:2] == b"II" else "big"
 
     def number(at: int, size: int) -> int:
@@ -127,7 +131,7 @@ def _exif_orientation(tiff: memoryview) -> int:
 
 
 def _other(view: memoryview) -> Header:
-    """By Pillow, which reads no pixels until it is asked."""
+    """Read the header with Pillow, which decodes no pixels until asked."""
     try:
         with Image.open(io.BytesIO(view)) as image:
             kind, (width, height), mode = image.format or "", image.size, image.mode

@@ -1,4 +1,4 @@
-"""Any folder of images, with or without a folder of labels: a data set declared in YAML alone."""
+"""Reader of any folder of images, with or without a folder of labels: a data set declared in YAML alone."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from blda.data.readers.frames import Frame, existing_folder, natural_key, read_s
 class FolderReader:
     """Images below `images`; the label of `a/b<image_suffix>` is `<labels>/a/b<label_suffix>`.
 
-    labels: None for unlabelled data. ids, ignored: meaning of the raw label ids (see `Reader`).
-    labelled: False leaves the labels alone even where they exist, True insists on them, None takes what is given.
+    labels: label folder, None for unlabelled data. ids, ignored: meaning of the raw label ids (see `Reader`).
+    labelled: False reads no labels even where they exist, True requires them, None reads them if `labels` is given.
     folders: only images below these subfolders of `images`; empty takes all.
     split: text file with one frame name a line (relative path without the suffix); None takes all.
     Labels are one-channel or indexed PNG files of ids.
@@ -49,11 +49,11 @@ class FolderReader:
         self.frames = require(map(self._frame, chosen), f"add the file, or {fix}")
 
     def read_label(self, path: Path) -> np.ndarray:
-        """Raw ids (H, W)."""
+        """Read the raw ids (H, W)."""
         return read_ids(path)
 
     def _scan(self, folders: Sequence[str]) -> list[str]:
-        """Names of all images, chosen by a split or not."""
+        """List the names of all images below these folders, or below `images` when there are none."""
         fix = f"check the data set's images folder and image_suffix '{self.image_suffix}'"
         if not folders:
             return scan(self.images, self.image_suffix, fix)

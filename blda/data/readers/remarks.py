@@ -1,4 +1,4 @@
-"""What reading a data set finds that is no error but that its owner should know."""
+"""Remarks that reading a data set makes: no errors, but its owner should know them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SAID: set[str] = set()
 
 
 def remark(text: str) -> None:
-    """Say something once: to whoever collects remarks, else as a warning of the log, once a process."""
+    """Make a remark: to the active `collecting`, else as a warning of the log, once a process."""
     collected = _COLLECTED.get()
     if collected is not None:
         if text not in collected:
@@ -25,7 +25,7 @@ def remark(text: str) -> None:
 
 @contextmanager
 def collecting() -> Iterator[list[str]]:
-    """Collect the remarks of this thread that are made inside, instead of logging them."""
+    """Collect the remarks that this thread makes inside the context, instead of logging them."""
     collected: list[str] = []
     token = _COLLECTED.set(collected)
     try:

@@ -50,5 +50,5 @@ class Synthia:
         self.frames = require(frames, "extract RGB and GT of the download")
 
     def read_label(self, path: Path) -> np.ndarray:
-        """Raw ids (H, W)."""
+        """Read the raw ids (H, W)."""
         return read_red_ids(path)

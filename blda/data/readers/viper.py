@@ -33,14 +33,14 @@ IDS: dict[int, str] = {
 
 
 def frame_number(name: str) -> int:
-    """5 of `train/001/001_00005`."""
+    """Return the frame number in a name: 5 for `train/001/001_00005`."""
     return int(name.rsplit("_", 1)[1])
 
 
 class Viper:
-    """`<root>/<split>/img/001/001_00010.jpg` with `<root>/<split>/cls/001/001_00010.png` (indexed PNG).
+    """VIPER frames `<root>/<split>/img/001/001_00010.jpg` with `<root>/<split>/cls/001/001_00010.png` (indexed PNG).
 
-    every: takes the frames whose number is a multiple of it; 10 is the published set, for which labels exist.
+    every: take the frames whose number is a multiple of this; 10 gives the published set, for which labels exist.
     """
 
     label_map: Mapping[int, str] = IDS
@@ -59,11 +59,11 @@ class Viper:
             )
 
     def frame(self, name: str, labelled: bool) -> Frame:
-        """The frame `<split>/<sequence>/<sequence>_<number>`."""
+        """Build the frame `<split>/<sequence>/<sequence>_<number>`."""
         split, rest = name.split("/", 1)
         label = self.root / split / "cls" / f"{rest}.png" if labelled else None
         return Frame(name, self.root / split / "img" / f"{rest}.jpg", label)
 
     def read_label(self, path: Path) -> np.ndarray:
-        """Raw ids (H, W)."""
+        """Read the raw ids (H, W)."""
         return read_ids(path)

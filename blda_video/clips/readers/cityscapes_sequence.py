@@ -62,7 +62,7 @@ class CityscapesSequence:
 
 
 def _runs(names: list[str]) -> Iterator[list[str]]:
-    """Names of consecutive frame numbers of one sequence, from sorted names."""
+    """Group sorted names into runs of consecutive frame numbers of one sequence."""
 
     def run(item: tuple[int, str]) -> tuple[str, int]:
         stem, number = item[1].rsplit("_", 1)

@@ -22,7 +22,7 @@ class VideoFiles:
     every: frames from one key frame to the next. seconds: instead, seconds from one to the next.
     spacing: frames of the video from a frame to its neighbour at offset 1.
     start, stop: seconds between which key frames lie; neighbours may lie outside. None: the end.
-    labelled: as the run asks; True is an error, because nothing says where labels would be.
+    labelled: whether the run needs labels; True is an error, because videos have none.
     Frame 123 of `drives/a.mp4` is named `drives/a/000123`, counted from 0 in the order of display. Making the reader
     reads all files once, without decoding.
     """
@@ -74,7 +74,7 @@ class VideoFiles:
 
 
 def _paths(root: Path, files: str | Sequence[str]) -> list[Path]:
-    """The video files in natural order, a list in its own; FileNotFoundError when there is none."""
+    """The video files in natural order, a given list in its own order; FileNotFoundError when there is none."""
     if not isinstance(files, str) and files:
         return [root / file for file in dict.fromkeys(files)]
     result = files_below(root, "check the data set's root")

@@ -24,10 +24,11 @@ class Damaged(ValueError):
 
 
 class PyAVDecoder:
-    """An open file. Asking for frames in ascending order is fast; one thread, for each loader process has its own.
+    """Decoder of one open file. Frames in ascending order are fast; it uses one thread, as each loader process has its
+    own.
 
-    What it returns has the time that the index says. FFmpeg shows a damaged frame with the damage painted over, and
-    then all that look back at it: no frame counts as whole that is decoded after damage and before a whole key frame.
+    A returned frame has the time that the index names. FFmpeg conceals the damage of a frame and goes on to decode the
+    frames that refer to it. So a frame that is decoded after damage and before the next whole key frame is not whole.
     """
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
@@ -38,7 +39,9 @@ class PyAVDecoder:
         self._open()
 
     def frame(self, i: int) -> np.ndarray:
-        """Frame i, upright, (H, W, 3) uint8 RGB in the colours and range that the file says. `Damaged` if it is."""
+        """Frame i, upright, (H, W, 3) uint8 RGB in the colours and range that the file declares. Raises `Damaged` when
+        it is not whole.
+        """
         frame = self._find(i)
         self._at = i
         turns, odd = divmod(frame.rotation, 90)
@@ -55,7 +58,7 @@ class PyAVDecoder:
         self._start()
 
     def _start(self) -> None:
-        """Decode from where the file is."""
+        """Start decoding at the current position of the file."""
         self._pictures = Pictures(self._file.demux(self._stream), self._shown_times, self._key_times)
         self._at = -1
 
@@ -73,14 +76,14 @@ class PyAVDecoder:
         raise Damaged(f"frame {i} cannot be decoded")
 
     def _seek(self, key: int) -> bool:
-        """Go to a key frame; False where that does not decode to a whole picture, so that more must come before."""
+        """Go to a key frame; False when it does not decode to a whole picture, so decoding must start earlier."""
         self._file.seek(self._times[key], stream=self._stream, backward=True)
         self._start()
         first = self._pictures.peek()
         return first is not None and int(first.pict_type) == _WHOLE
 
     def _forward(self, i: int) -> Any | None:
-        """Decode on to the frame of that time; None when it has passed. `Damaged` when it cannot be whole."""
+        """Decode on to the frame of that time; None when it has passed. Raises `Damaged` when it cannot be whole."""
         wanted = self._times[i]
         while (frame := self._pictures.next()) is not None and (frame.pts is None or frame.pts < wanted):
             pass
@@ -93,10 +96,10 @@ class PyAVDecoder:
 
 
 class Pictures:
-    """Frames in the order they are shown, and what was met while they were decoded, in the order of decoding.
+    """Frames in display order, with the damage met while decoding them, in decoding order.
 
-    packets: from anywhere in the file. Until a first picture is shown, errors are no damage: what is decoded looks back
-    at what was not read. times, keys: those of all frames and of key frames.
+    packets: packets from any position in the file. Errors before the first picture are not damage, because these frames
+    refer to frames that were not read. times, keys: times of all frames and of key frames.
     """
 
     def __init__(self, packets: Iterator[Any], times: Collection[int], keys: Collection[int]) -> None:
@@ -121,7 +124,7 @@ class Pictures:
         return self._ready.popleft() if frame is not None else None
 
     def damage(self, time: int) -> int | None:
-        """Time of damage without which the picture of a time, shown already, would look otherwise; None without."""
+        """Time of the damage that affects the picture shown at a time; None when the picture is whole."""
         if self._first is None or time < self._first:
             return None
         order = self._order.get(time, len(self._order))

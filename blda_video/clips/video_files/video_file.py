@@ -23,7 +23,7 @@ BACK = 2
 
 
 class OpenVideo:
-    """A decoder and the frames it gave last."""
+    """A decoder and the frames that it returned last."""
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
         self.stamp, self._keys = index.stamp, index.keys.tolist()
@@ -51,9 +51,9 @@ class OpenVideo:
 
 
 class OpenVideos:
-    """The open files of a process, the `OPEN` used last.
+    """The open files of a process: the `OPEN` used most recently.
 
-    A forked child starts with none. It keeps hold of its parent's, whose files and threads are the parent's to close.
+    A forked child starts with none. It keeps a reference to its parent's files, because only the parent may close them.
     """
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class VideoFile:
 
     @cached_property
     def index(self) -> VideoIndex:
-        """Its frames; reads the whole file once, without decoding."""
+        """Index of the video's frames; reads the whole file once, without decoding."""
         return read_index(self.path)
 
     def __len__(self) -> int:
@@ -120,5 +120,5 @@ class VideoFrame(Frame):
     number: int
 
     def read(self) -> np.ndarray:
-        """Its pixels (H, W, 3) uint8 RGB."""
+        """Pixels of the frame, (H, W, 3) uint8 RGB."""
         return self.video.read(self.number)

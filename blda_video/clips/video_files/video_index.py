@@ -1,4 +1,4 @@
-"""Where the frames of a video file are: exact times and key frames from its packets, without decoding."""
+"""Index of the frames of a video file: exact times and key frames from its packets, without decoding."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class VideoIndex:
 
     times: (N,) int64, ascending, their presentation times in units of `unit` seconds. Frame i is the i-th shown.
     keys: (K,) int64, ascending, the frames that decoding can start at.
-    stamp: size and time of change of the file; with others, a file of this name is another video.
+    stamp: size and modification time of the file; a file of this name with another stamp is another video.
     """
 
     times: np.ndarray
@@ -45,7 +45,7 @@ class VideoIndex:
 
 
 def pyav() -> ModuleType:
-    """PyAV, imported when first needed; ValueError with the command that installs it."""
+    """Import PyAV when it is first needed; ValueError with the command that installs it."""
     try:
         import av
     except ImportError as error:
@@ -99,7 +99,7 @@ def _index(path: Path, file: Any) -> VideoIndex:
 
 
 def _lost(times: np.ndarray, counted: int, container: str) -> int:
-    """Frames that are missing from the inside of a file: by its header's count, or by holes in a transmission."""
+    """Count the frames missing inside a file, by its header's frame count or by gaps in a transmission."""
     steps = np.diff(times)
     if container not in _TRANSMISSIONS or not len(steps):
         return max(counted, 0)
@@ -107,7 +107,7 @@ def _lost(times: np.ndarray, counted: int, container: str) -> int:
 
 
 def _cut_off(path: Path) -> bool:
-    """Whether the last box of an MP4 or MOV file should be longer than it is (ISO 14496-12, section 4.2)."""
+    """Tell whether the last box of an MP4 or MOV file is shorter than declared (ISO 14496-12, section 4.2)."""
     size, at = path.stat().st_size, 0
     with path.open("rb") as file:
         while at + 8 <= size:

@@ -12,7 +12,8 @@ TIMES = ("night", "twilight", "day")
 
 
 def acdc() -> Frames:
-    """`rgb_anon/<condition>/<split>/<drive>/*_rgb_anon.png` with `gt`, a condition after the other; no labels of test.
+    """`rgb_anon/<condition>/<split>/<drive>/*_rgb_anon.png` with `gt`, one condition after the other; test has no
+    labels.
 
     Files of train_ref, val_ref and test_ref have `_ref` in their names.
     """

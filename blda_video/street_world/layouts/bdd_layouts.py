@@ -55,7 +55,9 @@ def bdd_vid() -> Frames:
 
 
 def bdd100k() -> Videos:
-    """BDD10k with `videos/<split>/<id>.mov`: the car stands, sets off, and is where the still was taken at 10 s."""
+    """BDD10k with `videos/<split>/<id>.mov`: the car stands still, sets off, and reaches the place of the labelled
+    still at 10 s.
+    """
     stills = bdd10k()
     return Videos(
         replace(stills.usual, frames=2 * SEEN, most_frames=999),

@@ -1,4 +1,4 @@
-"""Folders of classes such as VisDA-2017's, with stars and polygons for objects: a class is a number of corners."""
+"""Folders of classes such as VisDA-2017's, with stars and polygons as objects; the number of corners is the class."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from blda_video.street_world.simulator.world import World
 class ClassFolders:
     """`<split>/<class>/<class>_0.png` and `<split>/image_list.txt`; one image of every class a sequence.
 
-    Pictures of the split train are PNG, others JPEG, as in VisDA-2017. The look target is noisy and slanted. Of the
-    street world, this uses the look, the size and nothing else.
+    Pictures of the split train are PNG, others JPEG, as in VisDA-2017. The look `target` is noisy and slanted. Only the
+    look and the size of the street world are used.
     """
 
     classes: Sequence[str] = CLASS_LISTS["visda12"]
@@ -30,21 +30,21 @@ class ClassFolders:
     labelled = published = staticmethod(everything)
 
     def pieces(self, split: str) -> tuple[str, ...]:
-        """As `Layout`."""
+        """Folders of this split, see `Layout`."""
         return (split,)
 
     def lists(self, split: str, sequences: int, frames: int) -> Mapping[str, str]:
-        """As `Layout`: the images with the numbers of their classes."""
+        """List the images with the numbers of their classes, see `Layout`."""
         numbered = [(name, kind) for kind, name in enumerate(self.classes)]
         lines = (f"{self._image(split, name, i)} {kind}\n" for name, kind in numbered for i in range(sequences))
         return {f"{split}/image_list.txt": "".join(lines)}
 
     def name(self, place: Place) -> str:
-        """As `Layout`: of the first class."""
+        """Name of the first class's image, see `Layout`."""
         return self._image(place.split, self.classes[0], place.sequence).rsplit(".", 1)[0]
 
     def write(self, root: Path, split: str, sequence: int, world: World, labelled: tuple[int, ...]) -> None:
-        """As `Layout`."""
+        """Write one image of every class, see `Layout`."""
         for kind, name in enumerate(self.classes):
             generator = np.random.default_rng((zlib.crc32(split.encode()), sequence, kind))
             image = draw(kind, world.look.name == "target", world.size, generator)

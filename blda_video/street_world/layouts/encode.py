@@ -1,4 +1,4 @@
-"""How what a street world shows becomes the bytes of a data set: images, labels of all kinds, videos."""
+"""Encode street-world frames as the files of a data set: images, labels of all kinds, videos."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def write_image(path: Path, image: np.ndarray) -> None:
 def raw_ids(
     ids: Mapping[int, str], instead: Mapping[str, str] = MappingProxyType({}), other: int = 0
 ) -> dict[str, int]:
-    """Class of the world -> raw id of a data set.
+    """Map each class of the world to a raw id of a data set.
 
     ids: the data set's raw id -> class name; of two ids with one name the later is written. instead: class of the world
-    -> class that the data set has in its place. other: raw id of the classes that the data set has not.
+    -> the data set's class that replaces it. other: raw id of classes that the data set lacks.
     """
     known = {name: raw for raw, name in ids.items()}
     return {name: known.get(name, known.get(instead.get(name), other)) for name in CLASSES}
 
 
 def grey(ids: Mapping[str, int]) -> Save:
-    """8-bit grey PNG of raw ids. ids: class of the world -> raw id."""
+    """Encoder of raw ids as 8-bit grey PNG. ids: class of the world -> raw id."""
     table = _table(ids, np.uint8)
 
     def save(path: Path, frame: WorldFrame) -> None:
@@ -52,7 +52,7 @@ def grey(ids: Mapping[str, int]) -> Save:
 
 
 def indexed(ids: Mapping[str, int], palette: Sequence[Colour]) -> Save:
-    """8-bit PNG with a palette whose indices are the raw ids."""
+    """Encoder of raw ids as the indices of an 8-bit PNG with a palette."""
     table, colours = _table(ids, np.uint8), [value for colour in palette for value in colour]
 
     def save(path: Path, frame: WorldFrame) -> None:
@@ -64,7 +64,7 @@ def indexed(ids: Mapping[str, int], palette: Sequence[Colour]) -> Save:
 
 
 def red(ids: Mapping[str, int]) -> Save:
-    """16-bit colour PNG: raw ids in red, numbers of single things in green, 0 in blue."""
+    """Encoder as 16-bit colour PNG: raw ids in red, instance numbers in green, 0 in blue."""
     table, thing = _table(ids, np.uint16), np.isin(CLASSES, THINGS)
 
     def save(path: Path, frame: WorldFrame) -> None:
@@ -75,7 +75,7 @@ def red(ids: Mapping[str, int]) -> Save:
 
 
 def coloured(colours: Mapping[str, Colour]) -> Save:
-    """8-bit colour PNG. colours: class of the world -> (red, green, blue)."""
+    """Encoder as 8-bit colour PNG. colours: class of the world -> (red, green, blue)."""
     table = np.array([colours[name] for name in CLASSES], np.uint8)
 
     def save(path: Path, frame: WorldFrame) -> None:
@@ -85,8 +85,9 @@ def coloured(colours: Mapping[str, Colour]) -> Save:
 
 
 def write_video(path: Path, images: Iterable[np.ndarray]) -> None:
-    """Write RGB images (H, W, 3) uint8 of even height and width as a video of 30 frames a second: H.264, or what the
-    file's ending wants. ValueError naming the file when it cannot be."""
+    """Write RGB images (H, W, 3) uint8 of even height and width as a video of 30 frames a second: H.264, or the codec
+    that the file's suffix asks for. Raises ValueError naming the file when it cannot be written.
+    """
     av, stream = pyav(), None
     try:
         with av.open(str(path), "w") as file:

@@ -22,7 +22,7 @@ def folder(
 ) -> Frames:
     """`<images>/<folder>/00000<image_suffix>`, `<labels>/<folder>/00000<label_suffix>` with ids in grey.
 
-    The keywords of the reader `folder`, paths below the root. folders: a drive each. ids: see `dealt`.
+    Takes the keywords of the reader `folder`, with paths below the root. folders: one drive each. ids: see `dealt`.
     """
     save = grey(dealt(ids)) if labels else None
 
@@ -39,10 +39,10 @@ def folder(
 
 
 def dealt(ids: Mapping[int, str]) -> dict[str, int]:
-    """Class of the world -> id of a data set with any class names.
+    """Map each class of the world to an id of a data set with any class names.
 
-    A class goes to the id with its own name or its name in CamVid. The others are dealt to the ids that have none yet,
-    so that each id occurs, and to the first id after that.
+    A class gets the id with its own name or its name in CamVid. The remaining classes get the unused ids one after the
+    other, so that each id occurs; any further classes get the first id.
     """
     known = {name: int(raw) for raw, name in ids.items()}
     arguments = {name: known.get(name, known.get(SEGNET[name])) for name in CLASSES}

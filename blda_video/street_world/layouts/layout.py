@@ -1,4 +1,4 @@
-"""What a layout is: how the drives of a street world become the files of a data set."""
+"""Interface of layouts: a layout writes the drives of a street world as the files of a data set."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Usual:
-    """A small copy of the data set unless told otherwise. size: (height, width), of the original's shape. most,
-    most_frames: sequences, and frames of each, that it can have."""
+    """Default form of a small copy.
+
+    size: (height, width) with the original's aspect ratio. most, most_frames: largest number of sequences, and of
+    frames in each.
+    """
 
     look: str
     splits: tuple[str, ...]
@@ -36,10 +39,10 @@ class Usual:
 
 
 class Layout(Protocol):
-    """How a data set's files are named and encoded; made anew in every process by its name in the table and keywords.
+    """Names and encodings of a data set's files; every process makes its own from the name and keywords.
 
-    usual: what a small copy is like. labelled, published: number of frames -> those with labels in a world of our own
-    unless told otherwise, and those with labels in the original.
+    usual: default form of a small copy. labelled: number of frames -> frames that have labels by default in a street
+    world. published: number of frames -> frames that have labels in the original.
     """
 
     usual: Usual
@@ -64,21 +67,21 @@ class Layout(Protocol):
 
 
 def everything(frames: int) -> tuple[int, ...]:
-    """All frames."""
+    """Choose all frames."""
     return tuple(range(frames))
 
 
 def every(step: int, first: int = 0) -> Callable[[int], tuple[int, ...]]:
-    """Every `step`-th frame from `first` on; the last one where there is none."""
+    """Choose every `step`-th frame from `first` on, or the last frame when there is none."""
     return lambda frames: tuple(range(first, frames, step)) or (frames - 1,)
 
 
 @dataclass(frozen=True)
 class Frames:
-    """A layout with one image file a frame.
+    """Layout with one image file per frame.
 
-    naming: the reader's name of a frame. image: its image file below the root. labels: its label files there, none
-    where the owners have none. folders: split -> `pieces`. all_split: for data sets without split folders, the split
+    naming: the reader's name of a frame. image: its image file below the root. labels: its label files there, empty
+    where the original has none. folders: split -> `pieces`. all_split: for data sets without split folders, the split
     that is all frames; any other is a text file `<split>.txt` of names.
     """
 
@@ -92,22 +95,22 @@ class Frames:
     published: Callable[[int], tuple[int, ...]] = everything
 
     def pieces(self, split: str) -> tuple[str, ...]:
-        """As `Layout`."""
+        """Folders of this split, see `Layout`."""
         return self.folders(split)
 
     def lists(self, split: str, sequences: int, frames: int) -> Mapping[str, str]:
-        """As `Layout`."""
+        """Text files of this split, see `Layout`."""
         if self.all_split in (None, split):
             return {}
         places = (Place(split, sequence, t, frames) for sequence in range(sequences) for t in range(frames))
         return {f"{split}.txt": "".join(f"{self.naming(place)}\n" for place in places)}
 
     def name(self, place: Place) -> str:
-        """As `Layout`."""
+        """Name of a frame, see `Layout`."""
         return self.naming(place)
 
     def write(self, root: Path, split: str, sequence: int, world: World, labelled: tuple[int, ...]) -> None:
-        """As `Layout`."""
+        """Write a sequence frame by frame, see `Layout`."""
         for t in range(world.frames):
             self.write_frame(root, Place(split, sequence, t, world.frames), world.frame(t), t in labelled)
 
@@ -119,6 +122,6 @@ class Frames:
 
 
 def made(path: Path) -> Path:
-    """The path, after making its folder."""
+    """Make the folder of a path and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

@@ -1,4 +1,4 @@
-"""The layouts by name; a name is that of the reader, where a reader takes one layout."""
+"""The layouts by name; a layout has its reader's name where the reader has only one layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layouts with one video file a drive."""
+"""Layouts with one video file per drive."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from blda_video.street_world.simulator.world import World
 class Videos:
     """Drives as video files, their labelled frames as image files if there is a layout for these.
 
-    naming: the reader's name of a labelled frame. video: the file of a drive. still: how many frames the video stands
-    still before the drive: it costs next to nothing, so that times and frame numbers can be those of long originals.
-    stills: of the labelled frames. published: the labelled frames, also in a world of our own.
+    naming: the reader's name of a labelled frame. video: the file of a drive. still: number of frames that repeat the
+    first one before the drive; they cost almost nothing and give the times and frame numbers of long originals. stills:
+    layout of the labelled frames. published: the frames labelled in the original, also the default in a street world.
     """
 
     usual: Usual
@@ -33,23 +33,23 @@ class Videos:
 
     @property
     def labelled(self) -> Callable[[int], tuple[int, ...]]:
-        """As `Layout`."""
+        """Frames that have labels by default, see `Layout`."""
         return self.published
 
     def pieces(self, split: str) -> tuple[str, ...]:
-        """As `Layout`."""
+        """Folders of this split, see `Layout`."""
         return self.folders(split)
 
     def lists(self, split: str, sequences: int, frames: int) -> Mapping[str, str]:
-        """As `Layout`."""
+        """Text files of this split, see `Layout`."""
         return {}
 
     def name(self, place: Place) -> str:
-        """As `Layout`."""
+        """Name of a labelled frame, see `Layout`."""
         return self.naming(place)
 
     def write(self, root: Path, split: str, sequence: int, world: World, labelled: tuple[int, ...]) -> None:
-        """As `Layout`."""
+        """Write a drive as a video, see `Layout`."""
         for t in labelled if self.stills else ():
             self.stills.write_frame(root, Place(split, sequence, t, world.frames), world.frame(t), labelled=True)
         path = made(root / self.video(Place(split, sequence, 0, world.frames)))

@@ -1,4 +1,4 @@
-"""What a view looks like in a photograph: the light, the air, the lens and the sensor of each domain."""
+"""Photograph a view: the light, the air, the lens and the sensor of each domain."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ class Lens:
 
 @dataclass(frozen=True)
 class Light:
-    """sun: range of the sun's share of the light. slant: sideways shift of shadows per metre of height."""
+    """Light of a domain.
+
+    sun: range of the sun's share of the light. slant: sideways shift of shadows per metre of height.
+    """
 
     sun: tuple[float, float]
     slant: tuple[float, float]
@@ -51,7 +54,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Look:
-    """A domain: who is in its streets, what they are painted with, how they are lit and photographed."""
+    """Look of a domain: habits of its streets, paint style, light and lens."""
 
     name: str
     habits: Habits
@@ -66,7 +69,7 @@ class Look:
 
 
 class Photographer:
-    """Turns the views of one scene into images; what it draws is a function of (seed, frame)."""
+    """Turns the views of one scene into images; its random numbers depend on (seed, frame) alone."""
 
     def __init__(self, look: Look, scene: Scene, seed: int, size: tuple[int, int]):
         rng = np.random.default_rng((seed, 23))

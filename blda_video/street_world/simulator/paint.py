@@ -18,7 +18,7 @@ DARK: Color = (0.08, 0.08, 0.09)
 
 @dataclass(frozen=True)
 class Style:
-    """How a look paints its textures.
+    """Paint style of a look's textures.
 
     palette: colour family -> colours in [0, 1]; variant k takes colour k (cyclic).
     grain: contrast of the fine noise on every surface.

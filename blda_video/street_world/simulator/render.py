@@ -1,4 +1,4 @@
-"""What is seen where: a depth-buffered renderer of quads, and the exact flow between two views."""
+"""Depth-buffered renderer of quads, and the exact flow between two views."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def look(matrices: np.ndarray, pattern: np.ndarray, solid: np.ndarray, size: tup
 
 
 def _cover(inverse, columns, rows, best, holes) -> tuple[np.ndarray, np.ndarray]:
-    """Where the quad is seen inside a box, and 1 / depth there; a = across / near and b = along / near."""
+    """Pixels of a box that show the quad, and 1 / depth there; a = across / near and b = along / near."""
     near = inverse[2, 0] * columns + (inverse[2, 1] * rows + inverse[2, 2])
     across = inverse[0, 0] * columns + (inverse[0, 1] * rows + inverse[0, 2])
     along = inverse[1, 0] * columns + (inverse[1, 1] * rows + inverse[1, 2])

@@ -14,7 +14,7 @@ Vector = Sequence[float]
 
 @dataclass(frozen=True)
 class Path:
-    """Where something is at each of T frames.
+    """Position and heading of a body at each of T frames.
 
     position: (T, 3) metres: x right, y down, z along the street; the road lies at y = 0.
     yaw: (T,) radians, positive turns the nose from +z towards +x.
@@ -139,7 +139,7 @@ class Builder:
         self.shades.append((body, x, z, *size, height))
 
     def scene(self, camera: Path) -> Scene:
-        """Everything collected."""
+        """Make the scene of all collected quads and bodies."""
         corner, right, down, body, variant, repeat, tint, ground = zip(*self._quads, strict=True)
         return Scene(
             *(np.asarray(value, float) for value in (corner, right, down)),

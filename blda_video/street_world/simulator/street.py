@@ -1,4 +1,4 @@
-"""The street: which ground, which houses, and who is about. The same seed and habits give the same scene."""
+"""Build a street: ground, houses, traffic and people. One seed and one set of habits always give one scene."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VIEW = 110.0
 
 @dataclass(frozen=True)
 class Habits:
-    """What a town is like; numbers per 100 m of one side of the street, shares in [0, 1].
+    """Frequencies of things in a town; numbers per 100 m of one side of the street, shares in [0, 1].
 
     fronts: share of building, wall, fence and park along the street. rare: share of sequences that have the thing.
     paints: colours of vehicles.
@@ -154,7 +154,7 @@ class Street:
         return self._rng.uniform(start, self._reach, self._rng.poisson(density * (self._reach - start) / 100))
 
     def _take(self, x: float, z: float, radius: float) -> bool:
-        """Whether nothing stood within reach at frame 0; if so, the place is taken."""
+        """Take a place if nothing stands within `radius` at frame 0; returns whether it was free."""
         if any(abs(x - x1) < 2 and abs(z - z1) < radius + r1 for x1, z1, r1 in self._taken):
             return False
         self._taken.append((x, z, radius))
@@ -208,7 +208,7 @@ class Street:
             self._car((self._lane, 0, gap), pace * self._rng.uniform(1.0, 1.15))
 
     def _drawn(self, name: str) -> bool:
-        """Whether this sequence has the rare thing; consecutive seeds spread evenly (golden-ratio sequence)."""
+        """Tell whether this sequence has the rare thing; consecutive seeds spread evenly (golden-ratio sequence)."""
         start = zlib.crc32(name.encode()) / 2**32
         return (start + self._seed * 0.6180339887) % 1 < self._habits.rare[name]
 

@@ -1,4 +1,4 @@
-"""What stands and moves in the street, put together from quads: vehicles, two-wheelers, people, trees, posts."""
+"""Things in the street, assembled from quads: vehicles, two-wheelers, people, trees, posts."""
 
 from __future__ import annotations
 

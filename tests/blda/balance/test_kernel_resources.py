@@ -1,4 +1,4 @@
-"""The Triton kernels compile for every GPU in use, without one, and stay small enough to keep it busy."""
+"""Resources of Triton kernels: they compile for all supported GPUs, without one, and few registers are used."""
 
 from importlib.util import find_spec
 
@@ -26,11 +26,11 @@ MOST_REGISTERS = {
     "_tabulate": 64,
     "_align": 64,
 }
-"""Of a thread: at 96, 640 threads share a multiprocessor, enough to wait for gathers side by side."""
+"""Largest number of registers a thread; at 96, 640 threads share a multiprocessor, enough to hide gathers' latency."""
 
 
 def _pixels(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    """The launches of a step that go over pixels, by tensors that need not hold anything."""
+    """Launch the kernels of a step that loop over pixels; the values of the tensors do not matter."""
     logits, (batch, classes, pixels) = torch.zeros(shape, dtype=dtype), shape
     labels, domain, weight = (
         torch.zeros(batch, pixels, dtype=kind) for kind in (torch.int64, torch.bool, torch.float32)
@@ -41,12 +41,12 @@ def _pixels(shape: tuple[int, ...], dtype: torch.dtype) -> None:
 
 
 def _cells(classes: int, components: int) -> None:
-    """The launches of a step that go over cells."""
+    """Launch the kernels of a step that loop over cells; the values of the tensors do not matter."""
     cells, anchors = (
         Mixture(*(torch.ones(*shape, components) for _ in range(3))) for shape in ((classes, classes), (2,))
     )
-    told = [torch.zeros(size, dtype=kind) for size, kind in ((classes + 2, torch.int8), (classes + 2, torch.int64))]
-    state = cuda_mixtures.State(cells, anchors, *told, torch.zeros((), dtype=torch.int64))
+    history = [torch.zeros(classes + 2, dtype=kind) for kind in (torch.int8, torch.int64)]
+    state = cuda_mixtures.State(cells, anchors, *history, torch.zeros((), dtype=torch.int64))
     counts, settings = torch.zeros(classes, classes, BINS, dtype=torch.float64), cuda_mixtures.Settings(0.99, 1500, 100)
     cuda_mixtures.advance(state, counts, settings, 3)
     table = torch.zeros(classes, classes, BINS)
@@ -57,10 +57,10 @@ def _check(launches: list[ahead_of_time.Launch], capability: int) -> None:
     if not ahead_of_time.knows(capability):
         pytest.skip(f"the assembler of this triton does not know sm_{capability}")
     for launch in launches:
-        took = ahead_of_time.resources(ahead_of_time.compiled(launch, capability), capability)
+        resources = ahead_of_time.resources(ahead_of_time.compiled(launch, capability), capability)
         name = launch.kernel.__name__
-        assert took.spilled == 0, name
-        assert took.registers <= MOST_REGISTERS[name], name
+        assert resources.spilled == 0, name
+        assert resources.registers <= MOST_REGISTERS[name], name
 
 
 @pytest.mark.parametrize("classes", [2, 19, 150])
@@ -78,10 +78,10 @@ def test_kernels_compile_for_every_gpu_without_spilling(classes, capability, mon
     [((2, 19, 1023), torch.float32), ((2, 19, 1024), torch.bfloat16), ((1, 1, 1), torch.float16)],
     ids=str,
 )
-def test_odd_sizes_and_half_precision_do_as_well(shape, dtype, capability, monkeypatch):
+def test_kernels_for_odd_sizes_and_half_precision_do_not_spill(shape, dtype, capability, monkeypatch):
     _check(ahead_of_time.launches(cuda, lambda: _pixels(shape, dtype), monkeypatch), capability)
 
 
 @pytest.mark.parametrize("components", [1, 8])
-def test_other_numbers_of_components_do_as_well(components, monkeypatch):
+def test_kernels_for_other_numbers_of_components_do_not_spill(components, monkeypatch):
     _check(ahead_of_time.launches(cuda_mixtures, lambda: _cells(19, components), monkeypatch), 90)

@@ -241,12 +241,12 @@ def test_infinite_or_nan_logits_spoil_the_loss_unless_ignored(value):
 
 
 @pytest.mark.parametrize("wrong", [-1, 3, 254, 256])
-@pytest.mark.parametrize("work", ["evidence", "loss", "plain loss"])
+@pytest.mark.parametrize("work", ["histogram", "loss", "plain loss"])
 def test_a_label_that_is_no_class_is_an_error_that_names_it(wrong, work):
     logits, labels, _ = _batch((1, 3, 4, 8))
     labels[0, 2, 2] = wrong
     works = {
-        "evidence": lambda: LogitStatistics(3).histogram(logits, labels),
+        "histogram": lambda: LogitStatistics(3).histogram(logits, labels),
         "loss": lambda: balanced_cross_entropy(logits, labels, _domains(3)[:1], 0.1),
         "plain loss": lambda: cross_entropy(logits, labels),
     }

@@ -1,4 +1,4 @@
-"""BLDA's losses and statistics over four steps against those that its published code recorded."""
+"""Parity of BLDA's losses and statistics over four steps with values recorded from its published code."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from blda.data.batches import Mixed, PseudoLabels
 from blda.data.sample import IGNORE, Sample
 
 SETTINGS = {"num_classes": 19, "components": 5, "momentum": 0.99, "warmup": 1500, "min_pixels": 100}
-DRAWN = [4, 1, 7, 5, 3, 9, 0, 8, 6, 2]
-"""What `torch.randperm(10)` draws after `manual_seed(0)` where the values were recorded."""
+PERMUTATION = [4, 1, 7, 5, 3, 9, 0, 8, 6, 2]
+"""Result of `torch.randperm(10)` after `manual_seed(0)` in the torch version that recorded the values."""
 
 Golden = dict[str, Tensor]
 
 
-class DrawnNegatives(LogitStatistics):
-    """The negative anchor is fitted to as many negative logits as there are positive ones, drawn as was recorded."""
+class SampledNegatives(LogitStatistics):
+    """Statistics whose negative anchor is fitted to a sample of the negative logits, as in the published code.
+
+    The sample has as many logits as there are positive ones, and is drawn as for the recorded values.
+    """
 
     def update(self, logits: Tensor, labels: Tensor, pseudo: PseudoLabels | None = None) -> None:
         past = self.momentum * min(self.updates.item() / self.warmup, 1)
@@ -33,11 +36,11 @@ class DrawnNegatives(LogitStatistics):
         positive = F.one_hot(spare, self.num_classes + 1)[..., : self.num_classes].movedim(-1, 1).bool()
         negative = logits[~positive & (labels != IGNORE)[:, None]]
         count = int(positive.sum())
-        torch.randperm(count)  # the positive ones were put in another order
-        drawn = negative[torch.randperm(len(negative))[:count]]
+        torch.randperm(count)  # the published code also shuffles the positive logits
+        sample = negative[torch.randperm(len(negative))[:count]]
         new = old
         for _ in range(3):
-            new = em_step(new, drawn, torch.ones_like(drawn))
+            new = em_step(new, sample, torch.ones_like(sample))
         for kept, a, b in zip(self.anchors, old, new, strict=True):
             kept[1] = past * a + (1 - past) * b
 
@@ -57,7 +60,7 @@ def criterion(recorded: Golden, kind: type[LogitStatistics]) -> BalancedLoss:
 
 
 def losses(balanced: BalancedLoss, recorded: Golden) -> tuple[Tensor, Tensor, Tensor]:
-    """Four source and mixed losses, and the gradient of the last mixed one."""
+    """Return four source losses, four mixed losses, and the gradient of the last mixed loss."""
     source, mixed = [], []
     for step in range(4):
         label = recorded["source_label"][step].long()
@@ -71,8 +74,8 @@ def losses(balanced: BalancedLoss, recorded: Golden) -> tuple[Tensor, Tensor, Te
     return torch.stack(source), torch.stack(mixed).detach(), logits.grad
 
 
-def farthest(own: Mixture, other: Mixture) -> float:
-    """The largest distance of two mixtures' distribution functions."""
+def largest_distance(own: Mixture, other: Mixture) -> float:
+    """Return the largest difference between the distribution functions of two mixtures."""
     nodes = logit_grid.nodes(own.means.device)
     return (cdf(own, nodes) - cdf(other, nodes)).abs().max().item()
 
@@ -81,22 +84,22 @@ def mixture(recorded: Golden, name: str) -> Mixture:
     return Mixture(*(recorded[f"{name}_{field}"] for field in Mixture._fields))
 
 
-def test_losses_with_the_recorded_draw_of_negatives_are_the_recorded_ones(recorded):
+def test_losses_with_the_recorded_sample_equal_the_recorded_ones(recorded):
     torch.manual_seed(0)
-    if torch.randperm(10).tolist() != DRAWN:
+    if torch.randperm(10).tolist() != PERMUTATION:
         pytest.skip("this version of torch draws other permutations than the one that recorded the values")
     torch.manual_seed(0)
-    balanced = criterion(recorded, DrawnNegatives)
+    balanced = criterion(recorded, SampledNegatives)
     source, mixed, gradient = losses(balanced, recorded)
     torch.testing.assert_close(source, recorded["source_loss"], atol=2e-3, rtol=0)
     torch.testing.assert_close(mixed, recorded["mixed_loss"], atol=2e-3, rtol=0)
     expected = recorded["mixed_gradient"].float()
     torch.testing.assert_close(gradient, expected, atol=5e-3 * expected.abs().max().item(), rtol=0)
-    assert farthest(balanced.source_statistics.anchors, mixture(recorded, "anchor")) < 5e-3
+    assert largest_distance(balanced.source_statistics.anchors, mixture(recorded, "anchor")) < 5e-3
 
 
-def test_losses_with_all_negatives_stay_within_what_the_draw_moves_them_by(recorded):
-    """The library counts every negative logit. A draw of them as recorded scatters the losses by about 3e-3."""
+def test_losses_with_all_negatives_are_within_the_noise_of_sampling(recorded):
+    """The library counts all negative logits; sampling them changes the recorded losses by about 3e-3."""
     source, mixed, _ = losses(criterion(recorded, LogitStatistics), recorded)
     torch.testing.assert_close(source, recorded["source_loss"], atol=6e-3, rtol=0)
     torch.testing.assert_close(mixed, recorded["mixed_loss"], atol=6e-3, rtol=0)
@@ -105,5 +108,5 @@ def test_losses_with_all_negatives_stay_within_what_the_draw_moves_them_by(recor
 def test_mixtures_at_the_end_are_the_recorded_ones(recorded):
     balanced = criterion(recorded, LogitStatistics)
     losses(balanced, recorded)
-    assert farthest(balanced.source_statistics.mixture, mixture(recorded, "source")) < 5e-3
-    assert farthest(balanced.target_statistics.mixture, mixture(recorded, "target")) < 5e-3
+    assert largest_distance(balanced.source_statistics.mixture, mixture(recorded, "source")) < 5e-3
+    assert largest_distance(balanced.target_statistics.mixture, mixture(recorded, "target")) < 5e-3

@@ -1,7 +1,7 @@
-"""The Triton kernels against plain torch on the CPU: on a GPU where there is one, and in Triton's interpreter.
+"""Triton kernels, compared with plain torch on the CPU: on a GPU if there is one, and in Triton's interpreter.
 
-Triton decides at import whether it compiles or interprets, so the interpreter gets a process of its own, which runs
-the tests of this file again.
+Triton decides at import whether it compiles or interprets, so a separate process runs the tests of this file again in
+the interpreter.
 """
 
 import copy
@@ -46,7 +46,7 @@ def _copy(from_at, to_at, block: tl.constexpr):
 
 
 def _interpreter_works() -> bool:
-    """Whether this Triton's interpreter can store what it loaded: 3.1's cannot beside NumPy 2."""
+    """Tell whether this Triton's interpreter can store a loaded value; that of 3.1 fails with NumPy 2."""
     values, copied = torch.arange(8), torch.zeros(8, dtype=torch.int64)
     _copy[(1,)](values, copied, 8)
     return torch.equal(values, copied)
@@ -54,11 +54,11 @@ def _interpreter_works() -> bool:
 
 @pytest.fixture(params=["interpreted" if INTERPRETED else pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request, monkeypatch) -> torch.device:
-    """Where the kernels run."""
+    """Return the device that the kernels run on."""
     if INTERPRETED and not _interpreter_works():
         pytest.skip(f"the interpreter of triton {triton.__version__} does not work beside this NumPy")
     if INTERPRETED:
-        # An interpreter's time goes by operations, not by their size.
+        # The interpreter's time depends on the number of operations, not on their size.
         monkeypatch.setattr(cuda_mixtures, "NODES", 1024)
         monkeypatch.setattr(cuda, "GATHERED", 2**20)
     return torch.device("cpu" if INTERPRETED else request.param)
@@ -66,13 +66,13 @@ def device(request, monkeypatch) -> torch.device:
 
 @pytest.fixture
 def gpu(device) -> torch.device:
-    """A GPU, for what an interpreter cannot show."""
+    """Return a GPU, for tests that the interpreter cannot run."""
     return pytest.skip("needs a GPU") if INTERPRETED else device
 
 
 @contextmanager
 def _using(kernels, mixtures):
-    """These modules do the work, or plain torch where they are None, on whatever device."""
+    """Use these modules of kernels on any device, or plain torch if they are None."""
     chosen = {"kernels": kernels, "mixtures": mixtures}
     with pytest.MonkeyPatch.context() as patch:
         for module in (cross_entropy_module, logit_statistics, alignment_module):
@@ -89,8 +89,8 @@ def _triton():
     return _using(cuda, cuda_mixtures)
 
 
-@pytest.mark.skipif(INTERPRETED, reason="would not end")
-def test_all_this_interpreted():
+@pytest.mark.skipif(INTERPRETED, reason="would start itself again without end")
+def test_all_tests_of_this_file_pass_in_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-x", __file__]
     root = Path(__file__).parents[3]
     path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
@@ -132,7 +132,7 @@ LAYOUTS = {
 
 
 def _check(logits: Tensor, labels: Tensor, weight: Tensor, device: torch.device) -> None:
-    """Evidence, loss and gradient of Triton on the device equal those of plain torch on the CPU."""
+    """Assert that histograms, loss and gradient of Triton on the device equal those of plain torch on the CPU."""
     classes, domains = logits.shape[1], _domains(logits.shape[1])
     domain = torch.randint(2, labels.shape, generator=torch.Generator().manual_seed(2))
     there = [Alignment(*(field.to(device) for field in aligned)) for aligned in domains]
@@ -151,13 +151,13 @@ def _check(logits: Tensor, labels: Tensor, weight: Tensor, device: torch.device)
     torch.testing.assert_close(loss.cpu(), expected, equal_nan=True)
     half = logits.dtype in (torch.bfloat16, torch.float16)
     close = {"atol": 1e-5, "rtol": 1e-2} if half else {"atol": 1e-6, "rtol": 1e-4}
-    # In plain torch an ignored pixel's gradient is 0 times its softmax, which may be NaN.
+    # In plain torch the gradient of an ignored pixel is 0 times its softmax, which may be NaN.
     right = torch.where(labels[:, None] == IGNORE, 0.0, other.grad)
     torch.testing.assert_close(own.grad.float().cpu(), right, equal_nan=True, **close)
 
 
 @pytest.mark.parametrize(("shape", "dtype", "layout"), LAYOUTS.values(), ids=LAYOUTS)
-def test_logits_of_any_shape_type_and_strides(shape, dtype, layout, device):
+def test_kernels_equal_plain_torch_for_any_shape_type_and_strides(shape, dtype, layout, device):
     logits, labels, weight = _batch((max(1, shape[0]), *shape[1:2], *(max(1, size) for size in shape[2:])))
     if 0 in shape:
         logits, labels = logits[: shape[0], :, : shape[2]], labels[: shape[0], : shape[2]]
@@ -203,22 +203,22 @@ ADVERSARIAL = {
 
 
 @pytest.mark.parametrize("change", ADVERSARIAL.values(), ids=ADVERSARIAL)
-def test_adversarial_logits_and_labels(change, device):
+def test_kernels_equal_plain_torch_on_adversarial_batches(change, device):
     logits, labels, weight = _batch((2, 3, 5, 107))
     change(logits, labels)
     _check(logits, labels, weight, device)
 
 
-def test_labels_that_are_no_class_count_nothing_and_make_the_loss_nan(device):
+def test_wrong_labels_are_not_counted_and_make_the_loss_nan(device):
     logits, labels, weight = _batch((1, 3, 4, 150))
     wrong = labels.clone()
     wrong[0, 0] = torch.tensor([-(2**40), -2, 3, 6, 254, 2**31, 2**40, 2**62]).repeat(19)[:150]
     labels[0, 0] = IGNORE
-    table, active = (field.to(device) for field in stacked(_domains(3)[:1]))
+    table, active = (field.to(device) for field in stacked(_domains(3)[:1], 3))
     flat, share = pixels.flat_logits(logits).to(device), pixels.flat_map(weight).to(device)
     counts, losses, gradients = [], [], []
-    for some in (wrong, labels):
-        maps = pixels.flat_map(some).to(device)
+    for label in (wrong, labels):
+        maps = pixels.flat_map(label).to(device)
         loss, gradient = cuda.loss_and_gradient(flat, maps, 0, share, 1, table, active, 0.1)
         counts.append(cuda.count(flat, maps, share))
         losses.append(loss)
@@ -260,8 +260,8 @@ def test_fit_equals_plain_em_in_double_precision(components, device):
         assert torch.equal(own[1, 1].cpu(), old[1, 1])
 
 
-def test_what_is_kept_of_the_past_equals_plain_torch(device):
-    """Rows are fed, starve and are fed again, before and after the warm-up's end."""
+def test_average_with_the_past_equals_plain_torch(device):
+    """Rows have counts, have none, and have counts again, before and after the end of the warm-up."""
     g = torch.Generator().manual_seed(0)
     one = LogitStatistics(3, 2, warmup=3, min_pixels=50)
     other = copy.deepcopy(one).to(device)
@@ -294,16 +294,16 @@ def test_alignment_equals_the_plain_one(classes, device):
         expected = alignment(domain, domain)
     with _triton():
         there = domain.to(device)
-        found = alignment(there, there)
-    assert torch.equal(found.active.cpu(), expected.active)
-    assert found.active.sum() == min(classes, 2)
-    own = found.lookup.cpu()
+        aligned = alignment(there, there)
+    assert torch.equal(aligned.active.cpu(), expected.active)
+    assert aligned.active.sum() == min(classes, 2)
+    own = aligned.lookup.cpu()
     assert not own[~expected.active].any()
     torch.testing.assert_close(own[expected.active], expected.lookup[expected.active], atol=2e-3, rtol=1e-3)
 
 
 def _steps(criterion: BalancedLoss, device: torch.device) -> list[Tensor]:
-    """Losses and gradients of two steps on source and mixed batches."""
+    """Return losses and gradients of two steps on source and mixed batches."""
     results = []
     for seed in range(2):
         logits, labels, weight = (tensor.to(device) for tensor in _batch((2, 3, 24, 30), seed))
@@ -324,15 +324,15 @@ def test_steps_equal_those_of_plain_torch(device):
     for domain in other.state().values():
         domain.to(device)
     with _triton():
-        found = _steps(other, device)
+        results = _steps(other, device)
     assert len({float(loss) for loss in expected[::2]}) == 4
-    for own, right in zip(found, expected, strict=True):
+    for own, right in zip(results, expected, strict=True):
         torch.testing.assert_close(own, right, atol=1e-4, rtol=1e-3)
     for own, right in zip(other.source_statistics.buffers(), one.source_statistics.buffers(), strict=True):
         torch.testing.assert_close(own.cpu(), right, atol=1e-3, rtol=1e-3)
 
 
-def test_a_gpu_is_never_waited_for(gpu):
+def test_the_host_never_waits_for_the_gpu(gpu):
     criterion = BalancedLoss(*(LogitStatistics(3).to(gpu) for _ in range(2)))
     _steps(criterion, gpu)  # compiles
     logits, labels, _ = (tensor.to(gpu) for tensor in _batch((2, 3, 24, 30)))
@@ -344,7 +344,7 @@ def test_a_gpu_is_never_waited_for(gpu):
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_a_label_that_is_no_class_makes_the_loss_nan_on_a_gpu(gpu):
+def test_a_wrong_label_makes_the_loss_nan_on_a_gpu(gpu):
     logits, labels, _ = (tensor.to(gpu) for tensor in _batch((1, 3, 4, 8)))
     domains = [Alignment(*(field.to(gpu) for field in aligned)) for aligned in _domains(3)[:1]]
     for wrong in (-1, 3, 254, 2**40):
@@ -353,7 +353,7 @@ def test_a_label_that_is_no_class_makes_the_loss_nan_on_a_gpu(gpu):
         assert LogitStatistics(3).to(gpu).histogram(logits, labels).isfinite().all()
 
 
-def test_more_logits_than_32_bits_count(gpu):
+def test_kernels_index_more_logits_than_32_bits_can(gpu):
     classes, size, tail = 150, 2**24, 4096
     if torch.cuda.mem_get_info()[0] < 20 * 2**30:
         pytest.skip("needs 20 GB of free GPU memory")

@@ -29,7 +29,10 @@ evaluation: {reader: {name: cityscapes, root: b, split: val}}
 
 def test_overrides_bases_and_file_are_applied_in_order(tmp_path):
     _write(tmp_path / "base.yaml", SMALL + "optimizer: {lr: 1e-3, warmup: 7}\n")
-    path = _write(tmp_path / "run.yaml", "base: base.yaml\noptimizer: {lr: 2e-3}\nsource: {crop: [64, 128]}\n")
+    path = _write(
+        tmp_path / "run.yaml",
+        "base: base.yaml\noptimizer: {lr: 2e-3}\nsource: {crop: [64, 128]}\nmethod: source_only\n",
+    )
     config = loading.load(path, Config, ["training.steps=5", "blda.tau=1", "source.reader.root=c"])
     assert (config.optimizer.lr, config.optimizer.warmup) == (2e-3, 7)
     assert (config.training.steps, config.blda.tau, config.source.crop) == (5, 1.0, (64, 128))
@@ -121,7 +124,7 @@ self_training: {ignore_top: 3, ignore_bottom: 0, margins: [1, 2, 0, 4], masked: 
 
 
 def test_resolution_multiplies_every_length_once(tmp_path):
-    path = _write(tmp_path / "run.yaml", "base: small.yaml\n" + SIZES)
+    path = _write(tmp_path / "run.yaml", "base: small.yaml\nmethod: source_only\n" + SIZES)
     _write(tmp_path / "small.yaml", SMALL)
     config = loading.load(path, Config, ["resolution=1.5"])
     assert (config.source.resize, config.source.crop, config.target.resize) == ((108, 192), (75, 76), (76, 153))

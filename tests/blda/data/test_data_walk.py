@@ -107,6 +107,10 @@ def test_other_images_beside_the_wanted_are_told(tmp_path: Path) -> None:
     "name", [NOT_UTF8, "서울 강남대로", "a" * 251, "x²", "line\u2028break", "a\nb", "--help", "%41~"]
 )
 def test_file_names_of_any_bytes_and_length(name: str, tmp_path: Path) -> None:
+    try:
+        (tmp_path / name).mkdir()
+    except OSError as error:
+        pytest.skip(f"this file system has no such names: {error}")
     save_image(tmp_path / name / "1.png")
     save_image(tmp_path / f"{name}.png")
     (tmp_path / "list.txt").write_bytes(os.fsencode(f"{name}/1\n"))

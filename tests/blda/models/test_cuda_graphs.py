@@ -1,4 +1,4 @@
-"""Everything about graphs but the graphs: on a CPU, what was recorded is run again."""
+"""CUDA graphs of networks; on a CPU, a recorder that runs the work again stands for the graphs."""
 
 import copy
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from blda.models.cuda_graphs import GraphedInference, GraphedTraining
 
 
 class Again:
-    """Stands for `Recorder`: a replay runs the work again."""
+    """A substitute for `Recorder` whose replay runs the work again."""
 
     def warm_up(self, work):
         for _ in range(2):
@@ -30,7 +30,7 @@ class Both(NamedTuple):
 
 
 class Network(nn.Module):
-    """Has a norm that counts, dropout, a parameter without use, and an output that takes no gradient."""
+    """A network with BatchNorm, dropout, an unused parameter, and an output without gradient."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ def _train(network: nn.Module, called: nn.Module, steps: int = 3) -> list[Tensor
     g = torch.Generator().manual_seed(1)
     for step in range(steps):
         torch.manual_seed(step)
-        for factor in (1.0, 2.0):  # two backwards a step, of which one leaves an output alone
+        for factor in (1.0, 2.0):  # two backwards a step; the first does not use all outputs
             output = called(torch.rand(2, 3, 9, 8, generator=g))
             loss = factor * output.logits.square().mean() + (output.inner * output.fixed.mean()).mean() * (factor > 1)
             loss.backward()
@@ -57,19 +57,19 @@ def _train(network: nn.Module, called: nn.Module, steps: int = 3) -> list[Tensor
     return losses
 
 
-def test_training_is_the_same_bit_for_bit():
+def test_training_with_graphs_is_equal_bit_for_bit():
     torch.manual_seed(0)
     one = Network()
     other = copy.deepcopy(one)
     expected = _train(one, one)
-    found = _train(other, GraphedTraining(other, Again))
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    losses = _train(other, GraphedTraining(other, Again))
+    assert all(torch.equal(a, b) for a, b in zip(losses, expected, strict=True))
     for (name, own), (_, right) in zip(other.state_dict().items(), one.state_dict().items(), strict=True):
         assert torch.equal(own, right), name
     assert other.unused.grad is None
 
 
-def test_gradients_from_elsewhere_are_added_to():
+def test_existing_gradients_are_added_to():
     torch.manual_seed(0)
     one = Network().eval()
     other = copy.deepcopy(one)
@@ -87,15 +87,15 @@ def test_inference_returns_new_tensors_and_counts_batches_once():
     other = copy.deepcopy(network)
     graphed = GraphedInference(other, torch.no_grad()(other.forward), Again)
     images = [torch.rand(2, 3, 6, 6) for _ in range(3)]
-    found = [graphed(image) for image in images]
-    for image, own in zip(images, found, strict=True):
+    outputs = [graphed(image) for image in images]
+    for image, own in zip(images, outputs, strict=True):
         right = network(image)
         assert torch.equal(own.logits, right.logits)
         assert own.nothing is None
     assert torch.equal(network.norm.running_mean, other.norm.running_mean)
 
 
-def test_more_sizes_than_are_kept_run_as_they_are():
+def test_images_of_too_many_sizes_run_without_graphs():
     network = Network()
     graphed = GraphedTraining(network, Again)
     for size in range(4, 10):
@@ -104,13 +104,13 @@ def test_more_sizes_than_are_kept_run_as_they_are():
 
 
 @pytest.mark.cuda
-def test_a_gpu_trains_the_same_with_graphs():
+def test_training_with_graphs_on_a_gpu_equals_that_without():
     torch.manual_seed(0)
     one = Network().cuda()
     other = copy.deepcopy(one)
     expected = _train(one, _OnGPU(one))
-    found = _train(other, _OnGPU(GraphedTraining(other)))
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    losses = _train(other, _OnGPU(GraphedTraining(other)))
+    torch.testing.assert_close(losses, expected, atol=1e-5, rtol=1e-4)
     for own, right in zip(other.state_dict().values(), one.state_dict().values(), strict=True):
         torch.testing.assert_close(own, right, atol=1e-4, rtol=1e-3)
 

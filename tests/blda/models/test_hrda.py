@@ -220,7 +220,7 @@ def test_a_crop_is_placed_where_it_was_cut():
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_a_teacher_predicts_each_call_independently(norm):
-    """Its BatchNorm normalises with the windows of the same call, so other calls change nothing."""
+    """BatchNorm of the teacher normalises with the windows of the same call, so other calls change nothing."""
     net = hrda(norm=norm)
     teacher, other = Teacher(net), Teacher(net)
     first = teacher(image())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -13,7 +12,7 @@ from blda.data.readers.remarks import collecting
 from blda_video.clips.video_files.video_decoders import Damaged, PyAVDecoder
 from blda_video.clips.video_files.video_file import VideoFile
 from blda_video.clips.video_files.video_index import read_index
-from numbered_video import write
+from numbered_video import av, write
 
 GROUPS = "keyint=24:min-keyint=24:scenecut=0:bframes=3:open-gop="
 KINDS = {

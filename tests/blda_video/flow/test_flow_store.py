@@ -184,3 +184,21 @@ def test_short_names_are_stored_as_ever(tmp_path):
     assert (
         FlowStore(tmp_path, "truth").path("a/1", "b/é 2").relative_to(tmp_path).as_posix() == "a/1/b%2F%C3%A9%202.npz"
     )
+
+
+def test_flipped_bits_are_refused_or_change_nothing(tmp_path):
+    store = FlowStore(tmp_path, "exact")
+    flow = torch.randn(1, 2, 6, 8, generator=torch.Generator().manual_seed(0))
+    store.write("a", "b", flow)
+    path, wanted = store.path("a", "b"), store.read("a", "b")
+    whole, refused = path.read_bytes(), 0
+    for place in torch.randint(0, 8 * len(whole), (200,), generator=torch.Generator().manual_seed(1)).tolist():
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            assert torch.equal(store.read("a", "b"), wanted)
+        except ValueError as error:
+            assert "corrupt flow file" in str(error) or "shape" in str(error)
+            refused += 1
+    assert refused > 100

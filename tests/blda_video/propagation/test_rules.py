@@ -273,11 +273,11 @@ def test_keywords_reach_the_rule():
         ({"name": "warp", "threshold": 0.9}, "rule: warp has no 'threshold'"),
         ({"name": "rare_class", "frequency": [1, 2]}, "rule: rare_class has no 'frequency'"),
         ({"name": "confidence_threshold", "threshold": 1.5}, "threshold is 1.5; a confidence is a number between"),
-        ({"name": "confidence_threshold", "threshold": "high"}, "threshold is 'high'; a confidence is a number"),
+        ({"name": "confidence_threshold", "threshold": "high"}, "threshold must be a number, not 'high'"),
         ({"name": "rare_class", "share": 2}, "share is 2; a part of the classes"),
         ({"name": "trajectory", "mean": "median"}, "trajectory has no mean 'median'; use geometric or arithmetic"),
         ({"name": "trajectory", "power": -1}, "power is -1; use a number of at least 0"),
-        ({"name": "trajectory", "consensus": "no"}, "consensus is 'no'; use a number of at least 0"),
+        ({"name": "trajectory", "consensus": "no"}, "consensus must be a number, not 'no'"),
     ],
 )
 def test_a_rule_that_cannot_be_made_says_why(rule, message):

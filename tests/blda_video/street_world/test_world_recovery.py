@@ -1,0 +1,80 @@
+"""A world whose maker is killed at any moment is finished or made again by the next call, by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blda_video.config import WorldSpec
+from blda_video.street_world import world_writer
+from blda_video.street_world.world_writer import ensure, make
+
+ROOT = Path(__file__).parents[3]
+KILLED = """
+import os, sys, types
+from blda_video.config import WorldSpec
+from blda_video.street_world import world_writer
+left = int(sys.argv[2])
+def replace(source, target):
+    global left
+    left -= 1
+    if left < 0:
+        os._exit(9)  # as a kill -9: nothing is cleaned up
+    os.replace(source, target)
+world_writer.os = types.SimpleNamespace(**{**vars(os), "replace": replace})
+world_writer.make(WorldSpec(sys.argv[1], "viper", "source", "train", 1, 2, (32, 64), flow=True), progress=False)
+os._exit(0)
+"""
+
+
+def _spec(root: Path) -> WorldSpec:
+    return WorldSpec(root, "viper", "source", "train", 1, 2, (32, 64), flow=True)
+
+
+def _files(root: Path) -> dict[str, bytes]:
+    manifest = "flow/manifest.json"  # names the commit
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and manifest not in str(p)}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, bytes]:
+    root = tmp_path_factory.mktemp("whole") / "world"
+    make(_spec(root), progress=False)
+    return _files(root)
+
+
+def test_a_kill_at_any_move_is_mended_by_the_next_call(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for moves in range(20):
+        root = tmp_path / str(moves) / "world"
+        command = [sys.executable, "-c", KILLED, str(root), str(moves)]
+        code = subprocess.run(command, env=environment, check=False).returncode
+        ensure(_spec(root), progress=False)
+        assert _files(root) == whole
+        assert sorted(p.name for p in root.parent.iterdir()) == ["world"]
+        if code == 0:
+            return
+    raise AssertionError("the world was never made")
+
+
+def test_drafts_of_dead_processes_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    dead, alive = tmp_path / f".world-{gone.pid}-x", tmp_path / f".world-{os.getppid()}-x"
+    for folder in (dead, alive):
+        folder.mkdir()
+    ensure(_spec(tmp_path / "world"), progress=False)
+    assert (dead.exists(), alive.exists()) == (False, True)
+
+
+def test_a_world_that_is_being_moved_is_left_alone(tmp_path: Path) -> None:
+    spec = _spec(tmp_path / "world")
+    spec.root.mkdir()
+    world_writer._moving(spec).write_text(json.dumps({"from": "x", "process": os.getppid()}))
+    with pytest.raises(ValueError, match="being made by process"):
+        ensure(spec, progress=False)
