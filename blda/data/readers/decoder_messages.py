@@ -7,9 +7,10 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
 
 _LOCK = threading.Lock()
+_FILES: dict[int, int] = {}
+"""Process -> its file without a name that takes the place of the error stream; a forked child needs its own."""
 
 
 @contextmanager
@@ -23,21 +24,29 @@ def caught() -> Iterator[list[str]]:
     lines: list[str] = []
     with _LOCK:
         try:
-            kept, stream = os.dup(2), _file()
+            kept, file = os.dup(2), _file()
         except OSError:
             yield lines
             return
-        with stream:
-            os.dup2(stream.fileno(), 2)
-            try:
-                yield lines
-            finally:
-                os.dup2(kept, 2)
-                os.close(kept)
-                stream.seek(0)
-                lines += stream.read().decode(errors="replace").splitlines()
+        os.dup2(file, 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            if length := os.lseek(file, 0, os.SEEK_END):
+                lines += os.pread(file, length, 0).decode(errors="replace").splitlines()
+                os.ftruncate(file, 0)
+                os.lseek(file, 0, os.SEEK_SET)
 
 
-def _file() -> BinaryIO:
-    """Open a file without a name, in memory where the system supports it."""
-    return os.fdopen(os.memfd_create("messages"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
+def _file() -> int:
+    """Descriptor of a file without a name, in memory where the system supports it."""
+    process = os.getpid()
+    if process not in _FILES:
+        if hasattr(os, "memfd_create"):
+            _FILES[process] = os.memfd_create("messages")
+        else:
+            _FILES[process], path = tempfile.mkstemp()
+            os.unlink(path)
+    return _FILES[process]
