@@ -24,7 +24,7 @@ from blda.engine import checkpoint, launcher, runtime, score_table
 from blda.engine.metrics import headline
 
 RESULT, CONFIG = "result.json", "config.yaml"
-LEAVE_RESULT = ("compare", "data", "log", "method", "run")
+LEAVE_RESULT = ("compare", "data", "data_root", "log", "method", "run")
 """Keys that may differ when a finished run's result is taken as it is."""
 
 
