@@ -4,9 +4,10 @@ import math
 from pathlib import Path
 
 from blda.calibration.calibration_file import Calibration
+from blda.deploy.checkpoint_search import checkpoint_of
 from blda.engine import score_table
 from blda.engine.metrics import headline
-from blda_video.jobs.restored_run import checkpoint_of, restored
+from blda_video.jobs.restored_run import restored
 
 
 def measure(path: Path, overrides: list[str], calibration: Path | None) -> tuple[dict[str, float], str, str]:
