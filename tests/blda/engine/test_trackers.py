@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from pathlib import Path
+from typing import ClassVar
 
 import matplotlib.pyplot as plt
 import pytest
@@ -34,7 +35,7 @@ class Recorder(GeneralTracker):
 
     name = "recorder"
     requires_logging_directory = False
-    made: list[Recorder] = []
+    made: ClassVar[list[Recorder]] = []
 
     def __init__(self, project: str, **keywords: object) -> None:
         super().__init__(_blank=True)
