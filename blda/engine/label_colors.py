@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import product
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,6 +51,11 @@ def palette(class_names: Sequence[str]) -> Tensor:
     table = torch.zeros(IGNORE + 1, 3, dtype=torch.uint8)
     table[: len(class_names)] = torch.tensor(colours(tuple(class_names)), dtype=torch.uint8).view(-1, 3)
     return table
+
+
+def class_colors(class_names: Sequence[str]) -> np.ndarray:
+    """Return the colour of each class, (C, 3) uint8."""
+    return palette(class_names)[: len(class_names)].numpy()
 
 
 @cache

@@ -93,8 +93,8 @@ class RunLog:
             titles.append("truth")
         panels = [panel.cpu() for panel in panels]
         drawn = [to_rgb(panel, self.classes).permute(1, 2, 0).numpy() for panel in panels]
-        seen = label_pictures.seen(*(panel.numpy() for panel in panels[1:]), num_classes=len(self.classes))
-        sheet = label_pictures.sheet([drawn], titles, self.classes, seen)
+        shown = label_pictures.seen(*(panel.numpy() for panel in panels[1:]), num_classes=len(self.classes))
+        sheet = label_pictures.sheet([drawn], titles, self.classes, shown)
         self._show(step, {"target/image_prediction_truth": torch.from_numpy(sheet).permute(2, 0, 1)})
 
     def close(self) -> None:
