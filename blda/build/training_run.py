@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from blda import atomic
-from blda.build import run_folder
+from blda.build import run_folder, tracker_factory
 from blda.build.run import Run
 from blda.build.run_folder import MAY_CHANGE
 from blda.config import loading
@@ -41,6 +41,7 @@ def train(compose: Callable[[Config, Accelerator], Run], config: Config, resume:
     methods = tuple(dict.fromkeys((*config.compare, config.method)))
     for method in methods:
         _check_folder(folder / method, config, resume)
+    tracker_factory.require(config)
     launcher.require_agreement(config.training.precision, config.training.accumulate)
     accelerator = runtime.start(config.training.precision)
     with ExitStack() as owned:
