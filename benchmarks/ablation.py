@@ -5,7 +5,7 @@
 
 Trains with the project's tools: on the source alone, self-training, the same with class re-weighting, BLDA on source
 pixels, on both domains, and with cumulative-density regression; and calibrates trained networks after the fact
-(tools/calibrate.py). Finished runs in OUTPUT are not repeated, stopped ones continue. For every variant: mIoU, mAcc and
+(blda calibrate). Finished runs in OUTPUT are not repeated, stopped ones continue. For every variant: mIoU, mAcc and
 deviation over classes with mean and spread over the seeds, its margin in mIoU over self-training seed by seed, and the
 rank correlation between the estimated and the true bias of the target at every evaluation.
 """

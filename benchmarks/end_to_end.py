@@ -4,7 +4,7 @@
 
 Trains with the project's tools (configs/ablation.yaml, evaluated on drives that served no choice): self-training; BLDA;
 BLDA with pseudo-labels propagated from both neighbours; the latter with statistics smoothed over the clip. Finished
-runs in OUTPUT are not repeated, stopped ones continue. Then tools/evaluate.py measures every last checkpoint with the
+runs in OUTPUT are not repeated, stopped ones continue. Then blda evaluate measures every last checkpoint with the
 two frames before along DIS flow. Per variant, over the seeds: mIoU, mAcc, deviation over classes, the temporal metrics,
 and the margin in mIoU over the variant before, seed by seed. benchmarks/step_time.py measures the costs.
 """

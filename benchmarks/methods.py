@@ -3,7 +3,7 @@
     python benchmarks/methods.py configs/demo.yaml --seeds 0 1 2 [--methods source_only self_training blda] \
         [--output runs/methods] [--jobs 1] [key=value ...]
 
-Each run is `accelerate launch tools/train_video.py` (or train_image.py for a config without `offsets`) in
+Each run is `accelerate launch -m blda_video.commands.train` in
 OUTPUT/METHOD/seed_N; runs that are finished there are not repeated, stopped ones continue. --jobs: at a time.
 """
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,10 @@ import torch
 import yaml
 from torch import nn
 
-from runs import ROOT, circumstances, result, spread, trained
-
-sys.path.insert(0, str(ROOT / "tools"))
 from blda.config import loading
 from blda.engine import checkpoint, runtime
-from kinds import of_run
+from blda_video.jobs.kinds import of_run
+from runs import ROOT, circumstances, result, spread, trained
 
 BEFORE = "before"
 VARIANTS = {BEFORE: (False, False), "jitter": (True, False), "start": (False, True), "both": (True, True)}

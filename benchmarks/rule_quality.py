@@ -31,8 +31,6 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-
 from blda import atomic
 from blda.build.run import Run
 from blda.data.protocols import Protocol
@@ -42,9 +40,9 @@ from blda_video import build
 from blda_video.build import RULES
 from blda_video.clips.clip import Clip
 from blda_video.flow.flow_geometry import warp
+from blda_video.jobs.restored_run import restored
 from blda_video.propagation.agreement_rules import Oracle
 from blda_video.propagation.rule import Combined, Rule
-from evaluate import restored
 from runs import circumstances
 
 DEFAULT = [*RULES, "oracle"]

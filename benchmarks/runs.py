@@ -17,7 +17,6 @@ from queue import SimpleQueue
 
 import torch
 
-from blda.config.loading import has_key
 from blda.engine.runtime import cores
 
 ROOT = Path(__file__).parents[1]
@@ -65,8 +64,7 @@ def trained(
 
 
 def _train(config: Path, options: Sequence[str], run: Path, share: set[int]) -> Path:
-    tool = "train_video" if has_key(config, "offsets") else "train_image"
-    command = ["accelerate", "launch", str(ROOT / "tools" / f"{tool}.py"), str(config), *options]
+    command = ["accelerate", "launch", "-m", "blda_video.commands.train", str(config), *options]
     command += ["compare=[]", f"run={run}", "--resume"]
     process = subprocess.Popen(command, stdout=sys.stderr)
     if share:

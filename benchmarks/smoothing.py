@@ -25,8 +25,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-
 from blda.balance import logit_grid
 from blda.balance.gaussian_mixture import cdf
 from blda.balance.logit_statistics import LogitStatistics
@@ -36,9 +34,9 @@ from blda.data.sample import IGNORE, collate
 from blda.engine import checkpoint
 from blda_video.build import rule_of
 from blda_video.clips.clip import Clip
+from blda_video.jobs.restored_run import restored
 from blda_video.propagation.propagated_labels import PropagatedLabels
 from blda_video.smoothed_statistics import SmoothedStatistics
-from evaluate import restored
 from runs import circumstances
 
 SEEN = 100

@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -26,13 +25,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-import kinds
 from blda.config import loading
 from blda.config.schema import Config
 from blda.engine import runtime
 from blda.engine.trainer import Trainer
-from command import one_line_errors
+from blda_video.commands.command_line import one_line_errors
+from blda_video.jobs import kinds
 from part_clock import PartClock, watched
 from runs import circumstances
 from synthetic import synthetic

@@ -4,7 +4,7 @@
     python benchmarks/video_fusion.py CHECKPOINT evaluation.reader.root=DIR --flow '{name: store, root: DIR}'
 
 The videos of the run's evaluation data are predicted frame by frame, in order: alone, and fused with each decay as
-tools/predict_video.py --fuse does. Up to --history frames before each labelled one are streamed, every frame once, and
+blda predict --fuse does. Up to --history frames before each labelled one are streamed, every frame once, and
 predicted once for all streams. key=value replaces any key of the run's config. --flow is an estimator's name or
 mapping, or a store of flow between consecutive frames; by default the run's.
 
@@ -26,8 +26,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-
 from blda import atomic
 from blda.build.run import Run
 from blda.data.readers.frames import Frame
@@ -41,9 +39,9 @@ from blda_video.clips.route import VideoReader
 from blda_video.flow.estimator_names import component_of
 from blda_video.flow.flow_geometry import consistent, resize
 from blda_video.flow.flow_store import StoredFlow
+from blda_video.jobs.restored_run import restored
 from blda_video.stream.fused_stream import FusedStream
 from blda_video.temporal_metrics import TemporalConsistency
-from evaluate import restored
 from runs import circumstances
 
 ALONE = "alone"

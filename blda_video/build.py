@@ -137,7 +137,7 @@ class ClipData:
         return self._images.class_counts(source, skip_unreadable)
 
     def flow(self) -> Estimator | StoredFlow:
-        """The flow: estimated on the crop, stored before by tools/compute_flow.py, or published."""
+        """The flow: estimated on the crop, stored before by blda compute-flow, or published."""
         component = self.config.flow
         if component.get("name") == "store" and component.get("estimator") is not None:
             component = {**component, "estimator": described(component["estimator"], ESTIMATORS)}

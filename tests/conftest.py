@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see tools/command.py
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see blda_video/commands/command_line.py
 
 import sys
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tools")]
+sys.path[:0] = [str(ROOT / "tests" / "support")]
 
 
 THREADS = min(2, int(os.environ.get("OMP_NUM_THREADS", "1")))

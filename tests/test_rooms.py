@@ -41,6 +41,8 @@ VIDEO: dict[str, set[str]] = {
     },
 }
 VIDEO["blda_video.build"] = {*VIDEO, *IMAGE}
+VIDEO["blda_video.jobs"] = {*VIDEO, *IMAGE}
+VIDEO["blda_video.commands"] = {*VIDEO, *IMAGE}
 ROOMS = {**IMAGE, **VIDEO}
 """Room -> the rooms that it may import, from the ground floor up."""
 PAIRS = [(a, b) for a, b in product(ROOMS, ROOMS) if a != b]
@@ -130,7 +132,7 @@ for room, names in {order!r}.items():
             importlib.import_module(name)
     here = {{".".join(name.split(".")[:2]) for name in sys.modules if name.split(".")[0] in ("blda", "blda_video")}}
     assert here <= loaded, (room, here - loaded)
-print([name for name in ("tools", "command", "kinds") if name in sys.modules])
+print([name for name in ("tools", "train_video", "evaluate") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

@@ -1,15 +1,9 @@
-"""Adapt a network to unlabelled video.
+"""The command `blda train`, for configs of video.
 
-    accelerate launch tools/train_video.py CONFIG [VARIANT] [key=value ...] [--resume]
-
-CONFIG: a file of configs/, for example configs/demo.yaml. VARIANT: one or more files on top of it, for example
-configs/variants/mic.yaml. key=value: any key, for example
-training.steps=100, method=self_training or offsets=[-2,-1]. The folder RUN/METHOD gets config.yaml, checkpoints,
-metrics.jsonl, result.json and TensorBoard files; watch it with `tensorboard --logdir runs`.
+accelerate launch tools/train_video.py CONFIG [VARIANT] [key=value ...] [--resume]
 """
 
-import kinds
-from command import run_training
+from blda_video.commands.train import main
 
 if __name__ == "__main__":
-    run_training(__doc__, kinds.of_video)
+    main(kind="video")

@@ -19,8 +19,8 @@ from torch import distributed as dist
 
 import tiny
 from blda.config import loading
+from blda_video.jobs.kinds import of_run
 from gpu.steps import set_tf32
-from kinds import of_run
 
 
 def main() -> None:

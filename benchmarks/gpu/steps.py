@@ -27,9 +27,9 @@ from blda.config import loading
 from blda.config.schema import Config
 from blda.engine import runtime
 from blda.engine.trainer import Trainer
+from blda_video.jobs.kinds import of_run
 from gpu import profile
 from gpu.report import Report, Settings, settings, usable
-from kinds import of_run
 from runs import ROOT
 from synthetic import synthetic
 

@@ -23,10 +23,10 @@ import yaml
 from blda import atomic
 from blda.config.loading import load
 from blda_video.config import VideoConfig
+from blda_video.jobs.kinds import of_run
 from blda_video.street_world.world_writer import ensure
 from gpu.report import Report, Settings, settings, usable
-from gpu.train import GO, PACE, READY, SCORES, START
-from kinds import of_run
+from gpu.timed_training import GO, PACE, READY, SCORES, START
 from runs import ROOT, spread
 
 EVALUATION = 25.0
@@ -98,7 +98,7 @@ def planned(listed: Mapping[str, Any], given: Settings, report: Report) -> list[
             for method in each["methods"]:
                 folder = given.work / "trainings" / name / f"seed_{seed}" / method
                 options = [*overrides, f"seed={seed}", f"method={method}", "compare=[]", f"run={folder}"]
-                command = [sys.executable, "-m", "gpu.train", str(config), *options]
+                command = [sys.executable, "-m", "gpu.timed_training", str(config), *options]
                 runs.append(Run(name, method, seed, command, folder))
     return sorted(runs, key=lambda run: run.seed)
 

@@ -1,4 +1,4 @@
-"""Training from start or resume to the closing table; shared by the training tools."""
+"""Training from start or resume to the closing table; of any kind of run."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Calibration:
             )
             raise ValueError(
                 f"{path} calibrates {len(names)} classes, the network has {len(classes)}{differs and f'; {differs}'}; "
-                "make a calibration of this network with tools/calibrate.py"
+                "make a calibration of this network with blda calibrate"
             )
         alignment = Alignment(state["alignment"]["table"], state["alignment"]["active"])
         return cls(alignment, state["tau"], names, state["origin"])
@@ -88,13 +88,13 @@ class Calibration:
 def _read(path: Path) -> dict:
     """Read and check the contents of a calibration file."""
     if not path.is_file():
-        raise FileNotFoundError(f"no calibration file at {path}; make one with tools/calibrate.py")
+        raise FileNotFoundError(f"no calibration file at {path}; make one with blda calibrate")
     try:
         state = atomic.read_tensors(path)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged or not a calibration: {error}; make it with tools/calibrate.py") from error
+        raise ValueError(f"{path} is damaged or not a calibration: {error}; make it with blda calibrate") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or not state.keys() >= KEYS:
-        raise ValueError(f"{path} is not a calibration file of this version; make it with tools/calibrate.py")
+        raise ValueError(f"{path} is not a calibration file of this version; make it with blda calibrate")
     if not torch.equal(state["nodes"], logit_grid.nodes()):
-        raise ValueError(f"{path} is tabulated on another logit grid; make it again with tools/calibrate.py")
+        raise ValueError(f"{path} is tabulated on another logit grid; make it again with blda calibrate")
     return state

@@ -29,6 +29,12 @@ def load(path: str | Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
     file itself, the overrides in order. If `kind` has a method `resolved`, its result is returned. Raises ValueError
     naming the key and the nearest known one, FileNotFoundError naming the file.
     """
+    config = _convert(tree_of(path, overrides), kind, str(path))
+    return config.resolved() if hasattr(config, "resolved") else config
+
+
+def tree_of(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a YAML file, its `base` files and the overrides as plain keys and values, which `load` checks."""
     tree = _read(Path(path))
     for override in overrides:
         key, equals, value = override.partition("=")
@@ -41,18 +47,12 @@ def load(path: str | Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
             raise ValueError(
                 f"'{override}' is neither key=value nor a config file ({SUFFIXES[0]}); see the folder configs/"
             )
-    config = _convert(tree, kind, str(path))
-    return config.resolved() if hasattr(config, "resolved") else config
+    return tree
 
 
 def save(config: Any, path: Path) -> None:
     """Write the resolved config; `load` reads back an equal one."""
     atomic.write(path, yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False))
-
-
-def has_key(path: Path, key: str) -> bool:
-    """Return whether a config file or one of its bases sets this top-level key."""
-    return key in _read(path)
 
 
 def _parse(content: str, where: str) -> Any:

@@ -144,7 +144,7 @@ class Model:
     """Network, see blda/models.
 
     encoder, head: {name, ...}. hrda: {} for two resolutions, null for one.
-    weights: checkpoint (step_*.pt, also of tools/import_weights.py) whose network training starts from, null for none.
+    weights: checkpoint (step_*.pt, also of blda import-weights) whose network training starts from, null for none.
     """
 
     encoder: Component

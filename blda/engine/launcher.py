@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-ON_CPU = "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {} tools/TOOL.py ..."
+ON_CPU = "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {} -m blda_video.commands.train ..."
 _LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "LOCAL_RANK")
 """Set by `accelerate launch` and torchrun."""
 _PARENT = os.getppid()

@@ -153,4 +153,4 @@ def _flow_problems(flows: int, missing: Sequence[str], skip_unreadable: bool) ->
         text = f"{len(missing)} of {flows} flows are not stored, the first {missing[0]}"
         # Frames that cannot be read have no flow; a store that was never filled is another matter.
         fatal = not skip_unreadable or 2 * len(missing) > flows
-        yield Problem("flow", f"{text}; make them with: python tools/compute_flow.py CONFIG", fatal)
+        yield Problem("flow", f"{text}; make them with: blda compute-flow CONFIG", fatal)

@@ -33,7 +33,7 @@ class Verdict:
         if not self.missing:
             return list(self.faults)
         text = f"{len(self.missing)} of {self.wanted} flows are missing, the first {self.missing[0]}"
-        return [f"{text}; make them with: python tools/compute_flow.py CONFIG", *self.faults]
+        return [f"{text}; make them with: blda compute-flow CONFIG", *self.faults]
 
 
 def verify(

@@ -24,7 +24,7 @@ LONGEST = 240
 """Letters of a quoted name. Most file systems allow 255 bytes, of which the suffix takes some."""
 Size = tuple[int, int]
 ALL = slice(None)
-AGAIN = "delete it and run: python tools/compute_flow.py CONFIG"
+AGAIN = "delete it and run: blda compute-flow CONFIG"
 
 
 class StoredFlow(ABC):
@@ -103,7 +103,7 @@ class FlowStore(StoredFlow):
         """Read the flow key -> neighbour, see `StoredFlow.read`."""
         path = self.path(key, neighbour)
         if not path.is_file():
-            raise FileNotFoundError(f"no flow {path}; make it with: python tools/compute_flow.py CONFIG")
+            raise FileNotFoundError(f"no flow {path}; make it with: blda compute-flow CONFIG")
         made = self._manifest()
         try:
             with np.load(path, allow_pickle=False) as archive:
@@ -155,7 +155,7 @@ class FlowStore(StoredFlow):
             held, asked = (", ".join(f"{offset:+d}" for offset in group) for group in (made.offsets, missing))
             raise ValueError(
                 f"flow store {self._file} was computed for offsets {held}, not {asked}; "
-                "add them with: python tools/compute_flow.py CONFIG"
+                "add them with: blda compute-flow CONFIG"
             )
 
     @property

@@ -84,5 +84,5 @@ class PublishedFlow(StoredFlow):
         if self.offset is not None and other:
             raise ValueError(
                 f"flow files {self.root / self.files} lead to offset {self.offset:+d}, not {other[0]:+d}; "
-                "change the run's offsets, or compute flow: python tools/compute_flow.py CONFIG"
+                "change the run's offsets, or compute flow: blda compute-flow CONFIG"
             )

@@ -25,7 +25,7 @@ NETWORKS = {
 
 
 class RAFT:
-    """RAFT on the device of the images; for tools/compute_flow.py on a GPU rather than for workers of a loader.
+    """RAFT on the device of the images; for blda compute-flow on a GPU rather than for workers of a loader.
 
     size: 'small' (1.0 M parameters; a pair of 480 x 360 takes about 1.7 s on one core) or 'large' (5.3 M).
     weights: 'default' (torchvision's, downloaded once), or the path of a file with torchvision's names or with those

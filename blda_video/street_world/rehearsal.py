@@ -18,7 +18,7 @@ from blda_video.config import VideoConfig
 from blda_video.street_world.miniature import copies, moved
 from blda_video.street_world.world_writer import write
 
-MARK = "# A rehearsal, made by tools/make_world.py"
+MARK = "# A rehearsal, made by blda make-world"
 """First words of the config in a folder that may be made anew."""
 STEPS = 20
 SHORT = 64

@@ -14,11 +14,11 @@ import torch
 import yaml
 
 from blda.config import loading
+from blda_video.jobs.kinds import of_run
 from gpu import agreement, contracts, profile, pytests, steps, training
 from gpu.__main__ import HERE, LEAST, LIMITS, LISTED, TOTAL
 from gpu.report import DEVICE_LOST, Report, Settings
 from gpu.summary import goals
-from kinds import of_run
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,4 +1,4 @@
-"""Every config, trained and evaluated on miniatures of its data by the command that tools/make_world.py prints."""
+"""Every config, trained and evaluated on miniatures of its data by the command that blda make-world prints."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def rehearse(capsys, config: Path, root: Path, *overrides: str) -> tuple[Path, s
     """Make the miniature and run the command that is printed; returns the rehearsal's config and what was said."""
     tool("make_world", "--like", config, "--root", root)
     (command,) = capsys.readouterr().out.splitlines()
-    launch, launcher, script, made = shlex.split(command)
-    assert (launch, launcher) == ("accelerate", "launch")
-    tool(Path(script).stem, made, *SHORT, *overrides)
+    program, name, made = shlex.split(command)
+    assert (program, name) == ("blda", "train")
+    tool(name, made, *SHORT, *overrides)
     return Path(made), capsys.readouterr().out
 
 

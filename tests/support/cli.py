@@ -1,4 +1,4 @@
-"""The commands in `tools/` as a user types them, in this process."""
+"""The commands as a user types them, in this process."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from blda_video.commands.main import main
+
 TOOLS = Path(__file__).parents[2] / "tools"
+DOORS = {path.stem for path in TOOLS.glob("*.py")}
 
 
 def tool(name: str, *arguments: object) -> None:
-    """Run tools/NAME.py to its end."""
+    """Run tools/NAME.py, or the command `blda NAME`, to its end."""
+    if name not in DOORS:
+        main([name, *map(str, arguments)])
+        return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
         runpy.run_path(str(TOOLS / f"{name}.py"), run_name="__main__")

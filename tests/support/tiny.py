@@ -157,7 +157,7 @@ def on_two_processes(configs: Sequence[Config], folder: Path) -> list[list[dict]
         loading.save(config, folder / f"{number}.yaml")
     files = [str(folder / f"{number}.yaml") for number in range(len(configs))]
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    path = os.pathsep.join([str(TESTS.parents[1]), str(TESTS.parents[1] / "tools"), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(TESTS.parents[1]), os.environ.get("PYTHONPATH", "")])
     with socket.create_server(("127.0.0.1", 0)) as free:  # Accelerate 1.2 finds none by itself
         port = str(free.getsockname()[1])
     job = subprocess.Popen(

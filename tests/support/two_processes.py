@@ -11,7 +11,7 @@ import tiny
 from blda.config import loading
 from blda.engine import runtime
 from blda.models.encoders import mit
-from kinds import of_run
+from blda_video.jobs.kinds import of_run
 
 if __name__ == "__main__":
     mit.VARIANTS["tiny"] = tiny.MIT

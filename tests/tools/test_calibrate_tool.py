@@ -1,4 +1,4 @@
-"""tools/calibrate.py and who applies its file, on saved logits and on a checkpoint that never was trained."""
+"""blda calibrate and who applies its file, on saved logits and on a checkpoint that never was trained."""
 
 from __future__ import annotations
 

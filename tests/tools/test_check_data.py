@@ -109,7 +109,7 @@ def test_training_refuses_bad_data_and_names_the_check(config, data, tmp_path, c
     said = exit_of("train_video", config, "training.steps=7")
     assert said.startswith("error: ") and "\n" not in said
     assert message in said and str(bad) in said
-    assert f"python tools/check_data.py {config} training.steps=7)" in said
+    assert f"blda check-data {config} training.steps=7)" in said
     assert not list(tmp_path.rglob("*.jsonl"))
     assert exit_of("check_data", config, "--workers", 0) == 1
     printed = capsys.readouterr().out
@@ -127,14 +127,14 @@ def test_an_empty_folder_is_an_error(config, data, capsys, emptied):
 
 def test_a_wrong_split_is_an_error(config, capsys):
     said = exit_of("train_video", config, "target.reader.split=trian")
-    assert "trian" in said and "check_data.py" in said
+    assert "trian" in said and "blda check-data" in said
 
 
 def test_missing_flow_is_an_error_with_the_command(config, data, tmp_path, capsys):
     stored = f"flow={{name: store, root: '{tmp_path}/flow', estimator: dis-ultrafast}}"
     assert "10 flows are not stored" in exit_of("train_video", config, stored)
     assert exit_of("check_data", config, stored, "--workers", 0) == 1
-    assert f"python tools/compute_flow.py {config} 'flow=" in capsys.readouterr().out
+    assert f"blda compute-flow {config} 'flow=" in capsys.readouterr().out
     assert exit_of("compute_flow", config, stored) == 0
     assert exit_of("check_data", config, stored, "--workers", 0) == 0
 

@@ -1,4 +1,4 @@
-"""tools/compute_flow.py as a user types it: filling a store, checking it, and the street world's own flow."""
+"""blda compute-flow as a user types it: filling a store, checking it, and the street world's own flow."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_fill_check_damage_mend(city, tmp_path, capsys):
     assert exit_of("compute_flow", *options, "--check") == 1
     missing, fault = capsys.readouterr().out.splitlines()
     assert f"1 of 18 flows are missing, the first {files[0]}" in missing
-    assert "python tools/compute_flow.py" in missing and "CONFIG" not in missing and str(files[1]) in fault
+    assert "blda compute-flow" in missing and "CONFIG" not in missing and str(files[1]) in fault
     files[1].unlink()
     assert exit_of("compute_flow", *options) == 0
     assert exit_of("compute_flow", *options, "--check") == 0

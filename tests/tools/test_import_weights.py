@@ -1,4 +1,4 @@
-"""tools/import_weights.py: a published file becomes a checkpoint that is evaluated and trained from."""
+"""blda import-weights: a published file becomes a checkpoint that is evaluated and trained from."""
 
 from __future__ import annotations
 

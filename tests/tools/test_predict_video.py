@@ -1,4 +1,4 @@
-"""tools/predict_video.py as a user types it, and how evaluation's windows reach the tools."""
+"""blda predict as a user types it, and how evaluation's windows reach the tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tools/show_statistics.py, on a checkpoint without a network."""
+"""blda show-statistics, on a checkpoint without a network."""
 
 from __future__ import annotations
 

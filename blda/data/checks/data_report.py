@@ -98,9 +98,7 @@ def require(report: DataReport) -> None:
     """Raise ValueError with the first fatal problem and the command that lists all of them."""
     for problem in report.problems:
         if problem.fatal:
-            raise ValueError(
-                f"{report.name} data: {problem.text} (to check all of it: python tools/check_data.py CONFIG)"
-            )
+            raise ValueError(f"{report.name} data: {problem.text} (to check all of it: blda check-data CONFIG)")
 
 
 def warnings_of(report: DataReport) -> list[str]:

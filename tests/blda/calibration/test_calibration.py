@@ -162,7 +162,7 @@ def test_wrong_calibration_files_are_errors_of_one_line(tmp_path):
     partial = tmp_path / "partial.pt"
     torch.save({"format": FORMAT}, partial)
     for wrong in (broken, text, other, code, axis, partial):
-        with pytest.raises(ValueError, match=rf"{wrong.name}.*tools/calibrate.py") as error:
+        with pytest.raises(ValueError, match=rf"{wrong.name}.*blda calibrate") as error:
             Calibration.load(wrong, ("road", "sky", "car"))
         assert "\n" not in str(error.value)
 

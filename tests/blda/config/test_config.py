@@ -92,7 +92,7 @@ def test_saved_config_loads_equal(tmp_path):
 def test_every_shipped_config_loads(path):
     kinds = [kind for kind in (Config, ClassifyConfig, VideoConfig) if _loads(path, kind)]
     assert kinds
-    assert (kinds == [ClassifyConfig]) == loading.has_key(path, "classification")
+    assert (kinds == [ClassifyConfig]) == ("classification" in loading.tree_of(path))
     assert loading.load(path, kinds[0]).run.startswith("runs/")
 
 

@@ -95,7 +95,7 @@ def test_each_bad_file_is_named_with_its_reason(folder: Path, skip_unreadable: b
     assert (Path(unknown.file).name, unknown.id, unknown.pixels) == ("1.png", 9, 600)
     assert works([report]) == skip_unreadable
     if not skip_unreadable:
-        with pytest.raises(ValueError, match=r"source data: .*0\.png.*python tools/check_data\.py CONFIG\)$"):
+        with pytest.raises(ValueError, match=r"source data: .*0\.png.*blda check-data CONFIG\)$"):
             require(report)
 
 

@@ -142,7 +142,7 @@ def test_live_and_stored_flow_agree_and_a_store_holds_what_is_asked(
     assert verify(reader, offsets, store, chain=links, progress=False).missing == (str(lost),)
     report = check(CheckTarget("target", data, ("road",)), CheckScope(opened=None))
     assert report.missing == (str(lost),) and not works([report])
-    with pytest.raises(FileNotFoundError, match="tools/compute_flow"):
+    with pytest.raises(FileNotFoundError, match="blda compute-flow"):
         for index in range(len(reader.frames)):
             clip_of(reader, index, offsets, store, links)
 

@@ -199,5 +199,5 @@ def test_wrong_sizes_are_errors(video: FolderSequence, store: FlowStore, tmp_pat
 
 def test_missing_flow_names_the_command(video: FolderSequence, tmp_path: Path) -> None:
     clips = ClipDataset(video, TABLE, CROP, 5, (1,), FlowStore(tmp_path / "empty"))
-    with pytest.raises(FileNotFoundError, match=r"tools/compute_flow\.py"):
+    with pytest.raises(FileNotFoundError, match=r"blda compute-flow"):
         clips[Draw(1, 0)]

@@ -80,7 +80,7 @@ def test_stored_flow_is_looked_for_both_ways(folder: Path) -> None:
     report = report_of(folder, store)
     assert (report.flows, len(report.missing)) == (16, 16)
     assert not works([report]) and not works([report_of(folder, store, skip_unreadable=True)])
-    assert any("16 of 16 flows" in p.text and "python tools/compute_flow.py CONFIG" in p.text for p in report.problems)
+    assert any("16 of 16 flows" in p.text and "blda compute-flow CONFIG" in p.text for p in report.problems)
     assert compute(reader_of(folder), (-1,), still, store, progress=False) == 16
     assert works([report_of(folder, store)])
     store.path("a/1", "a/0").unlink()

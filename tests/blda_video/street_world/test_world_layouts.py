@@ -109,7 +109,7 @@ CASES = {
 
 
 def spec_of(name: str, root: Path, split: str, **changes: object) -> WorldSpec:
-    """As tools/make_world.py makes it by default, but for the size."""
+    """As blda make-world makes it by default, but for the size."""
     usual = LAYOUTS[name]().usual
     labelled = LAYOUTS[name]().published(usual.frames)
     made = WorldSpec(root / "set", name, "source", split, usual.sequences, usual.frames, SIZE, labelled=labelled)

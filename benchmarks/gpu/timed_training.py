@@ -1,6 +1,6 @@
 """Train one of several runs on one device, in step with the others; see `gpu.training`.
 
-    python -m gpu.train CONFIG [key=value ...] run=FOLDER
+    python -m gpu.timed_training CONFIG [key=value ...] run=FOLDER
 
 The process takes a few steps and notes this in FOLDER. When all runs have done so, it takes some more and writes its
 seconds per step. It waits for the number of steps, the same for all, trains, and writes its scores. SIGTERM ends the
@@ -23,7 +23,7 @@ from blda.config import loading
 from blda.config.schema import Config
 from blda.engine import runtime
 from blda.engine.trainer import Trainer
-from kinds import of_run
+from blda_video.jobs.kinds import of_run
 
 READY, START, PACE, GO, SCORES = "ready.json", "start.json", "pace.json", "go.json", "scores.json"
 FIRST, TIMED = 5, 20

@@ -1,0 +1,38 @@
+"""Adapt a network to unlabelled images or video.
+
+    blda train CONFIG [VARIANT] [key=value ...] [--resume]
+    blda train demo training.steps=100
+    accelerate launch -m blda_video.commands.train gta2cs mic method=self_training
+
+CONFIG: a YAML file, or the name of a shipped config. VARIANT: one or more files or names on top of it, such as mic.
+key=value: any key, for example training.steps=100, method=self_training or offsets=[-2,-1]. The folder RUN/METHOD gets
+config.yaml, checkpoints, metrics.jsonl, result.json and TensorBoard files; watch it with `tensorboard --logdir runs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from blda_video.commands.command_line import add_overrides, one_line_errors, parse, parser
+
+
+def main(argv: Sequence[str] | None = None, kind: str | None = None) -> None:
+    """Run the command.
+
+    kind: 'images' or 'video', for doors that train one of them only; None finds it from the config.
+    """
+    arguments = parser(__doc__)
+    arguments.add_argument("config", help="YAML file, or the name of a shipped config")
+    add_overrides(arguments)
+    arguments.add_argument("--resume", action="store_true", help="continue the newest checkpoint of the run's folder")
+    given = parse(arguments, argv)
+    with one_line_errors(given.config, *given.overrides):
+        from blda_video.jobs.training_job import train_config
+
+        report = train_config(given.config, given.overrides, given.resume, kind)
+    if report:
+        print(report)
+
+
+if __name__ == "__main__":
+    main()

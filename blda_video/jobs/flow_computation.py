@@ -1,0 +1,61 @@
+"""Flow that a run stores: computing what is missing, and reading what is there."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from blda.build.run import Run
+from blda.config import loading
+from blda.engine import runtime
+from blda_video.build import video_run
+from blda_video.clips.fill_store import compute
+from blda_video.clips.verify_store import Verdict, gathered, verify
+from blda_video.config import VideoConfig
+from blda_video.flow.flow_store import FlowStore, StoredFlow
+from blda_video.jobs import shipped_configs
+
+EXAMPLE = "set flow={name: store, root: DIR, estimator: dis-medium}"
+
+
+def video_run_of(config: str, overrides: Sequence[str]) -> Run:
+    """Compose the video run of a config, and make the worlds that it names."""
+    path, overrides = shipped_configs.found(config), shipped_configs.found_variants(overrides)
+    run = video_run(loading.load(path, VideoConfig, overrides), runtime.start("no"))
+    run.make_data()
+    return run
+
+
+def fill(run: Run) -> int:
+    """Store all missing flow of a run; return the number of flows this process wrote."""
+    store = run.data.flow()
+    if not isinstance(store, FlowStore):
+        raise ValueError(f"flow: this run computes no flow beforehand; {EXAMPLE}")
+    estimator, device, share = run.data.stored_flow_estimator(), run.accelerator.device, _share(run)
+    written = 0
+    with runtime.StopSignal() as stop:
+        for reader, offsets in run.data.flow_pairs():
+            written += compute(reader, offsets, estimator, store, **share, device=device, stopped=lambda: stop.received)
+    if stop.received:
+        sys.exit(f"stopped by {stop.received} after {written} flows; the same command continues")
+    return written
+
+
+def examine(run: Run) -> Verdict:
+    """Check all flow of a run by reading it; the verdict is that of all processes."""
+    store = run.data.flow()
+    if not isinstance(store, StoredFlow):
+        raise ValueError(f"flow: this run stores no flow; {EXAMPLE}")
+    verdicts = (verify(reader, offsets, store, **_share(run)) for reader, offsets in run.data.flow_pairs())
+    return gathered(sum(verdicts, Verdict()))
+
+
+def _share(run: Run) -> dict[str, Any]:
+    """Return the keywords that give this process its share of the work."""
+    accelerator = run.accelerator
+    return {
+        "rank": accelerator.process_index,
+        "world": accelerator.num_processes,
+        "chain": run.config.chain,
+        "progress": accelerator.is_main_process,
+        "skip_unreadable": run.config.data.on_error == "skip",
+    }
