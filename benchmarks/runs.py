@@ -82,10 +82,10 @@ def result(folder: Path) -> dict[str, float]:
 
 def summary(runs: Sequence[Mapping[str, float | str | None]]) -> dict[str, object]:
     """Protocol, and mean, lowest, highest and standard deviation of every number over the seeds."""
-    keys = [key for key in runs[0] if key != "protocol" and ("/" not in key or key.startswith(("iou/", "acc/")))]
+    numbers = [key for key, value in runs[0].items() if not isinstance(value, str)]
+    keys = [key for key in numbers if "/" not in key or key.startswith(("iou/", "acc/"))]
     values = {key: [run[key] for run in runs if run.get(key) is not None] for key in keys}
-    numbers = {key: spread(each) for key, each in values.items() if each}
-    return {"protocol": runs[0].get("protocol"), **numbers}
+    return {"protocol": runs[0].get("protocol"), **{key: spread(each) for key, each in values.items() if each}}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
