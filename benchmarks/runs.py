@@ -17,6 +17,7 @@ from queue import SimpleQueue
 
 import torch
 
+from blda.code_version import code_version
 from blda.engine.runtime import cores
 
 ROOT = Path(__file__).parents[1]
@@ -101,13 +102,4 @@ def circumstances(device: str | None = None) -> dict[str, object]:
     """
     on_gpu = torch.cuda.is_available() if device is None else device != "cpu"
     name = torch.cuda.get_device_name() if on_gpu else f"{cores()} CPU cores, {platform.machine()}"
-    return {"hardware": name, "torch": torch.__version__, "commit": commit()}
-
-
-def commit() -> str:
-    """Commit of this checkout, or "" without git or outside a checkout."""
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:
-        return ""
+    return {"hardware": name, "torch": torch.__version__, "commit": code_version().get("commit", "")}

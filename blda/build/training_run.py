@@ -14,13 +14,13 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from blda import atomic
+from blda import atomic, code_version
 from blda.build import run_folder
 from blda.build.run import Run
 from blda.build.run_folder import MAY_CHANGE
 from blda.config import loading
 from blda.config.schema import Config
-from blda.engine import checkpoint, code_version, launcher, runtime, score_table
+from blda.engine import checkpoint, launcher, runtime, score_table
 from blda.engine.metrics import headline
 
 RESULT, CONFIG = "result.json", "config.yaml"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from blda import atomic
-from blda.engine.code_version import code_version, require_same_major
+from blda.code_version import code_version, require_same_major
 
 IDENTITY = "identity"
 """Name in a checkpoint of what says which run and which version of the code wrote it: plain numbers and texts."""

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from blda import atomic
-from blda.engine import checkpoint, code_version, optim, score_table
+from blda import atomic, code_version
+from blda.engine import checkpoint, optim, score_table
 
 
 def test_round_trip_and_strict_names(tmp_path):

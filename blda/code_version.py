@@ -12,7 +12,7 @@ from typing import Any
 
 PACKAGE = "blda-video"
 KEYS = ("version", "commit")
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[1]
 
 
 @cache
