@@ -15,8 +15,8 @@ Shape = tuple[int, ...]
 def array_header(path: Path, member: str | None = None) -> tuple[Shape, np.dtype]:
     """Read shape and type of a .npy file, or of an array of an .npz file.
 
-    member: name of the array in the .npz file. Raises ValueError, without the file's name, when there is no such array,
-    the file ends before the array does, or its numbers are Python objects.
+    member: name of the array in the .npz file. Raises ValueError, without the file's name, when there is no such array
+    or the file ends before the array does.
     """
     if member is None:
         with path.open("rb") as file:
@@ -33,8 +33,6 @@ def _header(file: BinaryIO, size: int) -> tuple[Shape, np.dtype]:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, kind = read(file)
-    if kind.hasobject:
-        raise ValueError("it holds Python objects instead of numbers")
-    if file.tell() + math.prod(shape) * kind.itemsize > size:
+    if not kind.hasobject and file.tell() + math.prod(shape) * kind.itemsize > size:
         raise ValueError(f"it claims to hold {' x '.join(map(str, shape))} numbers and ends before; save it again")
     return shape, kind

@@ -133,7 +133,7 @@ def test_noted_offsets_add_up_and_others_are_refused(tmp_path):
     FlowStore(tmp_path).require((-1, 2))
     store.note((-1,))
     assert json.loads((tmp_path / "manifest.json").read_text())["offsets"] == [-1, 2]
-    with pytest.raises(ValueError, match=r"offsets -1, \+2, not -2; .*compute_flow"):
+    with pytest.raises(ValueError, match=r"offsets -1, \+2, not -2; .*compute-flow"):
         FlowStore(tmp_path).require((-2, -1))
 
 
