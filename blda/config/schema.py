@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
+from blda.config import data_root
 from blda.config.ranges import Count, Natural, NotNegative, Positive, PositiveShare, Range, Share, Size
 from blda.config.resolution import at_resolution
 
@@ -332,6 +333,7 @@ class Config:
     run: folder of the run. classes: name of a class list, or the class names.
     method: source_only, self_training, reweighted or blda. compare: methods to train first, for the closing table.
     resolution: factor of every length in pixels, see blda/config/resolution.py.
+    data_root: folder that stands for `data` in all paths of data, labels and flow that begin with data/.
     """
 
     run: str
@@ -344,6 +346,7 @@ class Config:
     compare: tuple[str, ...] = ()
     seed: Natural = 0
     resolution: Positive = 1.0
+    data_root: str = data_root.DEFAULT
     data: Data = Data()
     self_training: SelfTraining = SelfTraining()
     feature_distance: FeatureDistance | None = None
@@ -360,7 +363,12 @@ class Config:
         """
         config = at_resolution(self)
         config.require_equal_crops()
+        data_root.require_moves(config.data_root, *config.places())
         return config
+
+    def places(self) -> list[Any]:
+        """Return the components and paths whose files move with `data_root`."""
+        return [self.source.reader, self.target.reader, self.evaluation.reader]
 
     def require_equal_crops(self) -> None:
         """Raise ValueError unless source and target crops have one size, if any method mixes them."""
