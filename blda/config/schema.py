@@ -289,7 +289,8 @@ class Optimizer:
 class Training:
     """Training loop.
 
-    batch: images of each domain per process and pass. accumulate: passes per step. precision: no, bf16 or fp16.
+    batch: images of each domain per process and pass. accumulate: passes per step.
+    precision: no (float32), bf16 or fp16; null leaves it to `accelerate launch --mixed_precision`, else float32.
     workers: loader processes per domain. checkpoint_every: steps between checkpoints. keep: checkpoints that are kept.
     channels_last: keep the network's convolutions in that layout. compile: compile the student by torch.compile.
     checkpointing: compute the network's blocks again in the backward pass instead of storing their activations.
@@ -301,7 +302,7 @@ class Training:
     steps: Count = 40000
     batch: Count = 2
     accumulate: Count = 1
-    precision: str = "no"
+    precision: str | None = None
     workers: Natural = 4
     checkpoint_every: Count = 2000
     keep: Count = 2
@@ -310,6 +311,10 @@ class Training:
     checkpointing: bool = False
     cuda_graphs: bool = False
     deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in (None, "no", "bf16", "fp16"):
+            raise ValueError(f"training.precision is '{self.precision}'; use \"no\" (float32), bf16 or fp16")
 
 
 @dataclass(frozen=True)
