@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blda import atomic
-from blda.engine.label_pictures import blended, indexed, legend
+from blda.engine.label_pictures import blended, fixed_legend, indexed
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +44,7 @@ class Prediction:
         return Image.fromarray(np.concatenate((picture, self._legend())) if legend else picture)
 
     def _legend(self) -> np.ndarray:
-        height, width = self.labels.shape
-        return legend(self.classes, self.colors, width, height)
+        return fixed_legend(self.classes, self.colors, self.labels, self.labels.shape[1])
 
     def on_cpu(self) -> Prediction:
         """Return the same prediction with its scores on the CPU."""

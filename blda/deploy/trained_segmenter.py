@@ -22,7 +22,7 @@ from blda.data.transforms import Size, whole
 from blda.deploy.image_input import Picture, is_several, pictures, pixels_of
 from blda.deploy.prediction import Prediction, at_size
 from blda.engine.inference import Predictor
-from blda.engine.label_colors import palette
+from blda.engine.label_colors import class_colors
 
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 """`training.precision` -> type of mixed precision."""
@@ -58,7 +58,7 @@ class TrainedSegmenter:
         self.network, self.config, self.origin = network.eval().requires_grad_(False), config, origin
         self.calibration = calibration
         self.classes, self.protocol = readers.class_names, readers.protocols[0]
-        self.colors = palette(len(self.classes))[: len(self.classes)].numpy()
+        self.colors = class_colors(self.classes)
         self.size: Size | None = config.evaluation.size
         self._resize = readers.resize("evaluation")
         self._model = shown_as(config.evaluation, self.network)

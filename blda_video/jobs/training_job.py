@@ -43,6 +43,5 @@ def as_override(key: str, value: Any) -> str:
 
 def _trained(config: str, overrides: Sequence[str], resume: bool, kind: str | None = None) -> training_run.Trained:
     path, overrides = shipped_configs.found(config), shipped_configs.found_variants(overrides)
-    kind_of = {None: kinds.of_run, "images": kinds.of_images, "video": kinds.of_video}[kind]
-    config_type, compose = kind_of(path, overrides)
+    config_type, compose = kinds.named(kind)(path, overrides)
     return training_run.train(compose, loading.load(path, config_type, overrides), resume)
