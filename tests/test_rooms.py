@@ -24,6 +24,7 @@ IMAGE: dict[str, set[str]] = {
     "blda.calibration": {"blda.data", "blda.balance", "blda.engine"},
 }
 IMAGE["blda.build"] = set(IMAGE)
+IMAGE["blda.deploy"] = set(IMAGE)
 VIDEO: dict[str, set[str]] = {
     "blda_video.config": {"blda.config"},
     "blda_video.flow": {"blda.config", "blda.data", "blda.models"},

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from blda import atomic, code_version
-from blda.build import run_folder
+from blda.build import run_folder, tracker_factory
 from blda.build.run import Run
 from blda.build.run_folder import MAY_CHANGE
 from blda.config import loading
@@ -46,6 +46,7 @@ def train(compose: Callable[[Config, Accelerator], Run], config: Config, resume:
     methods = tuple(dict.fromkeys((*config.compare, config.method)))
     for method in methods:
         _check_folder(folder / method, config, resume)
+    tracker_factory.require(config)
     accelerator = runtime.start(precision)
     with ExitStack() as owned:
         _claim([folder / method for method in methods], config, resume, accelerator, owned)

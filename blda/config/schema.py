@@ -319,11 +319,17 @@ class Training:
 
 @dataclass(frozen=True)
 class Log:
-    """every: steps between lines of numbers. pictures: steps between pictures. bar: show the progress bar."""
+    """Log of a run.
+
+    every: steps between lines of numbers. pictures: steps between pictures. bar: show the progress bar.
+    trackers: what shows numbers and pictures, beside metrics.jsonl: names, or {name, keyword: value} with keywords of
+        the tracker's own; tensorboard, wandb, mlflow, aim, trackio, or another that Accelerate knows.
+    """
 
     every: Count = 50
     pictures: Count = 1000
     bar: bool = True
+    trackers: tuple[Any, ...] = ("tensorboard",)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,13 @@ ON_CPU = "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 
 _LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "LOCAL_RANK")
 """Set by `accelerate launch` and torchrun."""
 _PARENT = os.getppid()
+SHARDING = {
+    "FSDP": "--use_fsdp",
+    "DEEPSPEED": "--use_deepspeed",
+    "MEGATRON_LM": "--use_megatron_lm",
+    "PARALLELISM_CONFIG": "--use_parallelism_config",
+}
+"""Ends of Accelerate's variables ACCELERATE_USE_... that split one network over processes, and the launcher's options."""
 PRECISIONS = ("no", "bf16", "fp16")
 """Types of mixed precision that a run can have; 'no' is float32."""
 
@@ -38,6 +45,24 @@ def require_processes(found: int, environment: Mapping[str, str] = os.environ) -
         raise ValueError(
             "several processes were asked for, but accelerate launch --cpu starts one; "
             f"use: {ON_CPU.format('N')}, or --num_processes 1 without MASTER_ADDR"
+        )
+
+
+def require_whole_networks(environment: Mapping[str, str] = os.environ) -> None:
+    """Raise ValueError for launchers that split the network over processes, or that compile it.
+
+    The teacher averages the student's parameters after each step, and statistics and checkpoints are of whole networks.
+    """
+    for name, option in SHARDING.items():
+        if environment.get(f"ACCELERATE_USE_{name}", "false").lower() in ("true", "1"):
+            raise ValueError(
+                f"accelerate launch was told {option}, but every process holds the whole network here; leave it out "
+                "(use --multi_gpu), and for memory set training.precision=bf16, training.checkpointing=true or "
+                "training.accumulate"
+            )
+    if (backend := environment.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()) != "no":
+        raise ValueError(
+            f"accelerate launch was told --dynamo_backend {backend}; leave it out and set training.compile=true"
         )
 
 

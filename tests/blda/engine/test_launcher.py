@@ -59,7 +59,31 @@ def test_settings_of_the_launcher_agree_with_the_config_or_are_refused(monkeypat
         launcher.require_precision("fp16", False)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"ACCELERATE_USE_FSDP": "true"}, r"--use_fsdp.*whole network.*training\.checkpointing=true"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "--use_deepspeed.*leave it out"),
+        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "--use_megatron_lm"),
+        ({"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"}, r"--dynamo_backend inductor.*training\.compile=true"),
+        ({"ACCELERATE_DYNAMO_BACKEND": "NO", "ACCELERATE_USE_FSDP": "false"}, None),
+    ],
+)
+def test_launchers_that_split_or_compile_the_network_are_refused(environment, message):
+    if message is None:
+        launcher.require_whole_networks(environment)
+    else:
+        with pytest.raises(ValueError, match=message):
+            launcher.require_whole_networks(environment)
+
+
+def test_a_run_under_fsdp_ends_before_accelerate_starts(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="--use_fsdp"):
+        runtime.start("no")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"])
 def test_signals_that_end_a_process_stop_it_after_the_step(name):
     if not hasattr(signal, name):
         pytest.skip(f"this system has no {name}")
