@@ -16,7 +16,7 @@ SHARDING = {
     "MEGATRON_LM": "--use_megatron_lm",
     "PARALLELISM_CONFIG": "--use_parallelism_config",
 }
-"""Ends of Accelerate's variables ACCELERATE_USE_... that split one network over processes, and the launcher's options."""
+"""Ends of the variables ACCELERATE_USE_... by which one network is split over processes -> options of the launcher."""
 
 
 def process() -> int | None:
