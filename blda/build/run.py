@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from blda.balance.diagnostics import StatisticsDiagnostics
+from blda.build import tracker_factory
 from blda.build.adaptation_factory import METHODS, AdaptationFactory
 from blda.build.batch_stream import BatchStream
 from blda.build.data_examination import examine
@@ -120,12 +121,18 @@ class Run:
                 if fixed is not None:
                     graph_inference(fixed)
         batches = self.batches.batches(adapts=teacher is not None)
-        log = RunLog(folder, self.class_names, accelerator.is_main_process, config.log.bar, self.protocols[0].name)
+        log = self.log(method, folder)
         diagnostics = None if statistics is None else StatisticsDiagnostics(*statistics, self.class_names)
         trained_by = self.adaptation.method(wrapped, teacher, criterion, diagnostics)
         measure, predict = self.evaluation.evaluator(), self.evaluation.predictor(student)
         how = (batches, measure, log, folder, self.plan(), self.batches.skipped, predict)
         return Trainer(accelerator, trained_by, student, optimizer, *how)
+
+    def log(self, method: str, folder: Path) -> RunLog:
+        """Build the log of a method's run; only the main process has trackers."""
+        main, protocol = self.accelerator.is_main_process, self.protocols[0].name
+        shown = tracker_factory.trackers(self.config, folder, method, protocol) if main else ()
+        return RunLog(folder, self.class_names, main, self.config.log.bar, protocol, shown)
 
     def optimizer(self, trained: nn.Module) -> Optimizer:
         """Build AdamW over all trained parameters."""

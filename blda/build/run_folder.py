@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 CLAIM, IDENTITY = "claim.json", "run.json"
 BEAT, GONE = 30, 600
 """Seconds between signs of life in a claim, and after how many without one it is another machine's leftover."""
-MAY_CHANGE = ("compare", "data", "evaluation", "log", "method", "optimizer", "run", "training")
+MAY_CHANGE = ("compare", "data", "data_root", "evaluation", "log", "method", "optimizer", "run", "training")
 """Keys that may differ when a run is continued; all others would make it another experiment."""
 
 

@@ -29,7 +29,15 @@ def load(path: str | Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
     file itself, the overrides in order. If `kind` has a method `resolved`, its result is returned. Raises ValueError
     naming the key and the nearest known one, FileNotFoundError naming the file.
     """
-    config = _convert(tree_of(path, overrides), kind, str(path))
+    return config_of(tree_of(path, overrides), kind, str(path))
+
+
+def config_of(tree: Mapping[str, Any], kind: type[T], where: str) -> T:
+    """Check every key and type of plain keys and values, and return them as a config; `where` they are from.
+
+    Errors and `resolved`: see `load`.
+    """
+    config = _convert(tree, kind, where)
     return config.resolved() if hasattr(config, "resolved") else config
 
 

@@ -17,6 +17,8 @@ SHARDING = {
     "PARALLELISM_CONFIG": "--use_parallelism_config",
 }
 """Ends of the variables ACCELERATE_USE_... by which one network is split over processes -> options of the launcher."""
+PRECISIONS = ("no", "bf16", "fp16")
+"""Types of mixed precision that a run can have; 'no' is float32."""
 
 
 def process() -> int | None:
@@ -70,16 +72,27 @@ def require_precision(precision: str, on_gpu: bool) -> None:
         raise ValueError("training.precision is fp16, which needs a GPU; on a CPU use training.precision=no or bf16")
 
 
-def require_agreement(precision: str, accumulate: int, environment: Mapping[str, str] = os.environ) -> None:
-    """Raise ValueError when the launcher's precision or accumulation differs from the config's."""
-    arguments = _arguments()
+def agreed_precision(precision: str | None, environment: Mapping[str, str] = os.environ) -> str:
+    """Return the precision of the config, or the launcher's where the config leaves it open (None), or 'no'.
+
+    Raises ValueError when both name one and they differ, or the launcher's is none that a run can have.
+    """
     asked = environment.get("ACCELERATE_MIXED_PRECISION", "no")
-    named = "--mixed_precision" in arguments
-    if asked != precision and (asked != "no" or named):
+    if precision is None:
+        if asked not in PRECISIONS:
+            raise ValueError(f"accelerate launch was told --mixed_precision {asked}; use {', '.join(PRECISIONS)}")
+        return asked
+    if asked != precision and (asked != "no" or "--mixed_precision" in _arguments()):
         raise ValueError(
             f"accelerate launch was told --mixed_precision {asked}, the config says training.precision={precision}; "
             f"give training.precision={asked}, or leave the launcher's out"
         )
+    return precision
+
+
+def require_accumulation(accumulate: int, environment: Mapping[str, str] = os.environ) -> None:
+    """Raise ValueError when the launcher's number of accumulated passes differs from the config's."""
+    arguments = _arguments()
     steps = arguments.get("--gradient_accumulation_steps") or environment.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS")
     if steps and steps != str(accumulate) and (steps != "1" or "--gradient_accumulation_steps" in arguments):
         raise ValueError(

@@ -16,14 +16,15 @@ from blda.data import seeding
 from blda.engine import launcher
 
 
-def start(precision: str) -> Accelerator:
-    """Build the accelerator of this process.
+def start(precision: str | None) -> Accelerator:
+    """Build the accelerator of this process; a precision of None is what the launcher says, or float32.
 
     `accelerate launch` sets OMP_NUM_THREADS=1; a single process on the CPU takes all its cores back.
     """
     launcher.require_whole_networks()
     # One process makes what all need (class statistics, a street world); the others wait for it longer than usual.
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=2))
+    precision = launcher.agreed_precision(None) if precision is None else precision
     launcher.require_precision(precision, torch.cuda.is_available())
     accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[patience])
     if accelerator.device.type == "cpu" and accelerator.num_processes == 1:

@@ -16,6 +16,5 @@ def train_config(config: str, overrides: Sequence[str] = (), resume: bool = Fals
     kind: 'images' or 'video'; None finds it from the config. Raises ValueError and OSError for what a user can mend.
     """
     path, overrides = shipped_configs.found(config), shipped_configs.found_variants(overrides)
-    kind_of = {None: kinds.of_run, "images": kinds.of_images, "video": kinds.of_video}[kind]
-    config_type, compose = kind_of(path, overrides)
+    config_type, compose = kinds.named(kind)(path, overrides)
     return train(compose, loading.load(path, config_type, overrides), resume)

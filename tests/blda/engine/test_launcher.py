@@ -39,14 +39,22 @@ def test_processes_that_would_train_apart_are_refused(environment, refused):
 def test_settings_of_the_launcher_agree_with_the_config_or_are_refused(monkeypatch):
     options: dict[str, str] = {}
     monkeypatch.setattr(launcher, "_arguments", lambda: options)
-    launcher.require_agreement("bf16", 4, {"ACCELERATE_MIXED_PRECISION": "no"})
-    launcher.require_agreement("bf16", 4, {"ACCELERATE_MIXED_PRECISION": "bf16"})
+    bf16 = {"ACCELERATE_MIXED_PRECISION": "bf16"}
+    assert launcher.agreed_precision("bf16", {"ACCELERATE_MIXED_PRECISION": "no"}) == "bf16"
+    assert launcher.agreed_precision("bf16", bf16) == "bf16"
     with pytest.raises(ValueError, match=r"give training\.precision=bf16"):
-        launcher.require_agreement("no", 4, {"ACCELERATE_MIXED_PRECISION": "bf16"})
+        launcher.agreed_precision("no", bf16)
+    assert launcher.agreed_precision(None, bf16) == "bf16"
+    assert launcher.agreed_precision(None, {}) == "no"
+    with pytest.raises(ValueError, match="told --mixed_precision fp8; use no, bf16, fp16"):
+        launcher.agreed_precision(None, {"ACCELERATE_MIXED_PRECISION": "fp8"})
+    options["--mixed_precision"] = "no"
+    with pytest.raises(ValueError, match=r"give training\.precision=no"):
+        launcher.agreed_precision("bf16", {"ACCELERATE_MIXED_PRECISION": "no"})
     options["--gradient_accumulation_steps"] = "4"
-    launcher.require_agreement("no", 4, {})
+    launcher.require_accumulation(4, {})
     with pytest.raises(ValueError, match=r"give training\.accumulate=4"):
-        launcher.require_agreement("no", 1, {})
+        launcher.require_accumulation(1, {})
     with pytest.raises(ValueError, match="needs a GPU"):
         launcher.require_precision("fp16", False)
 
