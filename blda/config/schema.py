@@ -289,7 +289,8 @@ class Optimizer:
 class Training:
     """Training loop.
 
-    batch: images of each domain per process and pass. accumulate: passes per step. precision: no, bf16 or fp16.
+    batch: images of each domain per process and pass. accumulate: passes per step.
+    precision: no (float32), bf16 or fp16; null leaves it to `accelerate launch --mixed_precision`, else float32.
     workers: loader processes per domain. checkpoint_every: steps between checkpoints. keep: checkpoints that are kept.
     channels_last: keep the network's convolutions in that layout. compile: compile the student by torch.compile.
     checkpointing: compute the network's blocks again in the backward pass instead of storing their activations.
@@ -301,7 +302,7 @@ class Training:
     steps: Count = 40000
     batch: Count = 2
     accumulate: Count = 1
-    precision: str = "no"
+    precision: str | None = None
     workers: Natural = 4
     checkpoint_every: Count = 2000
     keep: Count = 2
@@ -311,14 +312,24 @@ class Training:
     cuda_graphs: bool = False
     deterministic: bool = False
 
+    def __post_init__(self) -> None:
+        if self.precision not in (None, "no", "bf16", "fp16"):
+            raise ValueError(f"training.precision is '{self.precision}'; use \"no\" (float32), bf16 or fp16")
+
 
 @dataclass(frozen=True)
 class Log:
-    """every: steps between lines of numbers. pictures: steps between pictures. bar: show the progress bar."""
+    """Log of a run.
+
+    every: steps between lines of numbers. pictures: steps between pictures. bar: show the progress bar.
+    trackers: what shows numbers and pictures, beside metrics.jsonl: names, or {name, keyword: value} with keywords of
+        the tracker's own; tensorboard, wandb, mlflow, aim, trackio, or another that Accelerate knows.
+    """
 
     every: Count = 50
     pictures: Count = 1000
     bar: bool = True
+    trackers: tuple[Any, ...] = ("tensorboard",)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from blda import atomic
+from blda.code_version import code_version, require_same_major
 
 IDENTITY = "identity"
-"""Name in a checkpoint of what says which run wrote it: plain numbers and texts."""
+"""Name in a checkpoint of what says which run and which version of the code wrote it: plain numbers and texts."""
 _NAME = re.compile(r"step_\d+\.pt")
 
 
@@ -30,8 +31,7 @@ def save(path: Path, objects: Mapping[str, Stateful], identity: Mapping[str, Any
     full.
     """
     states = {name: item.state_dict() for name, item in objects.items()}
-    if identity:
-        states[IDENTITY] = dict(identity)
+    states[IDENTITY] = {**(identity or {}), **code_version()}
     try:
         atomic.write_tensors(path, states)
     except OSError as error:
@@ -43,7 +43,8 @@ def save(path: Path, objects: Mapping[str, Stateful], identity: Mapping[str, Any
 def read(path: Path) -> dict[str, Any]:
     """Read the named states to the CPU. Only tensors, numbers and strings are unpickled.
 
-    Raises FileNotFoundError or ValueError naming the file, and the last intact checkpoint before a damaged one.
+    Raises FileNotFoundError or ValueError naming the file, and the last intact checkpoint before a damaged one, or the
+    versions if another major version of the code wrote it. Checkpoints of older versions do not name theirs.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
@@ -55,6 +56,8 @@ def read(path: Path) -> dict[str, Any]:
         warnings.warn(f"{path} was written by an older version and has no digest of itself", stacklevel=2)
     if not isinstance(states, dict):
         raise ValueError(f"{path} is no checkpoint of this library: it holds a {type(states).__name__}")
+    written = states.get(IDENTITY)
+    require_same_major(path, written if isinstance(written, dict) else {})
     return states
 
 

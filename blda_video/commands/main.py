@@ -19,6 +19,7 @@ COMMANDS = {
     "compute-flow": "compute and store the optical flow of a run",
     "make-world": "make miniatures of data sets, and rehearse a run",
     "import-weights": "convert a published checkpoint",
+    "export": "write a network as ONNX or torch.export",
 }
 """Command -> what it does; its module has the same name, with underscores."""
 VERSION = ("-V", "--version")

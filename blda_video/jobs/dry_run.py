@@ -64,8 +64,8 @@ def dry_run(config: str, overrides: Sequence[str] = (), kind: str | None = None)
     path, overrides = shipped_configs.found(config), shipped_configs.found_variants(overrides)
     config_type, compose = kinds.named(kind)(path, overrides)
     loaded = loading.load(path, config_type, overrides)
-    launcher.require_agreement(loaded.training.precision, loaded.training.accumulate)
-    accelerator = runtime.start(loaded.training.precision)
+    launcher.require_accumulation(loaded.training.accumulate)
+    accelerator = runtime.start(launcher.agreed_precision(loaded.training.precision))
     costs = measured(loaded, compose, accelerator)
     return costs if accelerator.is_main_process else []
 
