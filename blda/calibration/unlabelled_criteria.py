@@ -22,7 +22,7 @@ CRITERIA: dict[str, int] = {
     "entropy": -1,
 }
 """Criterion -> 1 if more is better, -1 if less is."""
-SCORED = ("information", "expected_mIoU", "mirrored_mIoU", "temporal_mIoU", "bias_spread", "share_divergence")
+SCORED = ("information", "expected_mIoU", "bias_spread", "share_divergence")
 """Criteria whose ranks are averaged into the score of a checkpoint (docs/method.md, Choosing a checkpoint)."""
 FIT_PASSES = 5
 
