@@ -24,6 +24,7 @@ from blda.config import loading
 from blda.deploy import hub
 from blda.deploy.trained_segmenter import TrainedSegmenter
 from blda_video.config import VideoConfig
+from fake_hub import FakeHub
 
 
 @pytest.fixture(scope="module")
@@ -142,31 +143,13 @@ def test_a_network_without_scores_has_a_card_that_says_so(run, tmp_path):
 
 
 def test_pushing_uploads_what_saving_writes(segmenter, tmp_path, monkeypatch):
-    asked = []
-
-    class Api:
-        def create_repo(self, name: str, *, private: bool | None, exist_ok: bool) -> str:
-            asked.append((name, private, exist_ok))
-            return f"https://hub/{name}"
-
-        def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> None:
-            asked.append(repo_id)
-            shutil.copytree(folder_path, tmp_path / "remote")
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    fake = FakeHub(tmp_path, monkeypatch)
     assert segmenter.push_to_hub("me/streets", private=True) == "https://hub/me/streets"
-    assert asked == [("me/streets", True, True), "me/streets"]
-    assert 'blda.load("me/streets")' in (tmp_path / "remote" / "README.md").read_text()
-
-    def download(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
-        asked.append((name, revision))
-        assert {path.name for path in (tmp_path / "remote").iterdir()} <= set(allow_patterns)
-        return str(tmp_path / "remote")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert fake.asked == [("create", "me/streets", True), ("upload", "me/streets")]
+    assert 'blda.load("me/streets")' in (tmp_path / "me" / "streets" / "README.md").read_text()
     assert blda.load("me/streets").classes == segmenter.classes
     assert blda.load("me/streets@v1.0").classes == segmenter.classes
-    assert asked[2:] == [("me/streets", None), ("me/streets", "v1.0")]
+    assert fake.asked[2:] == [("download", "me/streets", None), ("download", "me/streets", "v1.0")]
 
 
 REFUSALS = {
