@@ -21,6 +21,7 @@ from blda.build.data_factory import DataFactory
 from blda.build.evaluation_factory import EvaluationFactory
 from blda.build.loss_factory import LossFactory
 from blda.build.network_factory import NetworkFactory
+from blda.build.schedule_warnings import schedule_warnings
 from blda.config.schema import Config
 from blda.data.checks.data_report import require, warnings_of
 from blda.data.checks.dataset_check import CheckScope
@@ -68,7 +69,7 @@ class Run:
         return self.data.readers.protocols
 
     def prepare(self, methods: Sequence[str]) -> None:
-        """Check, before the first step of the first method, for mistakes that would stop any of the methods."""
+        """Check for mistakes that would stop or spoil any of the methods, before the first step of the first one."""
         self.make_data()
         require_handles(self.config.training.workers)
         for method in methods:
@@ -78,6 +79,9 @@ class Run:
             self.adaptation.pseudo_labeler(self.config)
             self.adaptation.mixer(self.config)
             self.losses.things()
+        if self.accelerator.is_main_process:
+            for text in schedule_warnings(self.config, methods):
+                _LOG.warning("%s", text)
         for report in examine(self.data, methods, AT_START):
             require(report)
             if self.accelerator.is_main_process:

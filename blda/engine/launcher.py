@@ -16,7 +16,7 @@ SHARDING = {
     "MEGATRON_LM": "--use_megatron_lm",
     "PARALLELISM_CONFIG": "--use_parallelism_config",
 }
-"""Ends of Accelerate's variables ACCELERATE_USE_... that split one network over processes, and the launcher's options."""
+"""Ends of the variables ACCELERATE_USE_... by which one network is split over processes -> options of the launcher."""
 PRECISIONS = ("no", "bf16", "fp16")
 """Types of mixed precision that a run can have; 'no' is float32."""
 

@@ -79,8 +79,8 @@ class StopSignal:
     """Recorder of stop requests, so that the current step is finished and saved first.
 
     It records SIGTERM, SIGINT, the SIGHUP of a closed terminal, SIGUSR1, by which clusters announce the end of a job's
-    time, and the loss of the launcher. A second SIGINT, from an impatient user, ends at once; launchers and clusters may
-    both send a SIGTERM. A SIGHUP that is ignored already, under nohup, stays ignored.
+    time, and the loss of the launcher. A second SIGINT, from an impatient user, ends at once; launchers and clusters
+    may both send a SIGTERM. A SIGHUP that is ignored already, under nohup, stays ignored.
     """
 
     def __init__(self) -> None:

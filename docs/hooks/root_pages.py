@@ -1,4 +1,4 @@
-"""Hook of mkdocs: brings pages from outside docs/ into the site, and turns links in the repository to links in the site."""
+"""Hook of mkdocs: brings pages from outside docs/ into the site, and turns links to files into links to pages."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def uri_of(path: str, anchor: str, uri: str) -> str:
 
 
 def _page_of_anchor(anchor: str) -> str:
-    """Return the page of the site that has a heading of the README; the first one where there is none, which mkdocs tells."""
+    """Return the page of the site that has a heading of the README; the first page if none has, which mkdocs tells."""
     for uri, text in readme_pages().items():
         if anchor.removeprefix("#") in {_slug(title) for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}:
             return uri
