@@ -55,7 +55,7 @@ class Evaluator:
         metrics, first = self.metrics(), None
         for sample in tqdm(self.loader, desc="evaluate", disable=not self.bar, leave=False):
             sample = sample.to(self.accelerator.device)
-            logits = predict(sample.image)
+            logits = _predicted(predict, sample)
             first = first or (sample, logits)
             for metric in metrics:
                 metric.update(sample, logits, predict)
@@ -66,3 +66,13 @@ class Evaluator:
             scores.update(metric.compute())
         confusion = next((metric.counts.cpu() for metric in metrics if isinstance(metric, Confusion)), None)
         return Result(scores, first, confusion)
+
+
+def _predicted(predict: Predictor, sample: Sample) -> Tensor:
+    try:
+        return predict(sample.image)
+    except ValueError as error:  # such as that of a normalisation, which an image of one pixel does not fill
+        height, width = sample.image.shape[-2:]
+        raise ValueError(
+            f"cannot predict {', '.join(sample.name)} of {height} x {width} pixels ({error}); leave it out"
+        ) from error
