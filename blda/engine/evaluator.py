@@ -71,8 +71,5 @@ class Evaluator:
 def _predicted(predict: Predictor, sample: Sample) -> Tensor:
     try:
         return predict(sample.image)
-    except ValueError as error:  # such as that of a normalisation, which an image of one pixel does not fill
-        height, width = sample.image.shape[-2:]
-        raise ValueError(
-            f"cannot predict {', '.join(sample.name)} of {height} x {width} pixels ({error}); leave it out"
-        ) from error
+    except ValueError as error:
+        raise ValueError(f"{', '.join(sample.name)}: {error}") from error
