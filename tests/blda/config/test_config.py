@@ -68,6 +68,7 @@ def test_an_override_by_another_part_replaces_the_old_one_whole(tmp_path):
         ("training.steps", "neither key=value nor a config file"),
         ("seed=[1", "not valid YAML"),
         ("training.precision=no", "put it in quotes"),
+        ("run=''", "run is empty"),
         ("training.precision=fp32", 'use "no"'),
     ],
 )
