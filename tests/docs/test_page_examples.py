@@ -21,7 +21,7 @@ from pages import ROOT, blocks, section
 
 
 def test_the_readmes_snippet_runs(capsys) -> None:
-    (snippet,) = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")
+    _, snippet = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")  # the first: test_python_page.py
     namespace: dict[str, object] = {}
     exec(compile(snippet, "README.md", "exec"), namespace)
     assert namespace["logits"].grad.abs().sum() > 0
