@@ -30,8 +30,20 @@ LEAVE_RESULT = ("compare", "data", "data_root", "log", "method", "run")
 """Keys that may differ when a finished run's result is taken as it is."""
 
 
-def train(compose: Callable[[Config, Accelerator], Run], config: Config, resume: bool) -> str:
-    """Train the compared methods and the run's own, each in its folder; return the table of classes.
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """Outcome of a training.
+
+    scores: method -> its scores by name, without methods that a signal stopped. table: of the classes, empty in all
+    processes but the main one.
+    """
+
+    scores: dict[str, dict[str, float]]
+    table: str
+
+
+def train(compose: Callable[[Config, Accelerator], Run], config: Config, resume: bool) -> Trained:
+    """Train the compared methods and the run's own, each in its folder.
 
     compose: builds the run, such as `image_run`.
     resume: continue each method from its newest checkpoint, start those that have none, and read the results of those
@@ -61,7 +73,7 @@ def train(compose: Callable[[Config, Accelerator], Run], config: Config, resume:
                 break
             columns[method] = scores
         accelerator.end_training()
-    return _report(columns, run)
+    return Trained(columns, _report(columns, run))
 
 
 def _claim(folders: Sequence[Path], config: Config, resume: bool, accelerator: Accelerator, owned: ExitStack) -> None:

@@ -62,7 +62,7 @@ class TrainedSegmenter:
         self.size: Size | None = config.evaluation.size
         self._resize = readers.resize("evaluation")
         self._model = shown_as(config.evaluation, self.network)
-        self._precision = PRECISIONS[config.training.precision]
+        self._precision = PRECISIONS[config.training.precision or "no"]
 
     def __repr__(self) -> str:
         return f"TrainedSegmenter({self.origin.path}, {len(self.classes)} classes, on {self.device})"

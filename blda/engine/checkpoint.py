@@ -68,7 +68,7 @@ def _before(path: Path) -> str:
     """
     if not _NAME.fullmatch(path.name):
         return ""
-    for other in sorted(_checkpoints(path.parent), key=step_of, reverse=True):
+    for other in reversed(all_of(path.parent)):
         if step_of(other) < step_of(path):
             try:
                 atomic.check_digest(other)
@@ -115,12 +115,12 @@ def restore(path: Path, states: Mapping[str, Any], objects: Mapping[str, Statefu
 
 def latest(folder: Path) -> Path | None:
     """Return the checkpoint of the highest step in a run's folder, None if it has none."""
-    return max(_checkpoints(folder), key=step_of, default=None)
+    return max(all_of(folder), key=step_of, default=None)
 
 
-def _checkpoints(folder: Path) -> list[Path]:
-    """List the checkpoints of a run's folder; copies under other names do not count."""
-    return [path for path in folder.glob("step_*.pt") if _NAME.fullmatch(path.name)]
+def all_of(folder: Path) -> list[Path]:
+    """List the checkpoints of a run's folder by step; copies under other names do not count."""
+    return sorted((path for path in folder.glob("step_*.pt") if _NAME.fullmatch(path.name)), key=step_of)
 
 
 def step_of(path: Path) -> int:
@@ -135,5 +135,5 @@ def path_of(folder: Path, step: int) -> Path:
 
 def keep_last(folder: Path, count: int) -> None:
     """Delete all but the newest `count` checkpoints."""
-    for path in sorted(_checkpoints(folder), key=step_of)[:-count]:
+    for path in all_of(folder)[:-count]:
         path.unlink()

@@ -12,12 +12,14 @@ COMMANDS = {
     "evaluate": "measure a checkpoint on labelled data",
     "predict": "label a video, or a folder of images or frames",
     "calibrate": "balance a trained network without training it",
+    "rank": "choose a checkpoint without labels of the target",
     "draw": "draw what checkpoints predict beside the truth",
     "show-statistics": "draw the logit statistics of a checkpoint",
     "check-data": "check the data of a run before it starts",
     "compute-flow": "compute and store the optical flow of a run",
     "make-world": "make miniatures of data sets, and rehearse a run",
     "import-weights": "convert a published checkpoint",
+    "export": "write a network as ONNX or torch.export",
 }
 """Command -> what it does; its module has the same name, with underscores."""
 VERSION = ("-V", "--version")

@@ -92,7 +92,7 @@ def set_precision(segmenter: TrainedSegmenter, asked: str | None) -> str:
 
     asked: None for the run's own; on a GPU, bf16 in place of float32.
     """
-    own = segmenter.config.training.precision
+    own = segmenter.config.training.precision or "no"
     fast = segmenter.device.type == "cuda" and own == "no" and torch.cuda.is_bf16_supported()
     precision = asked or ("bf16" if fast else own)
     {"no": segmenter.float, "bf16": segmenter.bfloat16, "fp16": segmenter.half}[precision]()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from timm.layers import LayerNorm2d
-from torch import Tensor, nn
+from torch import SymInt, Tensor, nn
 from torch.nn import functional as F
 
 from blda.models.encoders.timm_encoder import create
@@ -105,7 +105,8 @@ class ViTPyramid(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         size = [-(-side // self.patch) * self.patch for side in image.shape[-2:]]
-        if size != list(image.shape[-2:]):
+        # Where torch.export leaves the size free, the resize is always in the graph: it changes no whole patches.
+        if isinstance(size[0], SymInt) or size != list(image.shape[-2:]):
             image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
         maps = self.net.forward_intermediates(image, indices=self.blocks, norm=True, intermediates_only=True)
         return self.pyramid(maps)
