@@ -61,7 +61,7 @@ def _deeplab() -> Segmenter:
 def _hrda() -> Segmenter:
     encoder = MiT(MIT)
     heads = (DAFormerHead(encoder.channels, len(CLASSES), embed=8) for _ in range(2))
-    return HRDA(encoder, *heads, (32, 32))
+    return HRDA(encoder, *heads, (64, 64))
 
 
 def _vit() -> Segmenter:
