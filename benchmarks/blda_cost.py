@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from blda.balance.balanced_loss import BalancedLoss
+from blda.balance.balanced_criterion import BalancedCriterion
 from blda.balance.cross_entropy import cross_entropy
 from blda.balance.kernels.choice import kernels
 from blda.balance.logit_statistics import LogitStatistics
@@ -88,7 +88,7 @@ def works(kind: str, shape: tuple[int, ...], device: str) -> tuple[Work, Work]:
     from_source = torch.rand(label.shape, generator=generator) < 0.5
     logits, label, from_source = (tensor.to(device) for tensor in (logits, label, from_source))
     logits.requires_grad_()
-    balanced = BalancedLoss(*(LogitStatistics(classes).to(device) for _ in range(2)))
+    balanced = BalancedCriterion(*(LogitStatistics(classes).to(device) for _ in range(2)))
     source = Sample(logits, label, ("",) * batch, (0,) * batch)
     balanced.source_loss(logits.detach(), source)
     weight = torch.where(from_source, 1.0, 0.7)

@@ -17,6 +17,7 @@ from queue import SimpleQueue
 
 import torch
 
+from blda.code_version import code_version
 from blda.engine.runtime import cores
 
 ROOT = Path(__file__).parents[1]
@@ -82,10 +83,10 @@ def result(folder: Path) -> dict[str, float]:
 
 def summary(runs: Sequence[Mapping[str, float | str | None]]) -> dict[str, object]:
     """Protocol, and mean, lowest, highest and standard deviation of every number over the seeds."""
-    keys = [key for key in runs[0] if key != "protocol" and ("/" not in key or key.startswith(("iou/", "acc/")))]
+    numbers = [key for key, value in runs[0].items() if not isinstance(value, str)]
+    keys = [key for key in numbers if "/" not in key or key.startswith(("iou/", "acc/"))]
     values = {key: [run[key] for run in runs if run.get(key) is not None] for key in keys}
-    numbers = {key: spread(each) for key, each in values.items() if each}
-    return {"protocol": runs[0].get("protocol"), **numbers}
+    return {"protocol": runs[0].get("protocol"), **{key: spread(each) for key, each in values.items() if each}}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -101,13 +102,4 @@ def circumstances(device: str | None = None) -> dict[str, object]:
     """
     on_gpu = torch.cuda.is_available() if device is None else device != "cpu"
     name = torch.cuda.get_device_name() if on_gpu else f"{cores()} CPU cores, {platform.machine()}"
-    return {"hardware": name, "torch": torch.__version__, "commit": commit()}
-
-
-def commit() -> str:
-    """Commit of this checkout, or "" without git or outside a checkout."""
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:
-        return ""
+    return {"hardware": name, "torch": torch.__version__, "commit": code_version().get("commit", "")}

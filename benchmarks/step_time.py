@@ -79,7 +79,7 @@ def measured(path: Path, overrides: list[str], steps: int, random: bool) -> dict
 def described(config: Config, student: nn.Module) -> dict[str, object]:
     """Describe the measured run."""
     training = config.training
-    names = ("precision", "channels_last", "compile", "checkpointing")
+    names = ("channels_last", "compile", "checkpointing")
     return {
         "mode": "video" if hasattr(config, "offsets") else "image",
         "method": config.method,
@@ -88,6 +88,7 @@ def described(config: Config, student: nn.Module) -> dict[str, object]:
         "parameters_M": round(sum(parameter.numel() for parameter in student.parameters()) / 1e6, 2),
         "batch": training.batch,
         "crop": config.source.crop,
+        "precision": training.precision or "no",
         **{name: getattr(training, name) for name in names},
     }
 

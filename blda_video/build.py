@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from accelerate import Accelerator
@@ -21,6 +22,7 @@ from blda.build.reader_factory import ReaderFactory
 from blda.build.run import Run
 from blda.build.statistics_factory import balances, image_statistics, statistics_arguments
 from blda.config.components import Constructors, construct
+from blda.config.data_root import located
 from blda.config.schema import Component
 from blda.data.checks.data_report import DataReport
 from blda.data.checks.dataset_check import CheckScope, CheckTarget
@@ -105,7 +107,7 @@ class ClipData:
     def make(self) -> None:
         """Make the street worlds that the config names and that are not there yet."""
         for world in self.config.worlds:
-            ensure(world, workers=os.cpu_count() or 1)
+            ensure(replace(world, root=located(world.root, self.config.data_root)), workers=os.cpu_count() or 1)
 
     def source(self, distorted: bool = False) -> SegmentationDataset:
         """Labelled training crops; distorted: with colour distortion."""
@@ -138,7 +140,7 @@ class ClipData:
 
     def flow(self) -> Estimator | StoredFlow:
         """The flow: estimated on the crop, stored before by blda compute-flow, or published."""
-        component = self.config.flow
+        component = located(self.config.flow, self.config.data_root)
         if component.get("name") == "store" and component.get("estimator") is not None:
             component = {**component, "estimator": described(component["estimator"], ESTIMATORS)}
         return construct("flow", component, {**ESTIMATORS, **STORES})

@@ -86,3 +86,7 @@ class VideoConfig(Config):
     smoothing: Smoothing | None = Smoothing()
     consistency: tuple[Offset, ...] = (-1,)
     worlds: tuple[WorldSpec, ...] = ()
+
+    def places(self) -> list[Any]:
+        """Return the components and paths whose files move with `data_root`."""
+        return [*super().places(), self.flow, *(world.root for world in self.worlds)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LEAVES = {"blda", "blda.atomic", "blda.cache_folders", "blda.spelling", "blda.text"}
+LEAVES = {"blda", "blda.atomic", "blda.cache_folders", "blda.code_version", "blda.spelling", "blda.text"}
 """Everyone may import these; they import nothing of the project."""
 
 IMAGE: dict[str, set[str]] = {
@@ -24,6 +24,7 @@ IMAGE: dict[str, set[str]] = {
     "blda.calibration": {"blda.data", "blda.balance", "blda.engine"},
 }
 IMAGE["blda.build"] = set(IMAGE)
+IMAGE["blda.deploy"] = set(IMAGE)
 VIDEO: dict[str, set[str]] = {
     "blda_video.config": {"blda.config"},
     "blda_video.flow": {"blda.config", "blda.data", "blda.models"},

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from blda.balance.alignment import cumulative_density
-from blda.balance.balanced_loss import BalancedLoss
+from blda.balance.balanced_criterion import BalancedCriterion
 from blda.balance.logit_statistics import LogitStatistics
 from blda.data.batches import Mixed, PseudoLabels
 from blda.data.class_labels import class_labels
@@ -15,7 +15,7 @@ from blda.models.output import Output
 
 
 class DensityLoss:
-    """`BalancedLoss` plus strength * |d - F_yy(z_y)|^power of the predicted density d on both domains.
+    """`BalancedCriterion` plus strength * |d - F_yy(z_y)|^power of the predicted density d on both domains.
 
     balanced: the balanced loss; it updates the statistics that define F.
     head: the regression head, saved with the state.
@@ -23,7 +23,7 @@ class DensityLoss:
     power: 2 in the paper, 1 in its code.
     """
 
-    def __init__(self, balanced: BalancedLoss, head: nn.Module, strength: float = 0.2, power: int = 2) -> None:
+    def __init__(self, balanced: BalancedCriterion, head: nn.Module, strength: float = 0.2, power: int = 2) -> None:
         if power not in (1, 2):
             raise ValueError(f"blda.density.power is {power}; use 1 or 2")
         self.balanced, self.head, self.strength, self.power = balanced, head, strength, power

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -83,6 +85,15 @@ class LogitStatistics(nn.Module):
     def anchors(self) -> Mixture:
         """Anchors, (2, K): row 0 of positive, row 1 of negative logits."""
         return Mixture(self.anchor_weights, self.anchor_means, self.anchor_variances)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LogitStatistics:
+        """Move the buffers, but keep their types: a network that is cast to half precision may hold statistics."""
+
+        def moved(buffer: Tensor) -> Tensor:
+            result = fn(buffer)
+            return result if result.dtype == buffer.dtype else buffer.to(result.device)
+
+        return super()._apply(moved, recurse)
 
     @torch.no_grad()
     def histogram(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:

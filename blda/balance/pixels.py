@@ -34,7 +34,8 @@ def checked(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     check_logits(logits, num_classes)
     if not isinstance(labels, Tensor) or labels.shape != logits.shape[:1] + logits.shape[2:]:
         shape = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
-        raise ValueError(f"labels {shape} do not belong to logits {tuple(logits.shape)}; give one label a pixel")
+        fix = _fix_of_labels(logits, labels) if isinstance(labels, Tensor) else "give a tensor of integers"
+        raise ValueError(f"labels {shape} do not belong to logits {tuple(logits.shape)}; {fix}")
     same_device("labels", labels, logits)
     return class_labels(labels, num_classes)[0] if labels.device.type == "cpu" else integers("labels", labels)
 
@@ -49,7 +50,25 @@ def check_logits(logits: Tensor, num_classes: int) -> None:
     if not logits.is_floating_point():
         raise ValueError(f"logits are {logits.dtype}; give floats")
     if logits.ndim < 2 or logits.shape[1] != num_classes:
-        raise ValueError(f"logits have {logits.shape[1:2].numel()} channels, expected {num_classes} classes")
+        shape, channels = tuple(logits.shape), logits.shape[1:2].numel()
+        fix = "give (B, C, H, W), or (B, C) of a classifier, with a channel for each class"
+        if logits.ndim in (1, 3) and shape[0] == num_classes:
+            fix = "add the axis of the batch: logits[None], labels[None]"
+        elif logits.ndim == 4 and shape[-1] == num_classes:
+            fix = "put the channels second: logits.permute(0, 3, 1, 2)"
+        raise ValueError(f"logits {shape} have {channels} channels, expected {num_classes} classes; {fix}")
+
+
+def _fix_of_labels(logits: Tensor, labels: Tensor) -> str:
+    """Say how labels of a wrong shape get the right one."""
+    batch, *size = logits.shape[:1] + logits.shape[2:]
+    if labels.shape == (batch, 1, *size):
+        return "take labels.squeeze(1)"
+    if labels.shape == logits.shape:
+        return "take labels.argmax(1), a class for each pixel"
+    if labels.ndim == logits.ndim - 1 == 3 and len(labels) == batch:
+        return "resize the logits first: F.interpolate(logits, labels.shape[-2:], mode='bilinear')"
+    return "give one label a pixel"
 
 
 def weights_of(weight: Tensor | None, labels: Tensor) -> Tensor | None:

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from blda.build.data_factory import DataFactory
+from blda.config.schema import Evaluation
 from blda.engine.evaluator import Evaluator
 from blda.engine.inference import Predictor
 from blda.engine.metrics import Metric
@@ -35,11 +36,7 @@ class EvaluationFactory:
 
         calibration: logits -> scores to predict from, None for the logits.
         """
-        data = self.config.evaluation
-        if data.window is not None:
-            stride = data.stride or tuple((side + 1) // 2 for side in data.window)
-            model = Sliding(model, data.window, stride, data.window_batch)
-        return Predictor(Flipped(model) if data.flip else model, self.accelerator.autocast, calibration)
+        return Predictor(shown_as(self.config.evaluation, model), self.accelerator.autocast, calibration)
 
     def metrics(self) -> Sequence[Metric]:
         """Build fresh metrics of the run's classes and protocols."""
@@ -49,3 +46,11 @@ class EvaluationFactory:
         """Build the evaluator of this process's share."""
         settings, bar = self.config.training, self.config.log.bar
         return Evaluator(self.data.evaluation(), self.metrics, self.accelerator, settings.workers, bar, self.batch)
+
+
+def shown_as(evaluation: Evaluation, model: nn.Module) -> nn.Module:
+    """Wrap a network in what an evaluation shows it: windows of the image, its mirror image, or neither."""
+    if evaluation.window is not None:
+        stride = evaluation.stride or tuple((side + 1) // 2 for side in evaluation.window)
+        model = Sliding(model, evaluation.window, stride, evaluation.window_batch)
+    return Flipped(model) if evaluation.flip else model

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from blda.balance.balanced_loss import BalancedLoss
+from blda.balance.balanced_criterion import BalancedCriterion
 from blda.balance.density_loss import DensityLoss
 from blda.balance.logit_statistics import LogitStatistics
 from blda.build.reader_factory import class_names
@@ -48,7 +48,7 @@ class LossFactory:
         if method != "blda":
             return self.with_detail(PlainLoss(), PlainLoss())
         blda = self.config.blda
-        balanced = BalancedLoss(*statistics, blda.tau, blda.correct_target)
+        balanced = BalancedCriterion(*statistics, blda.tau, blda.correct_target)
         if blda.density is not None:
             return DensityLoss(balanced, trained.head, blda.density.strength, blda.density.power)
         return self.with_detail(balanced, PlainLoss())

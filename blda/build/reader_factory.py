@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from blda.config.components import Constructors, construct
+from blda.config.data_root import located
 from blda.config.schema import Component, Config
 from blda.data import seeding
 from blda.data.label_map import CLASS_LISTS, LabelLookup, label_lookup
@@ -57,7 +58,7 @@ class ReaderFactory:
     def open(self, where: str, component: Component, labelled: bool) -> Reader:
         """Open the data set at a config's key `where`; an unlabelled one gets no label paths."""
         if (where, labelled) not in self._opened:
-            keywords = {**self._defaults, **component}
+            keywords = {**self._defaults, **located(component, self.config.data_root)}
             self._opened[where, labelled] = construct(where, keywords, self._constructors, labelled=labelled)
         return self._opened[where, labelled]
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from blda.balance.diagnostics import StatisticsDiagnostics
+from blda.build import tracker_factory
 from blda.build.adaptation_factory import METHODS, AdaptationFactory
 from blda.build.batch_stream import BatchStream
 from blda.build.data_examination import examine
@@ -20,6 +21,7 @@ from blda.build.data_factory import DataFactory
 from blda.build.evaluation_factory import EvaluationFactory
 from blda.build.loss_factory import LossFactory
 from blda.build.network_factory import NetworkFactory
+from blda.build.schedule_warnings import schedule_warnings
 from blda.config.schema import Config
 from blda.data.checks.data_report import require, warnings_of
 from blda.data.checks.dataset_check import CheckScope
@@ -67,7 +69,7 @@ class Run:
         return self.data.readers.protocols
 
     def prepare(self, methods: Sequence[str]) -> None:
-        """Check, before the first step of the first method, for mistakes that would stop any of the methods."""
+        """Check for mistakes that would stop or spoil any of the methods, before the first step of the first one."""
         self.make_data()
         require_handles(self.config.training.workers)
         for method in methods:
@@ -77,6 +79,9 @@ class Run:
             self.adaptation.pseudo_labeler(self.config)
             self.adaptation.mixer(self.config)
             self.losses.things()
+        if self.accelerator.is_main_process:
+            for text in schedule_warnings(self.config, methods):
+                _LOG.warning("%s", text)
         for report in examine(self.data, methods, AT_START):
             require(report)
             if self.accelerator.is_main_process:
@@ -120,12 +125,18 @@ class Run:
                 if fixed is not None:
                     graph_inference(fixed)
         batches = self.batches.batches(adapts=teacher is not None)
-        log = RunLog(folder, self.class_names, accelerator.is_main_process, config.log.bar, self.protocols[0].name)
+        log = self.log(method, folder)
         diagnostics = None if statistics is None else StatisticsDiagnostics(*statistics, self.class_names)
         trained_by = self.adaptation.method(wrapped, teacher, criterion, diagnostics)
         measure, predict = self.evaluation.evaluator(), self.evaluation.predictor(student)
         how = (batches, measure, log, folder, self.plan(), self.batches.skipped, predict)
         return Trainer(accelerator, trained_by, student, optimizer, *how)
+
+    def log(self, method: str, folder: Path) -> RunLog:
+        """Build the log of a method's run; only the main process has trackers."""
+        main, protocol = self.accelerator.is_main_process, self.protocols[0].name
+        shown = tracker_factory.trackers(self.config, folder, method, protocol) if main else ()
+        return RunLog(folder, self.class_names, main, self.config.log.bar, protocol, shown)
 
     def optimizer(self, trained: nn.Module) -> Optimizer:
         """Build AdamW over all trained parameters."""

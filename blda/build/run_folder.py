@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 CLAIM, IDENTITY = "claim.json", "run.json"
 BEAT, GONE = 30, 600
 """Seconds between signs of life in a claim, and after how many without one it is another machine's leftover."""
-MAY_CHANGE = ("compare", "data", "evaluation", "log", "method", "optimizer", "run", "training")
+MAY_CHANGE = ("compare", "data", "data_root", "evaluation", "log", "method", "optimizer", "run", "training")
 """Keys that may differ when a run is continued; all others would make it another experiment."""
 
 
@@ -169,10 +169,27 @@ def identity(folder: Path, config: Config) -> dict[str, Any]:
     """
     found = _owner(_text(folder / IDENTITY) or "")
     known = {"run": str(found["run"])} if "run" in found else {}
-    return {**known, "seed": config.seed, "experiment": experiment(config)}
+    return {**known, "seed": config.seed, "settings": experiment(config)}
 
 
 def experiment(config: Config) -> str:
-    """Compute the digest of the config's keys that must not change when a run is continued."""
-    kept = {key: value for key, value in asdict(config).items() if key not in MAY_CHANGE}
+    """Compute the digest of the config's keys that must not change when a run is continued.
+
+    Keys at their defaults do not count, so that a later version with a new key continues the runs of this one.
+    """
+    kept = {key: value for key, value in _beside_defaults(config).items() if key not in MAY_CHANGE}
     return hashlib.sha256(yaml.dump(kept, sort_keys=True, Dumper=yaml.Dumper).encode()).hexdigest()[:16]
+
+
+def _beside_defaults(value: Any) -> Any:
+    """Return a config as plain keys and values, without the keys at their defaults."""
+    if isinstance(value, list | tuple):
+        return [_beside_defaults(item) for item in value]
+    if not is_dataclass(value):
+        return value
+    items = {field.name: (getattr(value, field.name), _default(field)) for field in fields(value)}
+    return {name: _beside_defaults(item) for name, (item, default) in items.items() if item != default}
+
+
+def _default(field: Field) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()

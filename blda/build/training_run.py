@@ -14,8 +14,8 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from blda import atomic
-from blda.build import run_folder
+from blda import atomic, code_version
+from blda.build import run_folder, tracker_factory
 from blda.build.run import Run
 from blda.build.run_folder import MAY_CHANGE
 from blda.config import loading
@@ -24,12 +24,26 @@ from blda.engine import checkpoint, launcher, runtime, score_table
 from blda.engine.metrics import headline
 
 RESULT, CONFIG = "result.json", "config.yaml"
-LEAVE_RESULT = ("compare", "data", "log", "method", "run")
+TEXTS = ("protocol", *code_version.KEYS)
+"""What a result says beside its numbers."""
+LEAVE_RESULT = ("compare", "data", "data_root", "log", "method", "run")
 """Keys that may differ when a finished run's result is taken as it is."""
 
 
-def train(compose: Callable[[Config, Accelerator], Run], config: Config, resume: bool) -> str:
-    """Train the compared methods and the run's own, each in its folder; return the table of classes.
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """Outcome of a training.
+
+    scores: method -> its scores by name, without methods that a signal stopped. table: of the classes, empty in all
+    processes but the main one.
+    """
+
+    scores: dict[str, dict[str, float]]
+    table: str
+
+
+def train(compose: Callable[[Config, Accelerator], Run], config: Config, resume: bool) -> Trained:
+    """Train the compared methods and the run's own, each in its folder.
 
     compose: builds the run, such as `image_run`.
     resume: continue each method from its newest checkpoint, start those that have none, and read the results of those
@@ -37,12 +51,15 @@ def train(compose: Callable[[Config, Accelerator], Run], config: Config, resume:
     Raises ValueError without `resume` for a folder that holds a run, so nothing is overwritten, and with it when the
     config differs in keys that define the experiment.
     """
+    launcher.require_accumulation(config.training.accumulate)
+    precision = launcher.agreed_precision(config.training.precision)
+    config = dataclasses.replace(config, training=dataclasses.replace(config.training, precision=precision))
     folder = Path(config.run)
     methods = tuple(dict.fromkeys((*config.compare, config.method)))
     for method in methods:
         _check_folder(folder / method, config, resume)
-    launcher.require_agreement(config.training.precision, config.training.accumulate)
-    accelerator = runtime.start(config.training.precision)
+    tracker_factory.require(config)
+    accelerator = runtime.start(precision)
     with ExitStack() as owned:
         _claim([folder / method for method in methods], config, resume, accelerator, owned)
         run = compose(config, accelerator)
@@ -56,7 +73,7 @@ def train(compose: Callable[[Config, Accelerator], Run], config: Config, resume:
                 break
             columns[method] = scores
         accelerator.end_training()
-    return _report(columns, run)
+    return Trained(columns, _report(columns, run))
 
 
 def _claim(folders: Sequence[Path], config: Config, resume: bool, accelerator: Accelerator, owned: ExitStack) -> None:
@@ -91,7 +108,7 @@ def _train_one(run: Run, method: str, folder: Path) -> dict[str, float]:
     scores = trainer.fit()
     trainer.log.close()
     if scores and run.accelerator.is_main_process:
-        atomic.write_numbers(folder / RESULT, scores, protocol=run.protocols[0].name)
+        atomic.write_numbers(folder / RESULT, scores, protocol=run.protocols[0].name, **code_version.code_version())
     # The next method starts with a clean Accelerator and an empty device; patched forwards are reference cycles.
     del trainer
     run.accelerator.free_memory()
@@ -127,7 +144,7 @@ def _result(folder: Path, config: Config) -> dict[str, float] | None:
         return None
     try:
         numbers = json.loads(path.read_text(encoding="utf-8"))
-        scores = {name: math.nan if value is None else value for name, value in numbers.items() if name != "protocol"}
+        scores = {name: math.nan if value is None else value for name, value in numbers.items() if name not in TEXTS}
     except (ValueError, AttributeError):
         scores = {}
     judged = headline(scores)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from blda.data.readers.array_headers import Shape, array_header
 from blda.data.readers.frames import natural_key
 from blda.data.readers.walk import files_below, with_suffixes
 from blda.data.sample import IGNORE, Sample
 
 VALUES = 2**24
 """Largest number of logits in a sample, unless a single image has more."""
-
-Shape = tuple[int, ...]
 
 
 class Array(NamedTuple):
@@ -144,26 +142,11 @@ def _header(array: Array) -> tuple[Shape, str]:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; every file in logits/ needs one of the same name in labels/")
     try:
-        if member is None:
-            with path.open("rb") as file:
-                return _parse(file)
-        with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-            if member not in names:
-                raise ValueError(f"no array '{member}', only {', '.join(names) or 'none'}; save one of that name")
-            with archive.open(f"{member}.npy") as file:
-                return _parse(file)
+        shape, kind = array_header(path, member)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     except Exception as error:  # damaged files raise many types
         raise ValueError(f"{path} is damaged or not an .npz file; save it again") from error
-
-
-def _parse(file: BinaryIO) -> tuple[Shape, str]:
-    """Read the header of an .npy file."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, kind = read(file)
     return shape, kind.kind
 
 

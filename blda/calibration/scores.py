@@ -7,9 +7,10 @@ from torch import Tensor
 
 from blda.balance import logit_grid, pixels
 from blda.balance.alignment import Alignment, stacked
+from blda.balance.kernels.choice import scoring
 
-PIXELS = 2**18
-"""Pixels corrected at a time, which bounds the memory for large images."""
+ELEMENTS = 2**21
+"""Corrected logits at a time, of all candidates and channels, which bounds the memory: 8 MB."""
 
 
 @torch.no_grad()
@@ -33,11 +34,20 @@ def scores(logits: Tensor, alignment: Alignment, tau: float) -> Tensor:
     plain = logits.float().log_softmax(1)
     if tau == 0:
         return plain
-    vectors = logits.float().movedim(1, -1)
-    chunks = vectors.flatten(0, -2).split(PIXELS)
-    corrected = torch.cat([_candidates(chunk, alignment.lookup, tau) for chunk in chunks])
-    corrected = corrected.view(vectors.shape).movedim(-1, 1)
+    corrected = _corrected(logits.float(), alignment, tau)
     return torch.where(alignment.active.view(-1, *[1] * (logits.dim() - 2)), corrected, plain)
+
+
+def _corrected(logits: Tensor, alignment: Alignment, tau: float) -> Tensor:
+    """Compute the scores with every row corrected, as if all were estimated; compiled if there is a kernel for it."""
+    compiled = scoring(logits.device.type)
+    if compiled is not None and logits.isfinite().all():
+        found = compiled.scores(pixels.flat_logits(logits), *alignment, tau)
+        return found[0].t() if logits.ndim == 2 else found.view(logits.shape)
+    vectors = logits.movedim(1, -1)
+    chunks = vectors.flatten(0, -2).split(max(1, ELEMENTS // logits.shape[1] ** 2))
+    corrected = torch.cat([_candidates(chunk, alignment.lookup, tau) for chunk in chunks])
+    return corrected.view(vectors.shape).movedim(-1, 1)
 
 
 def _candidates(logits: Tensor, lookup: Tensor, tau: float) -> Tensor:
@@ -49,12 +59,12 @@ def _candidates(logits: Tensor, lookup: Tensor, tau: float) -> Tensor:
     place = logit_grid.position(logits)
     left = place.long().clamp_max_(logit_grid.BINS - 2)
     place.sub_(left)
-    own, total = torch.empty_like(logits), None
-    for channel in range(logits.shape[1]):
+    # An infinite logit stays what it is: a finite number of steps leads nowhere from it.
+    start = torch.where(logits.isfinite(), logits, 0.0)
+    aligned = logits.new_empty(logits.shape[1], *logits.shape)
+    for channel, moved in enumerate(aligned):
         rows = lookup[:, channel].t().contiguous()
-        here, logit = left[:, channel], logits[:, channel, None]
-        aligned = rows[here].lerp_(rows[here + 1], place[:, channel, None])
-        aligned = torch.where(logit.isfinite(), torch.lerp(logit.expand_as(aligned), aligned, tau), logit)
-        own[:, channel] = aligned[:, channel]
-        total = aligned if total is None else torch.logaddexp(total, aligned)
-    return own.sub_(total)
+        here = left[:, channel]
+        torch.lerp(rows[here], rows[here + 1], place[:, channel, None], out=moved)
+        moved.sub_(start[:, channel, None]).mul_(tau).add_(logits[:, channel, None])
+    return aligned.diagonal(dim1=0, dim2=2) - aligned.logsumexp(0)

@@ -29,7 +29,15 @@ def load(path: str | Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
     file itself, the overrides in order. If `kind` has a method `resolved`, its result is returned. Raises ValueError
     naming the key and the nearest known one, FileNotFoundError naming the file.
     """
-    config = _convert(tree_of(path, overrides), kind, str(path))
+    return config_of(tree_of(path, overrides), kind, str(path))
+
+
+def config_of(tree: Mapping[str, Any], kind: type[T], where: str) -> T:
+    """Check every key and type of plain keys and values, and return them as a config; `where` they are from.
+
+    Errors and `resolved`: see `load`.
+    """
+    config = _convert(tree, kind, where)
     return config.resolved() if hasattr(config, "resolved") else config
 
 
@@ -58,12 +66,23 @@ def save(config: Any, path: Path) -> None:
 def _parse(content: str, where: str) -> Any:
     try:
         return yaml.load(content, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML loader with YAML 1.2 numbers: 6e-5 is a number, not a string."""
+    """YAML loader with YAML 1.2 numbers: 6e-5 is a number, not a string. A key may stand once in a mapping."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        """Read one mapping; MarkedYAMLError for a key that stands twice, of which YAML takes the last."""
+        node = super().compose_mapping_node(anchor)
+        found = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<" and (key.tag, key.value) in found:
+                mistake = f"the key '{key.value}' stands twice; delete one"
+                raise yaml.composer.ComposerError(None, None, mistake, key.start_mark)
+            found.add((key.tag, key.value if isinstance(key, yaml.ScalarNode) else id(key)))
+        return node
 
 
 _Loader.add_implicit_resolver(
@@ -150,7 +169,9 @@ def _convert_plain(value: Any, kind: Any, where: str) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
-        raise ValueError(f"{where} must be {kind.__name__}, not {value!r}")
+        quotes = "; YAML reads yes, no, on and off as true and false: put it in quotes, such as '\"no\"'"
+        hint = quotes if kind is str and isinstance(value, bool) else ""
+        raise ValueError(f"{where} must be {kind.__name__}, not {value!r}{hint}")
     return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
+from blda.config import data_root
 from blda.config.ranges import Count, Natural, NotNegative, Positive, PositiveShare, Range, Share, Size
 from blda.config.resolution import at_resolution
 
@@ -288,7 +289,8 @@ class Optimizer:
 class Training:
     """Training loop.
 
-    batch: images of each domain per process and pass. accumulate: passes per step. precision: no, bf16 or fp16.
+    batch: images of each domain per process and pass. accumulate: passes per step.
+    precision: no (float32), bf16 or fp16; null leaves it to `accelerate launch --mixed_precision`, else float32.
     workers: loader processes per domain. checkpoint_every: steps between checkpoints. keep: checkpoints that are kept.
     channels_last: keep the network's convolutions in that layout. compile: compile the student by torch.compile.
     checkpointing: compute the network's blocks again in the backward pass instead of storing their activations.
@@ -300,7 +302,7 @@ class Training:
     steps: Count = 40000
     batch: Count = 2
     accumulate: Count = 1
-    precision: str = "no"
+    precision: str | None = None
     workers: Natural = 4
     checkpoint_every: Count = 2000
     keep: Count = 2
@@ -310,14 +312,24 @@ class Training:
     cuda_graphs: bool = False
     deterministic: bool = False
 
+    def __post_init__(self) -> None:
+        if self.precision not in (None, "no", "bf16", "fp16"):
+            raise ValueError(f"training.precision is '{self.precision}'; use \"no\" (float32), bf16 or fp16")
+
 
 @dataclass(frozen=True)
 class Log:
-    """every: steps between lines of numbers. pictures: steps between pictures. bar: show the progress bar."""
+    """Log of a run.
+
+    every: steps between lines of numbers. pictures: steps between pictures. bar: show the progress bar.
+    trackers: what shows numbers and pictures, beside metrics.jsonl: names, or {name, keyword: value} with keywords of
+        the tracker's own; tensorboard, wandb, mlflow, aim, trackio, or another that Accelerate knows.
+    """
 
     every: Count = 50
     pictures: Count = 1000
     bar: bool = True
+    trackers: tuple[Any, ...] = ("tensorboard",)
 
 
 @dataclass(frozen=True)
@@ -327,6 +339,7 @@ class Config:
     run: folder of the run. classes: name of a class list, or the class names.
     method: source_only, self_training, reweighted or blda. compare: methods to train first, for the closing table.
     resolution: factor of every length in pixels, see blda/config/resolution.py.
+    data_root: folder that stands for `data` in all paths of data, labels and flow that begin with data/.
     """
 
     run: str
@@ -339,6 +352,7 @@ class Config:
     compare: tuple[str, ...] = ()
     seed: Natural = 0
     resolution: Positive = 1.0
+    data_root: str = data_root.DEFAULT
     data: Data = Data()
     self_training: SelfTraining = SelfTraining()
     feature_distance: FeatureDistance | None = None
@@ -355,7 +369,12 @@ class Config:
         """
         config = at_resolution(self)
         config.require_equal_crops()
+        data_root.require_moves(config.data_root, *config.places())
         return config
+
+    def places(self) -> list[Any]:
+        """Return the components and paths whose files move with `data_root`."""
+        return [self.source.reader, self.target.reader, self.evaluation.reader]
 
     def require_equal_crops(self) -> None:
         """Raise ValueError unless source and target crops have one size, if any method mixes them."""

@@ -21,11 +21,13 @@ def start_worker(_: int) -> None:
     """Limit a worker to one thread and let it ignore signals for the main process.
 
     OpenCV's own thread pool in each worker would fight over the cores. A signal to the whole group (Ctrl-C, a cluster's
-    SIGTERM) must not take the data away from the current step: the main process decides, and a worker follows it or
-    ends after `GRACE` seconds.
+    SIGTERM or SIGUSR1) must not take the data away from the current step: the main process decides, and a worker
+    follows it or, after SIGTERM, ends after `GRACE` seconds.
     """
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
+        if hasattr(signal, name):  # Windows has only the first
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_later)
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from blda import atomic
+from blda.code_version import code_version, require_same_major
 
 IDENTITY = "identity"
-"""Name in a checkpoint of what says which run wrote it: plain numbers and texts."""
+"""Name in a checkpoint of what says which run and which version of the code wrote it: plain numbers and texts."""
 _NAME = re.compile(r"step_\d+\.pt")
 
 
@@ -30,8 +31,7 @@ def save(path: Path, objects: Mapping[str, Stateful], identity: Mapping[str, Any
     full.
     """
     states = {name: item.state_dict() for name, item in objects.items()}
-    if identity:
-        states[IDENTITY] = dict(identity)
+    states[IDENTITY] = {**(identity or {}), **code_version()}
     try:
         atomic.write_tensors(path, states)
     except OSError as error:
@@ -43,7 +43,8 @@ def save(path: Path, objects: Mapping[str, Stateful], identity: Mapping[str, Any
 def read(path: Path) -> dict[str, Any]:
     """Read the named states to the CPU. Only tensors, numbers and strings are unpickled.
 
-    Raises FileNotFoundError or ValueError naming the file, and the last intact checkpoint before a damaged one.
+    Raises FileNotFoundError or ValueError naming the file, and the last intact checkpoint before a damaged one, or the
+    versions if another major version of the code wrote it. Checkpoints of older versions do not name theirs.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
@@ -55,6 +56,8 @@ def read(path: Path) -> dict[str, Any]:
         warnings.warn(f"{path} was written by an older version and has no digest of itself", stacklevel=2)
     if not isinstance(states, dict):
         raise ValueError(f"{path} is no checkpoint of this library: it holds a {type(states).__name__}")
+    written = states.get(IDENTITY)
+    require_same_major(path, written if isinstance(written, dict) else {})
     return states
 
 
@@ -65,7 +68,7 @@ def _before(path: Path) -> str:
     """
     if not _NAME.fullmatch(path.name):
         return ""
-    for other in sorted(_checkpoints(path.parent), key=step_of, reverse=True):
+    for other in reversed(all_of(path.parent)):
         if step_of(other) < step_of(path):
             try:
                 atomic.check_digest(other)
@@ -112,12 +115,12 @@ def restore(path: Path, states: Mapping[str, Any], objects: Mapping[str, Statefu
 
 def latest(folder: Path) -> Path | None:
     """Return the checkpoint of the highest step in a run's folder, None if it has none."""
-    return max(_checkpoints(folder), key=step_of, default=None)
+    return max(all_of(folder), key=step_of, default=None)
 
 
-def _checkpoints(folder: Path) -> list[Path]:
-    """List the checkpoints of a run's folder; copies under other names do not count."""
-    return [path for path in folder.glob("step_*.pt") if _NAME.fullmatch(path.name)]
+def all_of(folder: Path) -> list[Path]:
+    """List the checkpoints of a run's folder by step; copies under other names do not count."""
+    return sorted((path for path in folder.glob("step_*.pt") if _NAME.fullmatch(path.name)), key=step_of)
 
 
 def step_of(path: Path) -> int:
@@ -132,5 +135,5 @@ def path_of(folder: Path, step: int) -> Path:
 
 def keep_last(folder: Path, count: int) -> None:
     """Delete all but the newest `count` checkpoints."""
-    for path in sorted(_checkpoints(folder), key=step_of)[:-count]:
+    for path in all_of(folder)[:-count]:
         path.unlink()

@@ -13,18 +13,20 @@ from tqdm import tqdm
 from blda.data.loader import evaluation_loader
 from blda.data.sample import Sample
 from blda.engine.inference import Predictor
-from blda.engine.metrics import Metric
+from blda.engine.metrics import Confusion, Metric
 
 
 @dataclass(frozen=True)
 class Result:
     """Result of an evaluation.
 
-    scores: number by name. first: the first image of this process with its logits, for pictures.
+    scores: number by name. first: the first image of this process with its logits, for pictures. confusion: counts
+    (C, C) on the CPU, rows = truth, columns = prediction; None when no metric counts them.
     """
 
     scores: dict[str, float]
     first: tuple[Sample, Tensor] | None
+    confusion: Tensor | None = None
 
 
 class Evaluator:
@@ -62,4 +64,5 @@ class Evaluator:
             # A process without an image has not met the device yet.
             metric.counts = self.accelerator.reduce(metric.counts.to(self.accelerator.device), "sum")
             scores.update(metric.compute())
-        return Result(scores, first)
+        confusion = next((metric.counts.cpu() for metric in metrics if isinstance(metric, Confusion)), None)
+        return Result(scores, first, confusion)

@@ -10,6 +10,15 @@ ON_CPU = "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 
 _LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "LOCAL_RANK")
 """Set by `accelerate launch` and torchrun."""
 _PARENT = os.getppid()
+SHARDING = {
+    "FSDP": "--use_fsdp",
+    "DEEPSPEED": "--use_deepspeed",
+    "MEGATRON_LM": "--use_megatron_lm",
+    "PARALLELISM_CONFIG": "--use_parallelism_config",
+}
+"""Ends of the variables ACCELERATE_USE_... by which one network is split over processes -> options of the launcher."""
+PRECISIONS = ("no", "bf16", "fp16")
+"""Types of mixed precision that a run can have; 'no' is float32."""
 
 
 def process() -> int | None:
@@ -39,22 +48,51 @@ def require_processes(found: int, environment: Mapping[str, str] = os.environ) -
         )
 
 
+def require_whole_networks(environment: Mapping[str, str] = os.environ) -> None:
+    """Raise ValueError for launchers that split the network over processes, or that compile it.
+
+    The teacher averages the student's parameters after each step, and statistics and checkpoints are of whole networks.
+    """
+    for name, option in SHARDING.items():
+        if environment.get(f"ACCELERATE_USE_{name}", "false").lower() in ("true", "1"):
+            raise ValueError(
+                f"accelerate launch was told {option}, but every process holds the whole network here; leave it out "
+                "(use --multi_gpu), and for memory set training.precision=bf16, training.checkpointing=true or "
+                "training.accumulate"
+            )
+    if (backend := environment.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()) != "no":
+        raise ValueError(
+            f"accelerate launch was told --dynamo_backend {backend}; leave it out and set training.compile=true"
+        )
+
+
 def require_precision(precision: str, on_gpu: bool) -> None:
     """Raise ValueError for a precision that the device does not support."""
     if precision == "fp16" and not on_gpu:
         raise ValueError("training.precision is fp16, which needs a GPU; on a CPU use training.precision=no or bf16")
 
 
-def require_agreement(precision: str, accumulate: int, environment: Mapping[str, str] = os.environ) -> None:
-    """Raise ValueError when the launcher's precision or accumulation differs from the config's."""
-    arguments = _arguments()
+def agreed_precision(precision: str | None, environment: Mapping[str, str] = os.environ) -> str:
+    """Return the precision of the config, or the launcher's where the config leaves it open (None), or 'no'.
+
+    Raises ValueError when both name one and they differ, or the launcher's is none that a run can have.
+    """
     asked = environment.get("ACCELERATE_MIXED_PRECISION", "no")
-    named = "--mixed_precision" in arguments
-    if asked != precision and (asked != "no" or named):
+    if precision is None:
+        if asked not in PRECISIONS:
+            raise ValueError(f"accelerate launch was told --mixed_precision {asked}; use {', '.join(PRECISIONS)}")
+        return asked
+    if asked != precision and (asked != "no" or "--mixed_precision" in _arguments()):
         raise ValueError(
             f"accelerate launch was told --mixed_precision {asked}, the config says training.precision={precision}; "
             f"give training.precision={asked}, or leave the launcher's out"
         )
+    return precision
+
+
+def require_accumulation(accumulate: int, environment: Mapping[str, str] = os.environ) -> None:
+    """Raise ValueError when the launcher's number of accumulated passes differs from the config's."""
+    arguments = _arguments()
     steps = arguments.get("--gradient_accumulation_steps") or environment.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS")
     if steps and steps != str(accumulate) and (steps != "1" or "--gradient_accumulation_steps" in arguments):
         raise ValueError(

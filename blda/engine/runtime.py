@@ -16,13 +16,15 @@ from blda.data import seeding
 from blda.engine import launcher
 
 
-def start(precision: str) -> Accelerator:
-    """Build the accelerator of this process.
+def start(precision: str | None) -> Accelerator:
+    """Build the accelerator of this process; a precision of None is what the launcher says, or float32.
 
     `accelerate launch` sets OMP_NUM_THREADS=1; a single process on the CPU takes all its cores back.
     """
+    launcher.require_whole_networks()
     # One process makes what all need (class statistics, a street world); the others wait for it longer than usual.
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=2))
+    precision = launcher.agreed_precision(None) if precision is None else precision
     launcher.require_precision(precision, torch.cuda.is_available())
     accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[patience])
     if accelerator.device.type == "cpu" and accelerator.num_processes == 1:
@@ -76,9 +78,9 @@ class AsyncScalar:
 class StopSignal:
     """Recorder of stop requests, so that the current step is finished and saved first.
 
-    It records SIGTERM, SIGINT, the SIGHUP of a closed terminal and the loss of the launcher. A second SIGINT, from an
-    impatient user, ends at once; launchers and clusters may both send a SIGTERM. A SIGHUP that is ignored already,
-    under nohup, stays ignored.
+    It records SIGTERM, SIGINT, the SIGHUP of a closed terminal, SIGUSR1, by which clusters announce the end of a job's
+    time, and the loss of the launcher. A second SIGINT, from an impatient user, ends at once; launchers and clusters
+    may both send a SIGTERM. A SIGHUP that is ignored already, under nohup, stays ignored.
     """
 
     def __init__(self) -> None:
@@ -94,8 +96,8 @@ class StopSignal:
         return self._signal
 
     def __enter__(self) -> StopSignal:
-        hangup = getattr(signal, "SIGHUP", None)  # Windows has none
-        for number in (signal.SIGTERM, signal.SIGINT, hangup):
+        hangup, user = (getattr(signal, name, None) for name in ("SIGHUP", "SIGUSR1"))  # Windows has none
+        for number in (signal.SIGTERM, signal.SIGINT, hangup, user):
             if number is not None and not (number == hangup and signal.getsignal(number) == signal.SIG_IGN):
                 self._previous[number] = signal.signal(number, self._remember)
         return self

@@ -165,7 +165,7 @@ class Trainer:
             self.best = (result.scores[judged], self.step)
         best = {f"best_on_validation/{judged}": self.best[0], "best_on_validation/step": self.best[1]}
         scores = {**result.scores, **self.method.validation(result.scores), **best}
-        self.log.scores(self.step, scores)
+        self.log.scores(self.step, scores, result.confusion)
         if result.first is not None:
             self.log.prediction(self.step, *result.first)
         return scores

@@ -1,10 +1,10 @@
-"""Compute and store the flow that a run needs, both ways between each key frame and its neighbours; of a run with
-`chain`, between the frames in between.
+"""Compute and store the flow that a run needs.
 
     blda compute-flow viper2csseq [key=value ...]
     blda compute-flow viper2csseq --check
 
-The config's `flow` names the store and what makes it: {name: store, root: DIR, estimator: dis-medium}, or as a part,
+Flow goes both ways between each key frame and its neighbours; of a run with `chain`, between the frames in between. The
+config's `flow` names the store and what makes it: {name: store, root: DIR, estimator: dis-medium}, or as a part,
 estimator: {name: raft, size: large, weights: default, iterations: 24}. What is stored already is left as it is, so a
 stopped or killed computation is continued by the same command. Under `accelerate launch` the pairs are shared out over
 the processes, each with its device; the bar shows the share of the first. A frame that cannot be read is an error, or

@@ -16,6 +16,9 @@ evaluation.flip=true averages with the mirror image.
 
 --calibration FILE measures what the network predicts when it is balanced by a file of blda calibrate.
 
+--confusion FILE.png draws the confusion matrix of the run's classes, each row in percent; a FILE.csv or FILE.json holds
+its pixels.
+
 Prints the scores as JSON, with the name of their protocol, and a table of the classes on the error stream.
 """
 
@@ -35,17 +38,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("checkpoint", type=Path, help="step_*.pt, or a run's folder for its newest")
     add_overrides(arguments, of="run's config")
     arguments.add_argument("--calibration", type=Path, metavar="FILE", help="balance its predictions after the fact")
+    arguments.add_argument(
+        "--confusion", type=Path, metavar="FILE", help="write the confusion matrix: .png, .csv, .json"
+    )
     given = parse(arguments, argv)
     with one_line_errors():
         from accelerate import PartialState
 
         from blda import atomic
+        from blda.engine import confusion_file
         from blda_video.jobs.evaluation_report import measure
 
-        scores, protocol, report = measure(given.checkpoint, given.overrides, given.calibration)
+        if given.confusion:
+            confusion_file.require(given.confusion)
+        report = measure(given.checkpoint, given.overrides, given.calibration)
         if PartialState().is_main_process:
-            print(json.dumps({"protocol": protocol, **atomic.finite(scores)}, indent=1))
-            print(report, file=sys.stderr)
+            if given.confusion:
+                confusion_file.write(given.confusion, report.confusion, report.classes)
+            print(json.dumps({"protocol": report.protocol, **atomic.finite(report.scores)}, indent=1))
+            print(report.table, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "measure a checkpoint on labelled data",
     "predict": "label a video, or a folder of images or frames",
     "calibrate": "balance a trained network without training it",
+    "rank": "choose a checkpoint without labels of the target",
     "draw": "draw what checkpoints predict beside the truth",
     "show-statistics": "draw the logit statistics of a checkpoint",
     "check-data": "check the data of a run before it starts",

@@ -1,12 +1,15 @@
 """Predict every frame of a video file or of a folder of frames with a checkpoint.
 
-    blda predict runs/demo/blda/step_000700.pt drive.mp4 --output labels/ [--fuse] [key=value ...]
-    blda predict runs/demo/blda/step_000700.pt frames/ --output drive.mp4 --rate 10
+    blda predict runs/demo/blda drive.mp4 --output drive_labels.mp4 --overlay 0.5 [--side-by-side] [--fuse]
+    blda predict runs/demo/blda/step_000700.pt photos/ --output labels/ [--overlay 0.5] [key=value ...]
 
-A folder gets an indexed PNG for each frame, of its size: the run's classes from 0 on, in their colours. A stopped or
-killed command continues when it is given again. A name that ends in .mp4, .mov or .mkv gets the video with the classes'
-colours over it, written whole or not at all. Frames are read one at a time, so a video can be of any length; every
-folder of frames is a video of its own.
+A name that ends in .mp4, .mov or .mkv gets the video with the classes' colours over it and a legend below, written
+whole or not at all. A folder gets an indexed PNG for each frame, of its size: the run's classes from 0 on, in their
+colours; labelmap.txt (CVAT) and classes.json name them. With --overlay or --side-by-side, pictures to watch lie in
+overlays/ beside them. A stopped or killed command continues when it is given again. Frames are read one at a time, so
+a video can be of any length, and images of any sizes; every folder of frames is a video of its own.
+
+On a GPU the network gets four frames at a time, in bf16; --batch and --precision change that. Prints frames a second.
 
 --fuse averages what is predicted of a surface point over time, along the flow (--flow, by default the one the run
 estimates, else dis-medium). A continued command then predicts all frames again, for what each hands on to the next.
@@ -27,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     arguments = parser(__doc__)
     arguments.add_argument("checkpoint", type=Path, help="step_*.pt, or a run's folder for its newest")
-    arguments.add_argument("video", type=Path, metavar="VIDEO", help="a video file, or a folder of frames")
+    arguments.add_argument("video", type=Path, metavar="VIDEO", help="a video file, a folder of frames, or an image")
     add_overrides(arguments, of="run's config")
     arguments.add_argument("--output", type=Path, required=True, help="a folder, or FILE.mp4")
     arguments.add_argument("--fuse", action="store_true", help="average over time, along the flow")
@@ -35,13 +38,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument(
         "--flow", metavar="NAME", help="an estimator such as dis-medium or raft-small, to fuse along"
     )
+    arguments.add_argument("--overlay", type=float, metavar="SHARE", help="of the colours, 0 to 1 (default: 0.5)")
+    arguments.add_argument("--side-by-side", action="store_true", help="with the frame at the left")
+    arguments.add_argument(
+        "--legend", choices=("all", "seen", "none"), help="classes it lists (default: all in a video, else those seen)"
+    )
+    arguments.add_argument("--batch", type=int, metavar="N", help="frames at a time (default: 4 on a GPU, else 1)")
+    arguments.add_argument("--precision", choices=("no", "bf16", "fp16"), help="default: the run's; bf16 on a GPU")
     arguments.add_argument("--rate", type=float, help="frames a second of the video written (default: as read, or 30)")
     arguments.add_argument("--calibration", type=Path, metavar="FILE", help="balance its predictions after the fact")
     given = parse(arguments, argv)
     with one_line_errors():
         from blda_video.jobs.video_prediction import run
 
-        run(given)
+        print(run(given))
 
 
 if __name__ == "__main__":

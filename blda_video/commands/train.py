@@ -7,6 +7,9 @@
 CONFIG: a YAML file, or the name of a shipped config. VARIANT: one or more files or names on top of it, such as mic.
 key=value: any key, for example training.steps=100, method=self_training or offsets=[-2,-1]. The folder RUN/METHOD gets
 config.yaml, checkpoints, metrics.jsonl, result.json and TensorBoard files; watch it with `tensorboard --logdir runs`.
+data_root=DIR reads all data from DIR instead of data/.
+
+--dry-run builds everything, takes a few steps of each method, and prints memory and the time that the run will take.
 """
 
 from __future__ import annotations
@@ -25,11 +28,19 @@ def main(argv: Sequence[str] | None = None, kind: str | None = None) -> None:
     arguments.add_argument("config", help="YAML file, or the name of a shipped config")
     add_overrides(arguments)
     arguments.add_argument("--resume", action="store_true", help="continue the newest checkpoint of the run's folder")
+    arguments.add_argument("--dry-run", action="store_true", help="take a few steps; print memory and time of the run")
     given = parse(arguments, argv)
     with one_line_errors(given.config, *given.overrides):
-        from blda_video.jobs.training_job import train_config
+        if given.dry_run and given.resume:
+            raise ValueError("--dry-run trains nothing that --resume could continue; give one of them")
+        if given.dry_run:
+            from blda_video.jobs.dry_run import dry_run
 
-        report = train_config(given.config, given.overrides, given.resume, kind)
+            report = "\n".join(cost.line() for cost in dry_run(given.config, given.overrides, kind))
+        else:
+            from blda_video.jobs.training_job import train_config
+
+            report = train_config(given.config, given.overrides, given.resume, kind)
     if report:
         print(report)
 

@@ -6,6 +6,7 @@ that is impossible, is NaN, which `flow_geometry` treats as invalid. A PNG file 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blda.data.readers.headers import read_header
+from blda.data.readers.array_headers import array_header
+from blda.data.readers.headers import LARGEST, read_header
 from blda.data.readers.remarks import remark
 
 FLO_TAG = 202021.25
@@ -97,20 +99,19 @@ def read_flo(path: Path) -> Tensor:
 
 def read_npy(path: Path) -> Tensor:
     """The DA-VSN family's .npy: int16 H x W x 2, tenths of a pixel."""
-    values = np.load(path, allow_pickle=False)
-    if values.ndim != 3 or values.shape[2] != 2 or values.dtype != np.int16:
-        raise ValueError(f"shape {values.shape}, {values.dtype} instead of H x W x 2, int16")
-    return _channels_first(values) / 10
+    shape, kind = array_header(path)
+    if len(shape) != 3 or shape[2] != 2 or kind != np.int16 or math.prod(shape) > 2 * LARGEST:
+        raise ValueError(f"shape {shape}, {kind} instead of H x W x 2, int16")
+    return _channels_first(np.load(path, allow_pickle=False)) / 10
 
 
 def read_npz(path: Path) -> Tensor:
     """VIPER's own .npz: arrays u and v, float16 H x W."""
+    (shape, kind), (other, _) = array_header(path, "u"), array_header(path, "v")
+    if len(shape) != 2 or shape != other or kind.kind != "f" or math.prod(shape) > LARGEST:
+        raise ValueError(f"u {shape} and v {other}, {kind}, instead of two H x W of floats")
     with np.load(path, allow_pickle=False) as archive:
-        if not {"u", "v"} <= set(archive.files):
-            raise ValueError(f"it holds {', '.join(archive.files) or 'nothing'} instead of u and v")
         u, v = archive["u"], archive["v"]
-    if u.ndim != 2 or u.shape != v.shape or u.dtype.kind != "f":
-        raise ValueError(f"u {u.shape} and v {v.shape}, {u.dtype}, instead of two H x W of floats")
     return torch.from_numpy(np.stack((u, v)).astype(np.float32))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote_from_bytes
 
@@ -14,6 +16,8 @@ import torch
 from torch import Tensor
 
 from blda import atomic, text
+from blda.data.readers.array_headers import array_header
+from blda.data.readers.headers import LARGEST
 from blda_video.flow import store_manifest
 from blda_video.flow.store_manifest import Manifest
 
@@ -104,18 +108,21 @@ class FlowStore(StoredFlow):
         path = self.path(key, neighbour)
         if not path.is_file():
             raise FileNotFoundError(f"no flow {path}; make it with: blda compute-flow CONFIG")
-        made = self._manifest()
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                steps = archive["flow"]
-        except Exception as error:  # damaged files raise many types, a MemoryError where they claim to be huge
-            reason = " ".join(str(error).split())
-            raise ValueError(f"corrupt flow file {path} ({type(error).__name__}: {reason}); {AGAIN}") from error
-        if steps.ndim != 3 or steps.shape[0] != 2 or (made and steps.shape[1:] != made.size):
-            expected = f"2 x {made.size}" if made else "2 x H x W"
-            raise ValueError(f"flow file {path} has shape {steps.shape}, not {expected}; {AGAIN}")
-        require_size(path, steps.shape[1:], size)
+        steps = self._steps(path, size)
         return _unpacked(steps[:, rows], columns)[None]
+
+    def _steps(self, path: Path, size: Size | None) -> np.ndarray:
+        """Read the differences (2, H, W) int16 of a file; its header is checked before memory is taken for them."""
+        made = self._manifest()
+        with _as_corrupt(path):
+            shape, kind = array_header(path, "flow")
+        fits = len(shape) == 3 and shape[0] == 2 and kind == np.int16 and math.prod(shape) <= 2 * LARGEST
+        if not fits or (made and shape[1:] != made.size):
+            expected = f"2 x {made.size}" if made else "2 x H x W"
+            raise ValueError(f"flow file {path} has shape {shape}, {kind}, not {expected}, int16; {AGAIN}")
+        require_size(path, shape[1:], size)
+        with _as_corrupt(path), np.load(path, allow_pickle=False) as archive:
+            return archive["flow"]
 
     def write(self, key: str, neighbour: str, flow: Tensor) -> None:
         """Store the flow key -> neighbour, (1, 2, H, W) or (2, H, W); a reader never sees half a file.
@@ -183,6 +190,16 @@ class FlowStore(StoredFlow):
                 raise ValueError(f"flow store {self._file} {result}; use another folder")
             self._made = made
         return self._made
+
+
+@contextmanager
+def _as_corrupt(path: Path) -> Iterator[None]:
+    """Raise ValueError naming the file for whatever reading a damaged one raises."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"corrupt flow file {path} ({type(error).__name__}: {reason}); {AGAIN}") from error
 
 
 def _file_name(neighbour: str) -> str:

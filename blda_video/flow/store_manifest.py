@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from blda import atomic
+from blda.code_version import code_version
 
 FORMAT = 1
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -65,15 +63,5 @@ def write(path: Path, manifest: Manifest) -> None:
 
 def commit() -> str:
     """Return the commit of this code, or its version when it is not a checkout."""
-    if (ROOT / ".git").exists():
-        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        except OSError:  # no git
-            done = None
-        if done is not None and done.returncode == 0:
-            return done.stdout.strip()
-    try:
-        return metadata.version("blda-video")
-    except metadata.PackageNotFoundError:
-        return "unknown"
+    known = code_version()
+    return known.get("commit") or known.get("version") or "unknown"

@@ -17,13 +17,14 @@ from blda.calibration.saved_logits import SavedLogits
 from blda.config.classification import ClassifyConfig
 from blda.data.protocols import protocol_of
 from blda.data.sample import Sample
+from blda.deploy.checkpoint_search import checkpoint_of
 from blda.engine import checkpoint, runtime
 from blda.engine.inference import Predictor
 from blda.engine.metrics import MeanIoU
 from blda.selftraining.pseudo_labels import TeacherLabels
 from blda_video.build import READERS
 from blda_video.config import VideoConfig
-from blda_video.jobs.restored_run import checkpoint_of, restored
+from blda_video.jobs.restored_run import restored
 
 
 def calibration_of(given: Namespace) -> tuple[Calibrated, Accelerator]:

@@ -35,6 +35,11 @@ def of_images(path: Path, overrides: Sequence[str] = ()) -> Kind:
     return (ClassifyConfig, classifier_run) if "classification" in tree_of(path, overrides) else (Config, image_run)
 
 
+def named(kind: str | None) -> Callable[[Path, Sequence[str]], Kind]:
+    """Return the function for configs of 'images' or 'video', or for None the one that finds out."""
+    return {None: of_run, "images": of_images, "video": of_video}[kind]
+
+
 def of_run(path: Path, overrides: Sequence[str] = ()) -> Kind:
     """Return the kind for any config file with its overrides: video if it has a key or a reader that only video has."""
     tree = tree_of(path, overrides)

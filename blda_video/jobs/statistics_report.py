@@ -17,9 +17,9 @@ from blda.balance.figures.cells import NEGATIVE, POSITIVE, cells, median_correct
 from blda.balance.logit_statistics import LogitStatistics
 from blda.config import loading
 from blda.data import measured_bias
+from blda.deploy.checkpoint_search import checkpoint_of
 from blda.engine import checkpoint, runtime
 from blda_video.jobs import kinds
-from blda_video.jobs.restored_run import checkpoint_of
 
 
 @dataclass(frozen=True)

@@ -1,58 +1,102 @@
 """Predictions of a checkpoint for every frame of a video file or of folders of frames."""
 
+from __future__ import annotations
+
 import json
+import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from torch import Tensor
-from torch.nn import functional as F
+import torch
 from tqdm import tqdm
 
 from blda import atomic
-from blda.build.run import Run
-from blda.calibration.calibration_file import Calibration
-from blda.config.schema import Component
 from blda.data.readers.walk import IMAGE_SUFFIXES
-from blda.data.segmentation_dataset import image_tensor
-from blda.data.transforms import whole
+from blda.deploy.load import load
+from blda.deploy.trained_segmenter import TrainedSegmenter
+from blda.engine import runtime
+from blda.engine.class_lists import write_class_lists
 from blda_video.build import ESTIMATORS, estimator_of
 from blda_video.flow.estimator_names import described
-from blda_video.jobs.restored_run import checkpoint_of, restored
+from blda_video.jobs.frame_pictures import Appearance
+from blda_video.jobs.frame_prediction import DECAY, PredictedFrame, PredictedVideo, flow_of, predict
+from blda_video.jobs.frame_writing import OVERLAYS, RATE, write_picture
 from blda_video.stream.frame_source import FrameSource, open_frame_source
-from blda_video.stream.fused_stream import FusedStream
-from blda_video.stream.video_writer import LARGEST_RATE, is_film, overlay, save_video, write_labels
+from blda_video.stream.video_writer import LARGEST_RATE, is_film, save_video
 
 ABOUT = "predictions.json"
 """In a folder of predictions: what they were made by."""
-DECAY = 0.9
+GPU_BATCH = 4
+"""Frames at a time on a GPU, unless told otherwise."""
 
 
-def run(given: Namespace) -> None:
+@dataclass(frozen=True)
+class Speed:
+    """Speed of a command: frames predicted, seconds from the first read to the last write, and how it was done."""
+
+    frames: int
+    seconds: float
+    how: str
+
+    def __str__(self) -> str:
+        if not self.frames:
+            return "all frames are there already"
+        rate = self.frames / self.seconds
+        return f"{self.frames} frames in {self.seconds:.1f} s: {rate:.1f} frames a second ({self.how})"
+
+
+def run(given: Namespace) -> Speed:
     """Write the predictions of one command."""
     film = _check(given)
+    look = Appearance(0.5 if given.overlay is None else given.overlay, given.legend, given.side_by_side)
     decay = DECAY if given.decay is None else given.decay
     frame_source = open_frame_source(given.video)
-    run, student = restored(given.checkpoint, given.overrides)
-    balance = given.calibration and Calibration.load(given.calibration, run.class_names).to(run.accelerator.device)
-    predict = run.evaluation.predictor(student, balance)
-    flow = flow_of(run, given.flow) if given.fuse else None
-    stream = FusedStream(predict, estimator_of("--flow", flow), decay) if given.fuse else predict
+    segmenter = load(given.checkpoint, given.calibration, given.overrides).to(runtime.start("no").device)
+    precision = set_precision(segmenter, given.precision)
+    cuda = segmenter.device.type == "cuda"
+    batch = given.batch or (GPU_BATCH if cuda and not given.fuse else 1)
+    flow = flow_of(segmenter, given.flow) if given.fuse else None
+    how = {"segmenter": segmenter, "fuse": given.fuse, "flow": flow and estimator_of("--flow", flow), "decay": decay}
+    how["batch"] = batch
+    began = time.perf_counter()
     if film:
-        shown = (
-            overlay(image, labels, len(run.class_names)) for _, image, labels in labelled(run, frame_source, stream)
-        )
-        save_video(given.output, shown, given.rate or frame_source.rate or 30)
-        return
-    about = {
-        "checkpoint": str(checkpoint_of(given.checkpoint).resolve()),
+        frames = shown(segmenter, predict(frame_source, **how))
+        save_video(given.output, map(look.of_video, frames), given.rate or frame_source.rate or RATE)
+        count = len(frame_source.frames)
+    else:
+        about = {
+            **_inputs(given, segmenter),
+            "precision": precision,
+            "fused": f"along {described(flow, ESTIMATORS)}, decay {decay:g}" if given.fuse else "no",
+        }
+        pictures = look if given.overlay is not None or given.side_by_side else None
+        count = into_folder(given.output, about, frame_source, how, pictures)
+    place = torch.cuda.get_device_name(segmenter.device) if cuda else "CPU"
+    return Speed(count, time.perf_counter() - began, f"{place}, precision {precision}, batch {batch}")
+
+
+def _inputs(given: Namespace, segmenter: TrainedSegmenter) -> dict[str, str | list[str]]:
+    """Describe the network and the frames of a command, for the folder of its predictions."""
+    return {
+        "checkpoint": str(segmenter.origin.path.resolve()),
         "video": str(given.video.resolve()),
         "settings": [*given.overrides, *([f"calibration={given.calibration}"] if given.calibration else [])],
-        "fused": f"along {described(flow, ESTIMATORS)}, decay {decay:g}" if given.fuse else "no",
-        "classes": list(run.class_names),
+        "classes": list(segmenter.classes),
     }
-    into_folder(given.output, about, run, frame_source, stream)
+
+
+def set_precision(segmenter: TrainedSegmenter, asked: str | None) -> str:
+    """Set the precision of predictions, and return its name: no, bf16 or fp16.
+
+    asked: None for the run's own; on a GPU, bf16 in place of float32.
+    """
+    own = segmenter.config.training.precision or "no"
+    fast = segmenter.device.type == "cuda" and own == "no" and torch.cuda.is_bf16_supported()
+    precision = asked or ("bf16" if fast else own)
+    {"no": segmenter.float, "bf16": segmenter.bfloat16, "fp16": segmenter.half}[precision]()
+    return precision
 
 
 def _check(given: Namespace) -> bool:
@@ -66,18 +110,40 @@ def _check(given: Namespace) -> bool:
         )
     if not given.fuse and (given.flow is not None or given.decay is not None):
         raise ValueError("--flow and --decay say how frames are fused; add --fuse, or leave them out")
+    if given.batch is not None and (given.batch < 1 or given.fuse):
+        raise ValueError(f"--batch is {given.batch}; it must be at least 1, and frames to --fuse are taken one by one")
     return film
 
 
-def into_folder(
-    folder: Path, about: dict, run: Run, frame_source: FrameSource, stream: Callable[[Tensor], Tensor]
-) -> None:
-    """Write a PNG for every frame that has none yet.
+def into_folder(folder: Path, about: dict, frame_source: FrameSource, how: dict, look: Appearance | None = None) -> int:
+    """Write the files that a folder lacks: a PNG for every frame, a picture to watch if `look` is given.
 
-    Raises ValueError when the folder holds the predictions of another run or input.
+    how: arguments of `predict`. Returns the number of frames predicted. Raises ValueError when the folder holds the
+    predictions of another run or input.
     """
+    _claim(folder, about)
+    write_class_lists(folder, how["segmenter"].classes, how["segmenter"].colors)
+    names = [frame.name for frame in frame_source.frames]
+    paths = [(folder / f"{name}.png", look and folder / OVERLAYS / f"{name}.jpg") for name in names]
+    missing = [not all(path is None or path.exists() for path in both) for both in paths]
+    # What is fused needs the frames before; after the last missing one there is nothing more to do.
+    last = max((i for i, misses in enumerate(missing) if misses), default=-1)
+    wanted = [i for i in range(last + 1) if missing[i] or how["fuse"]]
+    frames = predict(frame_source, wanted=wanted, **how)
+    for i, frame in zip(wanted, shown(how["segmenter"], frames), strict=True):
+        labels, picture = paths[i]
+        if not labels.exists():
+            frame.prediction.save(labels)
+        if picture is not None and not picture.exists():
+            write_picture(picture, frame, look)
+    return len(wanted)
+
+
+def _claim(folder: Path, about: dict) -> None:
+    """Write what predictions are made by; ValueError when the folder holds others, or other files."""
     if (folder / ABOUT).exists():
         found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        found.setdefault("precision", about["precision"])  # folders of older versions do not say it
         other = [key for key in about if found.get(key) != about[key]]
         if other:
             raise ValueError(
@@ -86,35 +152,9 @@ def into_folder(
     elif folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no {ABOUT}; give another --output")
     atomic.write(folder / ABOUT, json.dumps(about, indent=1))
-    paths = [folder / f"{frame.name}.png" for frame in frame_source.frames]
-    missing = [not path.exists() for path in paths]
-    # What is fused needs the frames before; after the last missing one there is nothing more to do.
-    last = max((i for i, misses in enumerate(missing) if misses), default=-1)
-    wanted = [i for i in range(last + 1) if missing[i] or isinstance(stream, FusedStream)]
-    for i, _, labels in labelled(run, frame_source, stream, wanted):
-        if missing[i]:
-            write_labels(paths[i], labels, len(run.class_names))
 
 
-def labelled(
-    run: Run, frame_source: FrameSource, stream: Callable[[Tensor], Tensor], wanted: list[int] | None = None
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield number, image (H, W, 3) uint8 and class indices (H, W) uint8 of the wanted frames, with a progress bar."""
-    wanted = range(len(frame_source.frames)) if wanted is None else wanted
-    for i in tqdm(wanted, desc="predict", unit="frame", disable=not run.config.log.bar):
-        if isinstance(stream, FusedStream) and frame_source.begins(i):
-            stream.reset()
-        image = frame_source.frames[i].read()
-        seen = whole(run.data.readers.resize("evaluation")(image.shape[:2])).image(image)
-        scores = stream(image_tensor(seen).to(run.accelerator.device))
-        if scores.ndim != 4:
-            raise ValueError("this run classifies whole images; give the checkpoint of one that segments them")
-        if scores.shape[-2:] != image.shape[:2]:
-            scores = F.interpolate(scores, image.shape[:2], mode="bilinear", align_corners=False)
-        yield i, image, scores.argmax(1)[0].byte().cpu().numpy()
-
-
-def flow_of(run: Run, asked: str | None) -> str | Component:
-    """Return the flow estimator: the one asked for, else the run's own if it estimates flow, else DIS."""
-    own = getattr(run.config, "flow", {})
-    return asked or (own if own.get("name") in ESTIMATORS else "dis-medium")
+def shown(segmenter: TrainedSegmenter, frames: PredictedVideo) -> Iterator[PredictedFrame]:
+    """Show a progress bar over the frames, unless the run's config has none."""
+    bar = (segmenter.origin.settings.get("log") or {}).get("bar", True)
+    return tqdm(frames, desc="predict", unit="frame", disable=not bar)

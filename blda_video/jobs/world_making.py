@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from blda.config import loading
+from blda.data.label_map import CITYSCAPES19
 from blda.engine import label_colors, runtime
 from blda.spelling import nearest
 from blda_video.config import VideoConfig, WorldSpec
@@ -20,7 +21,7 @@ from blda_video.street_world.simulator.domains import LOOKS
 from blda_video.street_world.simulator.world import World
 from blda_video.street_world.world_writer import ensure
 
-COLORS = label_colors.palette(len(label_colors.CITYSCAPES)).numpy()
+COLORS = label_colors.palette(CITYSCAPES19).numpy()
 """Cityscapes' colours of the 19 classes."""
 ROOT = Path("data/miniature")
 

@@ -30,7 +30,9 @@ class FrameSource:
 
 
 def open_frame_source(path: Path) -> FrameSource:
-    """Open a video file, or all images below a folder. FileNotFoundError or ValueError when there is none."""
+    """Open a video file, all images below a folder, or one image; FileNotFoundError or ValueError without any."""
+    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+        return FrameSource([Frame(path.stem, path, None)], None)
     if not path.is_dir():
         video = VideoFile(path)
         count = len(video)

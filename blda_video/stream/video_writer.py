@@ -1,4 +1,4 @@
-"""Predicted labels as files: indexed pictures, or a video of the frames with the classes' colours over them."""
+"""Pictures as a video file, and what an output's name asks for: a video or a folder."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
 
 from blda import atomic
-from blda.engine.label_colors import palette
 from blda_video.clips.video_files.video_index import pyav
 
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -58,19 +56,6 @@ def is_film(output: Path) -> bool:
     raise ValueError(
         f"cannot write {output}: no {suffix} file is written; give {', '.join(FORMATS)} or a folder's name"
     )
-
-
-def write_labels(path: Path, labels: np.ndarray, num_classes: int) -> None:
-    """Class indices (H, W) uint8 as an indexed PNG in the classes' colours; written atomically."""
-    picture = Image.fromarray(labels)
-    picture.putpalette(palette(num_classes).flatten().tolist())
-    atomic.write(path, lambda file: picture.save(file, format="png"))
-
-
-def overlay(image: np.ndarray, labels: np.ndarray, num_classes: int, strength: float = 0.5) -> np.ndarray:
-    """Blend the colours of labels (H, W) over a frame (H, W, 3) uint8; `strength` is the share of the colours."""
-    colours = palette(num_classes).numpy()[labels]
-    return np.rint((1 - strength) * image + strength * colours).astype(np.uint8)
 
 
 def save_video(path: Path, pictures: Iterable[np.ndarray], rate: float) -> None:

@@ -105,7 +105,7 @@ def test_frames_that_agree_change_nothing_but_rounding():
 
 
 def test_what_is_pasted_over_is_not_observed():
-    """`BalancedLoss` gives pixels of the source no label, so the clean context need not know what is pasted."""
+    """`BalancedCriterion` gives pixels of the source no label, so the clean context need not know what is pasted."""
     logits, labels, pseudo = observation()
     pasted = labels == IGNORE
     other = torch.where(pasted[:, None, None], -7.0, pseudo.context_change)

@@ -37,7 +37,7 @@ def test_the_readmes_two_commands_are_whole() -> None:
     ]
     assert len(installs) == 2
     assert [command for command in commands if command.endswith("-m pytest")] == installs[1:]  # .ci/run takes this one
-    assert installs[0].endswith(" && .venv/bin/accelerate launch tools/train_video.py configs/demo.yaml")
+    assert installs[0].endswith(" && .venv/bin/blda train demo")
 
 
 REST = {"model": {"encoder": {"name": "small"}, "head": {"name": "daformer"}}, "run": "runs/x"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -146,30 +147,50 @@ def moved(config: Config) -> Config:
     return dataclasses.replace(config, model=dataclasses.replace(config.model, weights=str(path)))
 
 
-def on_two_processes(configs: Sequence[Config], folder: Path) -> list[list[dict]]:
+def on_two_processes(configs: Sequence[Config], folder: Path, machines: int = 1) -> list[list[dict]]:
     """For each config what each of two real processes ends with: `states` and `scores`; half of a batch for each.
 
-    One launch for all, as it takes longer than they do; plain descent, as in `with_sgd`.
+    One launch for all, as it takes longer than they do; plain descent, as in `with_sgd`. machines: 2 gives each process
+    a launcher of its own, as on two machines, which meet at the loopback address.
     """
     for number, config in enumerate(configs):
         training = dataclasses.replace(config.training, batch=config.training.batch // 2)
         config = dataclasses.replace(config, run=f"{config.run}/double", training=training)
         loading.save(config, folder / f"{number}.yaml")
     files = [str(folder / f"{number}.yaml") for number in range(len(configs))]
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    path = os.pathsep.join([str(TESTS.parents[1]), os.environ.get("PYTHONPATH", "")])
-    with socket.create_server(("127.0.0.1", 0)) as free:  # Accelerate 1.2 finds none by itself
-        port = str(free.getsockname()[1])
-    job = subprocess.Popen(
-        [*command, "--main_process_port", port, str(TESTS / "two_processes.py"), *files],
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": path},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    jobs = [
+        _launched(files, folder / f"machine_{rank}.txt", rank, machines, port)
+        for port in [free_port()]
+        for rank in range(machines)
+    ]
     try:
-        _, said = job.communicate(timeout=300)
+        codes = [job.wait(timeout=300) for job in jobs]
     finally:
-        job.terminate()  # and it its ranks; nothing where all have ended
-    assert job.returncode == 0, said[-3000:]
+        for job in jobs:
+            job.terminate()  # and it its ranks; nothing where all have ended
+    assert codes == [0] * machines, "".join(
+        (folder / f"machine_{rank}.txt").read_text()[-3000:] for rank in range(machines)
+    )
     return [[torch.load(f"{file}.{rank}.pt", weights_only=True) for rank in (0, 1)] for file in files]
+
+
+def _launched(files: Sequence[str], said: Path, rank: int, machines: int, port: int) -> subprocess.Popen:
+    """The launcher of one machine, which writes what it says into a file."""
+    where = ["--num_machines", machines, "--machine_rank", rank, "--main_process_ip", "127.0.0.1"]
+    command = ["--multi_gpu", "--num_processes", 2, *where, "--main_process_port", port, TESTS / "two_processes.py"]
+    path = os.pathsep.join([str(TESTS.parents[1]), os.environ.get("PYTHONPATH", "")])
+    with said.open("w") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "accelerate.commands.launch", *map(str, command), *files],
+            env={**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": path},
+            stdout=subprocess.DEVNULL,
+            stderr=output,
+        )
+
+
+def free_port(first: int = 0, last: int = 0) -> int:
+    """A port that nobody listens to, between two or any; Accelerate 1.2 finds none by itself."""
+    for port in range(first, last + 1):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as free:
+            return free.getsockname()[1]
+    raise OSError(f"no free port from {first} to {last}")

@@ -73,7 +73,7 @@ def test_other_estimator_or_offset_than_the_store(city, tmp_path):
             "compute_flow", *other, *more
         )
     found = exit_of("compute_flow", *options, "--check", "offsets=[-1, -2]")
-    assert "was computed for offsets -1, not -2" in found and "compute_flow.py " in found
+    assert "was computed for offsets -1, not -2" in found and "blda compute-flow " in found
     assert exit_of("compute_flow", *options, "offsets=[-1, -2]") == 0
     assert exit_of("compute_flow", *options, "--check", "offsets=[-1, -2]") == 0
     live = _options(city, "{name: dis}")

@@ -26,5 +26,5 @@ def test_a_damaged_result_names_its_file_and_the_fix(tmp_path, content: str) -> 
     atomic.write(folder / "result.json", content)
     with pytest.raises(ValueError, match=r"result\.json is damaged; delete it"):
         training_run._result(folder, config)
-    atomic.write(folder / "result.json", json.dumps({"protocol": "x", **WHOLE}))
+    atomic.write(folder / "result.json", json.dumps({"protocol": "x", "version": "0.1.0", "commit": "abc", **WHOLE}))
     assert training_run._result(folder, config)["mIoU"] == 50.0

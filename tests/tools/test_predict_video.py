@@ -119,7 +119,9 @@ def test_a_video_is_read_and_written_frame_by_frame(run, tmp_path):
     tool("predict_video", run, source, "--output", drawn, "--fuse", "--flow", "dis-fast")
     with av.open(str(drawn)) as file:
         assert float(file.streams.video[0].average_rate) == pytest.approx(12.5)
-        assert [frame.to_ndarray(format="rgb24").shape for frame in file.decode(video=0)] == [(38, 52, 3)] * 4
+        shapes = [frame.to_ndarray(format="rgb24").shape for frame in file.decode(video=0)]
+    assert len(shapes) == 4 and len(set(shapes)) == 1
+    assert shapes[0][1] == 52 and shapes[0][0] > 38, "the frame, and a legend below it"
     assert [path.name for path in drawn.parent.iterdir()] == ["drawn.mp4"]
 
 

@@ -46,8 +46,16 @@ def test_viper2csseq_flow_training_evaluation_and_picture(worlds, tmp_path, caps
     assert scores["mIoU"] == pytest.approx(final["mIoU"])
     assert scores["viper15_uvda/mIoU"] == pytest.approx(final["viper15_uvda/mIoU"])
 
+    tool("evaluate", newest, "--confusion", tmp_path / "confusion.csv", "consistency=[]")
+    header, *rows = (tmp_path / "confusion.csv").read_text().splitlines()
+    assert len(rows) == header.count(",") and rows[0].startswith("road,")
+    capsys.readouterr()
+    assert "ends in .png" in error_of("evaluate", newest, "--confusion", tmp_path / "confusion.pdf")
+
     tool("draw_predictions", newest, "--output", tmp_path / "sheet.png", "--frames", 2)
-    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (64, 192, 3)
+    height, width, _ = cv2.imread(str(tmp_path / "sheet.png")).shape
+    assert width == 3 * 192, "three columns, enlarged until their titles can be read"
+    assert height > 2 * 96, "two rows, a line of titles, and a legend"
 
     assert "holds a run" in error_of("train_video", config, *overrides)
     other = error_of("train_video", config, *overrides, "blda.tau=0.3", "--resume")

@@ -28,6 +28,12 @@ def mixtures(device: str) -> ModuleType | None:
 
 
 @cache
+def scoring(device: str) -> ModuleType | None:
+    """Return the module with `scores` of post-hoc calibration, or None where plain torch is used, as on a GPU."""
+    return import_module("blda.balance.kernels.cpu_scores") if device == "cpu" and kernels(device) else None
+
+
+@cache
 def kernels(device: str) -> ModuleType | None:
     """Return the module for a device type, with `count` and `loss_and_gradient`; None where plain torch is used."""
     needs = NEEDS.get(device)

@@ -16,6 +16,15 @@ def compiled(**options: Any) -> Callable[[Callable], Callable]:
     return numba.njit(nogil=True, cache=_caching(), error_model="numpy", **options)
 
 
+def inlined(**options: Any) -> Callable[[Callable], Callable]:
+    """Return `numba.njit` for functions that other compiled ones call: their code becomes part of the caller's.
+
+    Otherwise the process that compiles calls a copy of its own, and later ones call the copy in the caller's cached
+    code, which LLVM optimised anew: a sum in another order, so another last digit.
+    """
+    return numba.njit(nogil=True, error_model="numpy", forceinline=True, **options)
+
+
 @cache
 def _caching() -> bool:
     """Tell whether numba can cache compiled code: beside the source, in the home, or in a temporary folder."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blda.balance.kernels.compiling import compiled
+from blda.balance.kernels.compiling import compiled, inlined
 from blda.balance.kernels.elementary import exp
 from blda.balance.kernels.threads import over_threads
 from blda.balance.logit_grid import BINS, LIMIT, MIDDLE, ONE, SCALE, UNITS, in_units
@@ -24,9 +24,10 @@ TILE = 1024
 TILES = 16
 """Number of tiles that a thread takes at a time."""
 
-_compiled = compiled()
+_compiled, _inlined = compiled(), inlined()
 # Reordering and contraction only, which keep NaN.
-_compiled_loose = compiled(fastmath={"contract", "reassoc", "nsz"})
+_LOOSE = {"contract", "reassoc", "nsz"}
+_compiled_loose, _inlined_loose = compiled(fastmath=_LOOSE), inlined(fastmath=_LOOSE)
 
 
 def count(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -101,7 +102,7 @@ def loss_and_gradient(
     return torch.from_numpy(losses).sum(), torch.from_numpy(gradient)
 
 
-@_compiled
+@_inlined
 def _places(logits, places):
     """Write `logit_grid.position` of logits into `places`; NaN gets any position on the grid."""
     for i in range(len(logits)):
@@ -178,7 +179,7 @@ def _loss(logits, row, weight, table, active, tau, gradient, losses, first, last
                 gradient[image, label[i], start + i] -= weights[i]
 
 
-@_compiled_loose
+@_inlined_loose
 def _correct(logits, table, begin, offset, strength, moved, top):
     """Write z - strength * Delta of one channel into `moved`, and update the largest corrected logit `top`.
 
@@ -200,7 +201,7 @@ def _correct(logits, table, begin, offset, strength, moved, top):
         top[i] = max(top[i], moved[i])
 
 
-@_compiled_loose
+@_inlined_loose
 def _softmax_loss(logits, size, label, cost, top):
     """Return the sum of cost * cross-entropy over the first `size` pixels of logits (C, TILE).
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from blda.balance import logit_grid
 from blda.balance.gaussian_mixture import BACKGROUND, MIN_VARIANCE, Mixture
-from blda.balance.kernels.compiling import compiled
+from blda.balance.kernels.compiling import compiled, inlined
 from blda.balance.kernels.elementary import exp, normal_cdf
 from blda.balance.kernels.threads import over_threads
 
@@ -33,7 +33,8 @@ POINTS, STEPS = 8192, 8192
 A step is far smaller than the average change of F from one node to the next.
 """
 
-_compiled = compiled(fastmath={"contract", "reassoc", "nsz", "arcp"})
+_LOOSE = {"contract", "reassoc", "nsz", "arcp"}
+_compiled, _inlined = compiled(fastmath=_LOOSE), inlined(fastmath=_LOOSE)
 
 
 def fit(mixture: Mixture, counts: Tensor, iterations: int, rows: Tensor | None = None) -> Mixture:
@@ -81,7 +82,7 @@ def _quantiles(anchors: Mixture, clip: float) -> np.ndarray:
         reach = 8 * np.sqrt(variances)
         levels = np.linspace((means - reach).min(), (means + reach).max(), POINTS, dtype=np.float32)
         anchor_cdf = np.zeros(POINTS, np.float32)
-        _distribution(weights, means, variances, levels, anchor_cdf)
+        _tabulate(weights, means, variances, levels, anchor_cdf)
         # Rounding errors may make F decrease by a last digit.
         result.append(np.interp(probability, np.maximum.accumulate(anchor_cdf), levels))
     return np.array(result, np.float32)
@@ -98,7 +99,7 @@ def _fit(weights, means, variances, counts, cells, iterations):
                 _em_step(weights[cell], means[cell], variances[cell], values[:size], shares[:size], joint, total[:size])
 
 
-@_compiled
+@_inlined
 def _occupied(counts, values, shares):
     """Write the nodes with counts, and their shares of the sum, to the front of the arrays; return their number.
 
@@ -118,7 +119,7 @@ def _occupied(counts, values, shares):
     return padded
 
 
-@_compiled
+@_inlined
 def _em_step(weights, means, variances, values, shares, joint, total):
     """Run one EM iteration in place.
 
@@ -152,6 +153,12 @@ def _em_step(weights, means, variances, values, shares, joint, total):
 
 
 @_compiled
+def _tabulate(weights, means, variances, values, anchor_cdf):
+    """Add F of an anchor at the values to `anchor_cdf`."""
+    _distribution(weights, means, variances, values, anchor_cdf)
+
+
+@_inlined
 def _distribution(weights, means, variances, values, anchor_cdf):
     """Add F at the values to `anchor_cdf`."""
     for k in range(len(weights)):
@@ -176,7 +183,7 @@ def _align(weights, means, variances, quantiles, lowest, highest, reach, table, 
             row[first + i] = anchor[left] + (place - np.float32(left)) * (anchor[left + 1] - anchor[left])
 
 
-@_compiled
+@_inlined
 def _between(means, variances, reach):
     """Return the bounds, in whole blocks, of the nodes between which F may lie within the clips."""
     low, high = np.inf, -np.inf

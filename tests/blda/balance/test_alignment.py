@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 import reference
 from blda.balance.alignment import alignment, balanced, correction
-from blda.balance.balanced_loss import BalancedLoss
+from blda.balance.balanced_criterion import BalancedCriterion
 from blda.balance.cross_entropy import cross_entropy
 from blda.balance.gaussian_mixture import Mixture
 from blda.balance.logit_statistics import LogitStatistics
@@ -164,7 +164,7 @@ def _spoilt(case: str, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("min_pixels", [1, 100])
 def test_statistics_stay_finite_for_extreme_batches(case, classes, min_pixels):
     logits, labels = _spoilt(case, classes)
-    criterion = BalancedLoss(*(LogitStatistics(classes, min_pixels=min_pixels, warmup=2) for _ in range(2)))
+    criterion = BalancedCriterion(*(LogitStatistics(classes, min_pixels=min_pixels, warmup=2) for _ in range(2)))
     source, weight = Sample(logits, labels, ("a", "b"), (0, 1)), torch.full(labels.shape, 0.5)
     from_source = torch.arange(8).expand(labels.shape) < 4
     losses = []

@@ -6,7 +6,7 @@ from torch import Tensor
 
 import reference
 from blda.balance.alignment import cumulative_density
-from blda.balance.balanced_loss import BalancedLoss
+from blda.balance.balanced_criterion import BalancedCriterion
 from blda.balance.cross_entropy import cross_entropy
 from blda.balance.density_loss import DensityLoss
 from blda.balance.logit_statistics import LogitStatistics
@@ -32,7 +32,7 @@ def _batch() -> tuple[Tensor, Tensor]:
 
 def _loss(strength: float = 1.0, power: int = 1) -> DensityLoss:
     statistics = (LogitStatistics(CLASSES, min_pixels=8, seed=seed) for seed in (0, 1))
-    return DensityLoss(BalancedLoss(*statistics), torch.nn.Conv2d(3, 1, 1), strength, power)
+    return DensityLoss(BalancedCriterion(*statistics), torch.nn.Conv2d(3, 1, 1), strength, power)
 
 
 def _segmenter(head: type = DAFormerHead) -> Segmenter:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from blda.balance import alignment as aligning
 from blda.balance.alignment import Alignment, alignment, alignments, correction, cumulative_density
-from blda.balance.balanced_loss import BalancedLoss
+from blda.balance.balanced_criterion import BalancedCriterion
 from blda.balance.cross_entropy import balanced_cross_entropy, cross_entropy
 from blda.balance.density_loss import DensityLoss
 from blda.balance.kernels import choice
@@ -79,7 +79,7 @@ def _sample(logits: Tensor, labels: Tensor) -> Sample:
 
 def _mixed_loss(logits: Tensor, labels: Tensor, correct_target: bool = True) -> list[Tensor]:
     device = logits.device.type
-    loss = BalancedLoss(_statistics(device=device), _statistics(device=device), 0.3, correct_target)
+    loss = BalancedCriterion(_statistics(device=device), _statistics(device=device), 0.3, correct_target)
     weight = torch.ones(labels.shape, device=device)
     from_source = torch.zeros(labels.shape, dtype=torch.bool, device=device)
     from_source[..., ::2] = True
@@ -89,7 +89,7 @@ def _mixed_loss(logits: Tensor, labels: Tensor, correct_target: bool = True) -> 
 
 def _density_loss(logits: Tensor, labels: Tensor) -> list[Tensor]:
     device = logits.device.type
-    loss = DensityLoss(BalancedLoss(_statistics(device=device), _statistics(device=device)), nn.Identity())
+    loss = DensityLoss(BalancedCriterion(_statistics(device=device), _statistics(device=device)), nn.Identity())
     output = Output(logits, density=torch.full(labels.shape, 0.5, device=device))
     return [loss.source_loss(output, _sample(logits, labels))]
 
@@ -130,7 +130,9 @@ CALLS: dict[str, Callable[[Tensor, Tensor], list[Tensor]]] = {
     "correction": lambda z, y: [correction(z, y, [_aligned(z.device.type)])],
     "cumulative_density": lambda z, y: [cumulative_density(z, y, _statistics(device=z.device.type))],
     "source_loss": lambda z, y: [
-        BalancedLoss(_statistics(device=z.device.type), _statistics(device=z.device.type)).source_loss(z, _sample(z, y))
+        BalancedCriterion(_statistics(device=z.device.type), _statistics(device=z.device.type)).source_loss(
+            z, _sample(z, y)
+        )
     ],
     "mixed_loss": _mixed_loss,
     "mixed_loss, source alone": lambda z, y: _mixed_loss(z, y, False),

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blda.balance import logit_grid
-from blda.balance.balanced_loss import BalancedLoss
+from blda.balance.balanced_criterion import BalancedCriterion
 from blda.balance.gaussian_mixture import Mixture, cdf, em_step
 from blda.balance.logit_statistics import LogitStatistics
 from blda.data.batches import Mixed, PseudoLabels
@@ -51,15 +51,15 @@ def recorded(shared) -> Golden:
         return {key: torch.as_tensor(file[key]) for key in file.files}
 
 
-def criterion(recorded: Golden, kind: type[LogitStatistics]) -> BalancedLoss:
+def criterion(recorded: Golden, kind: type[LogitStatistics]) -> BalancedCriterion:
     source, target = kind(**SETTINGS), LogitStatistics(**SETTINGS)
     source.means.copy_(recorded["source_start"])
     source.anchor_means.copy_(recorded["anchor_start"])
     target.means.copy_(recorded["target_start"])
-    return BalancedLoss(source, target, tau=0.1)
+    return BalancedCriterion(source, target, tau=0.1)
 
 
-def losses(balanced: BalancedLoss, recorded: Golden) -> tuple[Tensor, Tensor, Tensor]:
+def losses(balanced: BalancedCriterion, recorded: Golden) -> tuple[Tensor, Tensor, Tensor]:
     """Return four source losses, four mixed losses, and the gradient of the last mixed loss."""
     source, mixed = [], []
     for step in range(4):

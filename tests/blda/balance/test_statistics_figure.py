@@ -10,6 +10,7 @@ from blda.balance.figures.cells import NEGATIVE, POSITIVE, cells, median_correct
 from blda.balance.figures.cells import correction as correction_of
 from blda.balance.logit_statistics import LogitStatistics
 from blda.engine.run_log import RunLog
+from blda.engine.trackers import TensorBoardTracker
 from blda.selftraining.criterion import PlainLoss
 from blda.selftraining.self_training import SelfTraining
 from blda.selftraining.supervised import Supervised
@@ -192,12 +193,14 @@ def test_methods_return_their_figures_and_validation_numbers():
 
 
 def test_the_log_draws_figures_in_the_main_process_only(tmp_path, monkeypatch):
-    log, drawn = RunLog(tmp_path, _names(3)), []
-    monkeypatch.setattr(log._tensorboard(), "add_image", lambda name, image, step: drawn.append((name, image, step)))
+    tracker, drawn = TensorBoardTracker(tmp_path), []
+    log = RunLog(tmp_path, _names(3), trackers=[tracker])
+    monkeypatch.setattr(tracker._open(), "add_image", lambda name, image, step: drawn.append((name, image, step)))
     diagnostics = StatisticsDiagnostics(_made(3), LogitStatistics(3), _names(3))
     log.figures(3, dict)
     assert drawn == []
     log.figures(4, diagnostics.figures)
     (name, image, step), *more = drawn
     assert (name, step, image.dtype, more) == ("train/statistics", 4, torch.uint8, [])
-    RunLog(tmp_path, _names(3), main=False).figures(5, lambda: pytest.fail("drawn by another process"))
+    other = RunLog(tmp_path, _names(3), main=False, trackers=[tracker])
+    other.figures(5, lambda: pytest.fail("drawn by another process"))

@@ -27,7 +27,7 @@ from blda.balance import alignment as alignment_module
 from blda.balance import cross_entropy as cross_entropy_module
 from blda.balance import logit_statistics, pixels
 from blda.balance.alignment import Alignment, alignment, balanced, correction, stacked
-from blda.balance.balanced_loss import BalancedLoss
+from blda.balance.balanced_criterion import BalancedCriterion
 from blda.balance.cross_entropy import balanced_cross_entropy, cross_entropy
 from blda.balance.gaussian_mixture import Mixture, em_step
 from blda.balance.kernels import choice, cuda, cuda_mixtures
@@ -302,7 +302,7 @@ def test_alignment_equals_the_plain_one(classes, device):
     torch.testing.assert_close(own[expected.active], expected.lookup[expected.active], atol=2e-3, rtol=1e-3)
 
 
-def _steps(criterion: BalancedLoss, device: torch.device) -> list[Tensor]:
+def _steps(criterion: BalancedCriterion, device: torch.device) -> list[Tensor]:
     """Return losses and gradients of two steps on source and mixed batches."""
     results = []
     for seed in range(2):
@@ -318,7 +318,7 @@ def _steps(criterion: BalancedLoss, device: torch.device) -> list[Tensor]:
 
 
 def test_steps_equal_those_of_plain_torch(device):
-    one, other = (BalancedLoss(*(LogitStatistics(3, warmup=2) for _ in range(2)), tau=0.3) for _ in range(2))
+    one, other = (BalancedCriterion(*(LogitStatistics(3, warmup=2) for _ in range(2)), tau=0.3) for _ in range(2))
     with _plain():
         expected = _steps(one, torch.device("cpu"))
     for domain in other.state().values():
@@ -333,7 +333,7 @@ def test_steps_equal_those_of_plain_torch(device):
 
 
 def test_the_host_never_waits_for_the_gpu(gpu):
-    criterion = BalancedLoss(*(LogitStatistics(3).to(gpu) for _ in range(2)))
+    criterion = BalancedCriterion(*(LogitStatistics(3).to(gpu) for _ in range(2)))
     _steps(criterion, gpu)  # compiles
     logits, labels, _ = (tensor.to(gpu) for tensor in _batch((2, 3, 24, 30)))
     sample = Sample(logits.requires_grad_(), labels, ("",) * 2, (0,) * 2)

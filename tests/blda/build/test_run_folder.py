@@ -93,8 +93,18 @@ def test_identity_follows_the_run_its_seed_and_its_experiment(tmp_path):
     longer = dataclasses.replace(config, optimizer=Optimizer(lr=1.0), compare=("source_only",))
     assert run_folder.identity(first, longer) == known
     other = run_folder.identity(first, _config(seed=2, classes=("a", "b")))
-    assert {key for key in known if known[key] != other[key]} == {"seed", "experiment"}
+    assert {key for key in known if known[key] != other[key]} == {"seed", "settings"}
     second = tmp_path / "b"
     run_folder.begin(second, config)
     assert run_folder.identity(second, config)["run"] != known["run"]
     assert "run" not in run_folder.identity(Path(tmp_path / "older version"), config)
+
+
+def test_a_key_that_a_later_version_adds_leaves_the_identity_as_it_was(tmp_path):
+    later = dataclasses.make_dataclass("Later", [("new", int, 3)], bases=(Config,), frozen=True)
+    now = _config(seed=1, classes=("a", "b"))
+    same = later(**{field.name: getattr(now, field.name) for field in dataclasses.fields(now)})
+    assert run_folder.experiment(same) == run_folder.experiment(now)
+    assert run_folder.experiment(dataclasses.replace(same, new=4)) != run_folder.experiment(now)
+    deeper = dataclasses.replace(now, source=dataclasses.replace(now.source, crop=(3, 4)))
+    assert run_folder.experiment(deeper) != run_folder.experiment(now)

@@ -12,6 +12,7 @@ from torch import nn
 import reference
 from blda.balance import logit_grid
 from blda.balance.alignment import Alignment, alignment
+from blda.balance.kernels.choice import scoring
 from blda.balance.logit_statistics import LogitStatistics
 from blda.calibration.calibration_file import FORMAT, Calibration
 from blda.calibration.fit import fit_statistics, sampled_bias
@@ -96,8 +97,19 @@ def test_scores_of_a_pixel_depend_on_its_own_logits_only(monkeypatch):
     vectors = maps.movedim(1, -1).reshape(-1, 6)
     # The last bit of an exponential may depend on the element's place in a block of vector instructions.
     torch.testing.assert_close(scores(vectors, aligned, 0.3), whole.movedim(1, -1).reshape(-1, 6))
-    monkeypatch.setattr("blda.calibration.scores.PIXELS", 11)
+    monkeypatch.setattr("blda.calibration.scores.scoring", lambda device: None)
+    monkeypatch.setattr("blda.calibration.scores.ELEMENTS", 300)
     torch.testing.assert_close(scores(maps, aligned, 0.3), whole)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 30, 47), (3, 5), (1, 5, 1, 1)])
+def test_compiled_scores_equal_plain_torch(monkeypatch, shape):
+    if scoring("cpu") is None:
+        pytest.skip("needs numba")
+    logits, aligned = 3 * torch.randn(shape, generator=torch.Generator().manual_seed(0)), _alignment(5)
+    compiled = scores(logits, aligned, 0.4)
+    monkeypatch.setattr("blda.calibration.scores.scoring", lambda device: None)
+    torch.testing.assert_close(compiled, scores(logits, aligned, 0.4), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -67,6 +67,8 @@ def test_an_override_by_another_part_replaces_the_old_one_whole(tmp_path):
         ("model=3", "model must be a mapping"),
         ("training.steps", "neither key=value nor a config file"),
         ("seed=[1", "not valid YAML"),
+        ("training.precision=no", "put it in quotes"),
+        ("training.precision=fp32", 'use "no"'),
     ],
 )
 def test_a_mistake_is_named(tmp_path, override, message):
@@ -155,3 +157,22 @@ def test_every_length_of_a_resolution_is_a_key_of_a_config():
             assert name in hints, path
             options = [option for option in (hints[name], *typing.get_args(hints[name])) if is_dataclass(option)]
             kind = options[0] if options else kind
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\nseed: 2\n", r"the key 'seed' stands twice.*line [0-9]"),
+        ("training: {steps: 1, batch: 2, steps: 3}\n", "the key 'steps' stands twice"),
+        ("classes: " + "[" * 5000, "not valid YAML"),
+    ],
+)
+def test_keys_that_stand_twice_and_nests_without_end_are_refused(tmp_path, text, message):
+    with pytest.raises(ValueError, match=rf"a\.yaml.*{message}"):
+        loading.load(_write(tmp_path / "a.yaml", SMALL + text), Config)
+
+
+def test_a_key_may_replace_one_of_a_merged_mapping(tmp_path):
+    text = SMALL.replace("{encoder", "&net {encoder") + "training: &same {steps: 1, batch: 2}\n"
+    text += "classes: {<<: *same, batch: 3}\n"
+    assert loading.load(_write(tmp_path / "a.yaml", text), Config).classes == {"steps": 1, "batch": 3}

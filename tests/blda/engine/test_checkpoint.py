@@ -1,11 +1,14 @@
 import os
 import pickle
+import re
+import shutil
+import subprocess
 
 import pytest
 import torch
 from torch import nn
 
-from blda import atomic
+from blda import atomic, code_version
 from blda.engine import checkpoint, optim, score_table
 
 
@@ -156,6 +159,38 @@ def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path):
         checkpoint.load(path, {"student": net}, {"run": "a", "seed": 2})
     checkpoint.save(path, {"student": net})
     checkpoint.load(path, {"student": net}, {"run": "a", "seed": 2})
+
+
+def test_a_checkpoint_carries_the_code_version_and_another_major_one_is_refused(tmp_path):
+    path, net = checkpoint.path_of(tmp_path, 1), nn.Linear(2, 2)
+    checkpoint.save(path, {"student": net}, {"seed": 1})
+    written = checkpoint.read(path)[checkpoint.IDENTITY]
+    assert written == {"seed": 1, **code_version.code_version()}
+    major, _, rest = written["version"].partition(".")
+    atomic.write_tensors(path, {"student": net.state_dict(), "identity": {"version": f"{major}.9999"}})
+    checkpoint.load(path, {"student": net})
+    other = {"version": f"{int(major) + 1}.{rest}", "commit": "abc123"}
+    atomic.write_tensors(path, {"student": net.state_dict(), "identity": other})
+    ours = written["version"]
+    expected = rf"step_000001.*version {other['version']} of blda-video, commit abc123.*this is version {ours}"
+    with pytest.raises(ValueError, match=expected):
+        checkpoint.load(path, {"student": net})
+    atomic.write_tensors(path, {"student": net.state_dict()})
+    checkpoint.load(path, {"student": net})
+
+
+def test_the_version_is_the_checkouts_own_and_its_commit_is_named(tmp_path):
+    (tmp_path / "pyproject.toml").write_text('name = "blda-video"\nversion = "7.1"\n')
+    assert code_version._version(tmp_path) == "7.1"
+    assert code_version._commit(tmp_path) == ""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    if shutil.which("git") is None:
+        pytest.skip("no git here")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *command], check=True)
+    assert re.fullmatch("[0-9a-f]{12}", code_version._commit(tmp_path))
+    (tmp_path / "pyproject.toml").write_text("changed")
+    assert code_version._commit(tmp_path).endswith("-dirty")
 
 
 def test_refusing_a_pickle_gives_no_unsafe_advice(tmp_path):

@@ -39,19 +39,51 @@ def test_processes_that_would_train_apart_are_refused(environment, refused):
 def test_settings_of_the_launcher_agree_with_the_config_or_are_refused(monkeypatch):
     options: dict[str, str] = {}
     monkeypatch.setattr(launcher, "_arguments", lambda: options)
-    launcher.require_agreement("bf16", 4, {"ACCELERATE_MIXED_PRECISION": "no"})
-    launcher.require_agreement("bf16", 4, {"ACCELERATE_MIXED_PRECISION": "bf16"})
+    bf16 = {"ACCELERATE_MIXED_PRECISION": "bf16"}
+    assert launcher.agreed_precision("bf16", {"ACCELERATE_MIXED_PRECISION": "no"}) == "bf16"
+    assert launcher.agreed_precision("bf16", bf16) == "bf16"
     with pytest.raises(ValueError, match=r"give training\.precision=bf16"):
-        launcher.require_agreement("no", 4, {"ACCELERATE_MIXED_PRECISION": "bf16"})
+        launcher.agreed_precision("no", bf16)
+    assert launcher.agreed_precision(None, bf16) == "bf16"
+    assert launcher.agreed_precision(None, {}) == "no"
+    with pytest.raises(ValueError, match="told --mixed_precision fp8; use no, bf16, fp16"):
+        launcher.agreed_precision(None, {"ACCELERATE_MIXED_PRECISION": "fp8"})
+    options["--mixed_precision"] = "no"
+    with pytest.raises(ValueError, match=r"give training\.precision=no"):
+        launcher.agreed_precision("bf16", {"ACCELERATE_MIXED_PRECISION": "no"})
     options["--gradient_accumulation_steps"] = "4"
-    launcher.require_agreement("no", 4, {})
+    launcher.require_accumulation(4, {})
     with pytest.raises(ValueError, match=r"give training\.accumulate=4"):
-        launcher.require_agreement("no", 1, {})
+        launcher.require_accumulation(1, {})
     with pytest.raises(ValueError, match="needs a GPU"):
         launcher.require_precision("fp16", False)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"ACCELERATE_USE_FSDP": "true"}, r"--use_fsdp.*whole network.*training\.checkpointing=true"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "--use_deepspeed.*leave it out"),
+        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "--use_megatron_lm"),
+        ({"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"}, r"--dynamo_backend inductor.*training\.compile=true"),
+        ({"ACCELERATE_DYNAMO_BACKEND": "NO", "ACCELERATE_USE_FSDP": "false"}, None),
+    ],
+)
+def test_launchers_that_split_or_compile_the_network_are_refused(environment, message):
+    if message is None:
+        launcher.require_whole_networks(environment)
+    else:
+        with pytest.raises(ValueError, match=message):
+            launcher.require_whole_networks(environment)
+
+
+def test_a_run_under_fsdp_ends_before_accelerate_starts(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="--use_fsdp"):
+        runtime.start("no")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"])
 def test_signals_that_end_a_process_stop_it_after_the_step(name):
     if not hasattr(signal, name):
         pytest.skip(f"this system has no {name}")

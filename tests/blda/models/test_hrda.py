@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blda.balance.balanced_loss import BalancedLoss
+from blda.balance.balanced_criterion import BalancedCriterion
 from blda.balance.cross_entropy import cross_entropy
 from blda.balance.logit_statistics import LogitStatistics
 from blda.build.network_factory import detail_of, network
@@ -315,7 +315,7 @@ def test_losses_are_of_the_fused_logits_and_the_detail_window():
 def test_balanced_statistics_count_the_fused_logits_alone():
     _, source, mixed, pseudo = _batch()
     output = hrda().train()(source.image)
-    criteria = [BalancedLoss(*(LogitStatistics(CLASSES, min_pixels=1, seed=s) for s in (0, 1))) for _ in range(2)]
+    criteria = [BalancedCriterion(*(LogitStatistics(CLASSES, min_pixels=1, seed=s) for s in (0, 1))) for _ in range(2)]
     alone, inside = criteria[0], HRDADetailLoss(criteria[1], PlainLoss())
     for criterion in (alone, inside):
         criterion.source_loss(output, source)

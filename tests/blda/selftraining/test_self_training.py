@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from blda.balance.balanced_loss import BalancedLoss
+from blda.balance.balanced_criterion import BalancedCriterion
 from blda.balance.logit_statistics import LogitStatistics
 from blda.balance.soft_counting import sampled_labels
 from blda.data import seeding
@@ -62,7 +62,7 @@ def test_mixed_pixels_are_wholly_of_one_domain():
 
 
 def test_only_the_mask_tells_the_domain_also_when_target_weights_are_one():
-    criterion = BalancedLoss(LogitStatistics(4, min_pixels=1), LogitStatistics(4, min_pixels=1))
+    criterion = BalancedCriterion(LogitStatistics(4, min_pixels=1), LogitStatistics(4, min_pixels=1))
     mixed = mix(_sample(0), _sample(1, labelled=False), _pseudo(weight=1.0), num_classes=4, seed=0)
     logits = torch.randn(2, 4, 12, 16)
     criterion.mixed_loss(logits, mixed, _pseudo(weight=1.0))
@@ -113,11 +113,11 @@ def _run(method: SelfTraining) -> dict[str, float]:
 def test_tau_zero_and_unestimated_statistics_are_plain_self_training():
     plain = _run(_method(PlainLoss()))
     statistics = LogitStatistics(4), LogitStatistics(4)
-    assert _run(_method(BalancedLoss(*statistics, tau=0.0))) == pytest.approx(plain)
+    assert _run(_method(BalancedCriterion(*statistics, tau=0.0))) == pytest.approx(plain)
     unestimated = LogitStatistics(4, min_pixels=10**9), LogitStatistics(4, min_pixels=10**9)
-    assert _run(_method(BalancedLoss(*unestimated, tau=0.1))) == pytest.approx(plain)
+    assert _run(_method(BalancedCriterion(*unestimated, tau=0.1))) == pytest.approx(plain)
     estimated = LogitStatistics(4), LogitStatistics(4)
-    assert _run(_method(BalancedLoss(*estimated, tau=0.1))) != pytest.approx(plain)
+    assert _run(_method(BalancedCriterion(*estimated, tau=0.1))) != pytest.approx(plain)
 
 
 def test_teacher_has_no_dropout_batch_statistics_and_no_gradient():

@@ -48,7 +48,7 @@ def test_what_is_missing_and_broken_is_named_with_its_mend(film, store):
     verdict = examined(film, store)
     assert verdict.wanted == 8 and len(verdict.missing) == 2 and len(verdict.faults) == 3
     missing, *faults = verdict.lines()
-    assert missing.startswith("2 of 8 flows are missing, the first ") and missing.endswith("compute_flow.py CONFIG")
+    assert missing.startswith("2 of 8 flows are missing, the first ") and missing.endswith("blda compute-flow CONFIG")
     for part in (r"s0%2F2.npz", "(2, 20, 24)", "100% of its vectors are unknown"):
         assert any(part in fault for fault in faults), part
 

@@ -93,7 +93,12 @@ def test_other_contents_are_named(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((9, 13, 2), np.float32))
     np.savez(tmp_path / "a.npz", flow=np.zeros((9, 13, 2)))
     write_flo(tmp_path / "a.flo", np.full((2, 9, 13), np.nan, np.float32))
-    for name, fault in (("a.png", "16 bits"), ("a.npy", "int16"), ("a.npz", "u and v"), ("a.flo", "no finite vector")):
+    for name, fault in (
+        ("a.png", "16 bits"),
+        ("a.npy", "int16"),
+        ("a.npz", "no array 'u'"),
+        ("a.flo", "no finite vector"),
+    ):
         with pytest.raises(ValueError, match=rf"{name}.*{fault}"):
             read_flow(tmp_path / name)
     with pytest.raises(FileNotFoundError, match=r"b\.flo"):

@@ -1,12 +1,16 @@
+import io
 import json
 import os
 import pickle
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 
 from blda_video.flow import flow_geometry
+from blda_video.flow.flow_formats import read_flow
 from blda_video.flow.flow_store import FlowStore
 
 
@@ -49,7 +53,7 @@ def test_names_never_share_a_file(tmp_path):
 
 
 def test_missing_flow_names_the_file_and_the_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"a.b\.npz.*compute_flow"):
+    with pytest.raises(FileNotFoundError, match=r"a.b\.npz.*compute-flow"):
         FlowStore(tmp_path).read("a", "b")
 
 
@@ -64,7 +68,7 @@ def test_a_corrupt_file_is_named(tmp_path, damage):
     path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"hello"}.get(damage, content))
     if damage == "other":
         np.savez(path, something=np.zeros(3))
-    with pytest.raises(ValueError, match=r"b\.npz.*compute_flow"):
+    with pytest.raises(ValueError, match=r"b\.npz.*compute-flow"):
         store.read("a", "b")
 
 
@@ -129,7 +133,7 @@ def test_noted_offsets_add_up_and_others_are_refused(tmp_path):
     FlowStore(tmp_path).require((-1, 2))
     store.note((-1,))
     assert json.loads((tmp_path / "manifest.json").read_text())["offsets"] == [-1, 2]
-    with pytest.raises(ValueError, match=r"offsets -1, \+2, not -2; .*compute_flow"):
+    with pytest.raises(ValueError, match=r"offsets -1, \+2, not -2; .*compute-flow"):
         FlowStore(tmp_path).require((-2, -1))
 
 
@@ -202,3 +206,32 @@ def test_flipped_bits_are_refused_or_change_nothing(tmp_path):
             assert "corrupt flow file" in str(error) or "shape" in str(error)
             refused += 1
     assert refused > 100
+
+
+def _claiming(shape: tuple[int, ...], held: np.ndarray) -> bytes:
+    """An .npy file whose header names a shape that its values do not have."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": held.dtype.str, "fortran_order": False, "shape": shape})
+    return file.getvalue() + held.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(2, 30000, 30000), (2, 10**7, 10**7), (2, 2000, 3000)])
+def test_a_shape_that_a_file_claims_takes_no_memory(shape, tmp_path):
+    """The last one is true, and of another size than the store's; the others end early."""
+    store = FlowStore(tmp_path, "truth")
+    store.write("a", "b", flow())
+    path, held = store.path("a", "b"), np.zeros((2, 2000, 3000), np.int16)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("flow.npy", _claiming(shape, held if shape == held.shape else held[:1, :1]))
+        for name in ("u.npy", "v.npy"):
+            archive.writestr(name, _claiming(shape[1:], held[0] if shape == held.shape else held[0, :1]))
+    for read in (store.read, lambda *_: read_flow(path)):
+        tracemalloc.start()
+        with pytest.raises(ValueError, match=r"b\.npz"):
+            read("a", "b")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2**21
+    (tmp_path / "flow.npy").write_bytes(_claiming((10**6, 10**6, 2), held[:, :2]))
+    with pytest.raises(ValueError, match="claims to hold 1000000 x 1000000 x 2 numbers"):
+        read_flow(tmp_path / "flow.npy")

@@ -1,0 +1,152 @@
+"""Trained networks on the Hugging Face hub, and the folder that a repository of the hub is a copy of."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from blda import atomic
+from blda.deploy.model_card import model_card
+from blda.deploy.network_settings import CONFIG
+
+if TYPE_CHECKING:
+    from blda.deploy.trained_segmenter import TrainedSegmenter
+
+T = TypeVar("T")
+WEIGHTS, CARD, RESULT, CALIBRATION = "model.safetensors", "README.md", "result.json", "calibration.pt"
+FILES = [WEIGHTS, CONFIG, CARD, RESULT, CALIBRATION]
+"""Files of a saved network; the last two may be missing."""
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+
+
+def is_id(where: str | os.PathLike) -> bool:
+    """Tell whether a text names a repository of the hub, "user/name" or "user/name@revision", and no file here."""
+    if not isinstance(where, str) or Path(where).exists() or not _ID.fullmatch(where):
+        return False
+    return not where.endswith((".pt", ".pth", ".safetensors"))
+
+
+def is_saved(folder: Path) -> bool:
+    """Tell whether a folder is one of `save_pretrained`."""
+    return (folder / WEIGHTS).is_file()
+
+
+def states(path: Path) -> dict[str, dict[str, Tensor]]:
+    """Read the weights of a saved network as the states of a checkpoint; ValueError naming a damaged file."""
+    try:
+        return {"student": load_file(path)}
+    except Exception as error:  # safetensors raises its own type
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); save or download it again") from error
+
+
+def downloaded(name: str) -> Path:
+    """Download a network of the hub, or find it in the hub's cache, and return its folder.
+
+    Raises FileNotFoundError with the fix for a name that the hub does not have, and without a connection.
+    """
+    repository, _, revision = name.partition("@")
+
+    def download(hub: Any) -> str:
+        return hub.snapshot_download(repository, revision=revision or None, allow_patterns=FILES)
+
+    folder = Path(_asked(download, f"cannot load {name}: there is no such file or folder, and", repository))
+    if not is_saved(folder):
+        raise FileNotFoundError(f"{name} of the hub holds no {WEIGHTS}; it was not saved by blda (save_pretrained)")
+    return folder
+
+
+def save_pretrained(segmenter: TrainedSegmenter, folder: str | os.PathLike, command: str | None = None) -> Path:
+    """Write a network to a folder: weights, config, model card, scores and calibration; see `TrainedSegmenter`.
+
+    Absolute paths in the config are shortened to their last name, because strangers will read it.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give the name of a folder")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in segmenter.network.state_dict().items()}
+    content = save(tensors, {"format": "pt"})
+    atomic.write(folder / WEIGHTS, lambda file: file.write(content))
+    atomic.write(folder / CONFIG, yaml.safe_dump(portable(dict(segmenter.origin.settings)), sort_keys=False))
+    atomic.write(folder / CARD, model_card(segmenter, command))
+    _write_or_remove(folder / RESULT, bool(segmenter.origin.scores), lambda path: _write_scores(segmenter, path))
+    _write_or_remove(folder / CALIBRATION, segmenter.calibration is not None, lambda p: segmenter.calibration.save(p))
+    return folder
+
+
+def push_to_hub(segmenter: TrainedSegmenter, name: str, private: bool | None = None, command: str | None = None) -> str:
+    """Upload a network to the hub as "user/name", and return its address; see `TrainedSegmenter`."""
+    if not _ID.fullmatch(name) or "@" in name:
+        raise ValueError(f"'{name}' is no name of a repository; give user/name")
+
+    def push(hub: Any) -> str:
+        api = hub.HfApi()
+        with TemporaryDirectory() as folder:
+            save_pretrained(segmenter, folder, command)
+            address = api.create_repo(name, private=private, exist_ok=True)
+            api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload a network of blda")
+        return str(address)
+
+    return _asked(push, f"cannot push {name}:", name)
+
+
+def portable(value: Any) -> Any:
+    """Replace absolute paths anywhere in plain keys and values by their last name."""
+    if isinstance(value, dict):
+        return {key: portable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [portable(item) for item in value]
+    return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
+
+
+def _asked(ask: Callable[[Any], T], failure: str, repository: str) -> T:
+    """Ask the hub; FileNotFoundError that begins with `failure` and ends with the fix when it does not answer."""
+    try:
+        import huggingface_hub
+    except ModuleNotFoundError as error:
+        raise FileNotFoundError(
+            f"{failure} huggingface_hub is not installed; run: pip install 'blda-video[hub]'"
+        ) from error
+    try:
+        return ask(huggingface_hub)
+    except Exception as error:  # of the hub, its cache and the network, of many libraries
+        raise FileNotFoundError(f"{failure} {_reason(error, repository)}") from error
+
+
+def _reason(error: Exception, repository: str) -> str:
+    """Say why the hub gave no answer, and the fix, by the name of its error, which its versions share."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if kinds & {"LocalTokenNotFoundError"} or (status in (401, 403) and "RepositoryNotFoundError" not in kinds):
+        return f"the hub refuses access to {repository}; log in by: hf auth login"
+    if "GatedRepoError" in kinds:
+        return f"{repository} is open to those only who accept its terms on the hub, and log in by: hf auth login"
+    if "RevisionNotFoundError" in kinds:
+        return f"{repository} of the hub has no such revision; leave it out for the newest"
+    if "RepositoryNotFoundError" in kinds:
+        return f"the hub has no {repository}, or it is private; check the name, or log in by: hf auth login"
+    text = " ".join(str(error).split())[:160]
+    return (
+        f"the hub cannot be reached ({type(error).__name__}: {text}); check the connection, or download the "
+        "repository elsewhere and give its folder"
+    )
+
+
+def _write_or_remove(path: Path, wanted: bool, write: Callable[[Path], object]) -> None:
+    """Write a file, or remove the one that an earlier save has left."""
+    if wanted:
+        write(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write_scores(segmenter: TrainedSegmenter, path: Path) -> None:
+    atomic.write(path, json.dumps(dict(segmenter.origin.scores), indent=1))

@@ -1,0 +1,147 @@
+"""A dry run: builds all that a run needs, takes a few steps of each method, and tells what the run will cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from blda.build.run import Run
+from blda.config import loading
+from blda.config.schema import Config
+from blda.engine import checkpoint, launcher, runtime
+from blda.engine.trainer import Trainer
+from blda_video.jobs import kinds, shipped_configs
+
+STEPS = {"cpu": (1, 2), "cuda": (4, 8)}
+"""Device -> steps before timing, and timed steps. A GPU tunes its kernels and captures graphs in the first ones."""
+IMAGES = 3
+"""Evaluated images; the first one is not timed."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of training one method.
+
+    parameters: trained ones. memory: largest so far of this process, in bytes, on the GPU or, without one, of the
+    whole process. step, image: seconds of a training step and of an evaluated image. checkpoint: bytes of a file.
+    saved: seconds to write one. total: seconds of the run, with evaluations and checkpoints.
+    """
+
+    method: str
+    parameters: int
+    memory: int
+    step: float
+    image: float
+    checkpoint: int
+    saved: float
+    total: float
+
+    def line(self) -> str:
+        """Return one line for people."""
+        return (
+            f"{self.method}: {self.parameters / 1e6:.1f} M parameters, {self.memory / 2**30:.2f} GiB, "
+            f"{self.step:.3f} s a step, {self.image:.3f} s an evaluated image, checkpoints of "
+            f"{self.checkpoint / 2**20:.0f} MiB; about {_duration(self.total)} in all"
+        )
+
+
+def dry_run(config: str, overrides: Sequence[str] = (), kind: str | None = None) -> list[Cost]:
+    """Take a few steps of every method of a config, on its own data; nothing of it is kept but counts of classes.
+
+    config, overrides, kind: see `blda_video.jobs.training_job.train_config`. The burn-in is left out, so that a step
+    has all of its losses. Returns one cost for each method, in the main process only. Raises what training would raise.
+    """
+    path, overrides = shipped_configs.found(config), shipped_configs.found_variants(overrides)
+    config_type, compose = kinds.named(kind)(path, overrides)
+    loaded = loading.load(path, config_type, overrides)
+    launcher.require_accumulation(loaded.training.accumulate)
+    accelerator = runtime.start(launcher.agreed_precision(loaded.training.precision))
+    costs = measured(loaded, compose, accelerator)
+    return costs if accelerator.is_main_process else []
+
+
+def measured(config: Config, compose: Callable[[Config, Accelerator], Run], accelerator: Accelerator) -> list[Cost]:
+    """Measure the methods of a loaded config, one after the other, in a temporary folder."""
+    whole = dataclasses.replace(config, self_training=dataclasses.replace(config.self_training, burn_in=0))
+    run = compose(whole, accelerator)
+    methods = tuple(dict.fromkeys((*config.compare, config.method)))
+    run.prepare(methods)
+    costs = []
+    with tempfile.TemporaryDirectory(prefix="blda-dry-run-") as folder:
+        for method in methods:
+            trainer = run.trainer(method, Path(folder) / method)
+            costs.append(_cost(method, trainer, accelerator))
+            trainer.log.close()
+            del trainer
+            accelerator.free_memory()
+    return costs
+
+
+def _cost(method: str, trainer: Trainer, accelerator: Accelerator) -> Cost:
+    plan, before = trainer.plan, STEPS["cuda" if accelerator.device.type == "cuda" else "cpu"]
+    batches = trainer.batches(0)
+    for _ in range(before[0]):
+        trainer.train_step(batches)
+    step = _seconds(accelerator, lambda: [trainer.train_step(batches) for _ in range(before[1])]) / before[1]
+    image = _evaluated(trainer, accelerator)
+    saved = _seconds(accelerator, trainer.save)
+    file = checkpoint.latest(trainer.folder)
+    evaluations = -(-plan.steps // plan.evaluate_every)
+    total = plan.steps * step + evaluations * len(trainer.evaluator.loader) * image
+    total += (2 * evaluations + plan.steps // plan.checkpoint_every) * saved
+    parameters = sum(each.numel() for group in trainer.optimizer.param_groups for each in group["params"])
+    size = file.stat().st_size if file is not None else 0
+    return Cost(method, parameters, _memory(accelerator), step, image, size, saved, total)
+
+
+def _evaluated(trainer: Trainer, accelerator: Accelerator) -> float:
+    """Return the seconds of an evaluated image, with reading it and measuring its prediction."""
+    metrics, count = trainer.evaluator.metrics(), 0
+
+    def evaluate(samples: Sequence) -> None:
+        nonlocal count
+        for sample in samples:
+            sample = sample.to(accelerator.device)
+            logits = trainer.predict(sample.image)
+            for metric in metrics:
+                metric.update(sample, logits, trainer.predict)
+            count += 1
+
+    samples = iter(trainer.evaluator.loader)
+    evaluate(islice(samples, 1))
+    count = 0
+    seconds = _seconds(accelerator, lambda: evaluate(islice(samples, IMAGES - 1)))
+    return seconds / max(count, 1)
+
+
+def _seconds(accelerator: Accelerator, action: Callable[[], object]) -> float:
+    """Return how long an action takes, the work that it leaves to a GPU included."""
+    began = time.perf_counter()
+    action()
+    if accelerator.device.type == "cuda":
+        torch.cuda.synchronize(accelerator.device)
+    return time.perf_counter() - began
+
+
+def _memory(accelerator: Accelerator) -> int:
+    if accelerator.device.type == "cuda":
+        return torch.cuda.max_memory_reserved(accelerator.device)
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
