@@ -9,7 +9,7 @@ are stored in it: metadata_props of ONNX, metadata.json of torch.export. A netwo
 keeps it.
 
 The network alone is exported, without the windows and mirror images of the run's `evaluation`. One image of one size,
-unless --dynamic frees batch, height and width; HRDA has no free size.
+unless --dynamic frees batch, height and width; HRDA and timm's tf_* have no free size.
 
 The file is run by onnxruntime, or loaded again by torch, and compared with the checkpoint. Prints the largest
 difference as JSON. Above 1e-3 nothing is written and the exit code is 1. Needs: pip install 'blda-video[export]'.
