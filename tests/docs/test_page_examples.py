@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from zipfile import ZipFile
 
 import cv2
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from blda.config import loading
 from blda.data.checks.dataset_check import CheckScope
 from blda.data.label_map import label_lookup
 from blda.data.protocols import Protocol
+from blda.engine.class_lists import write_class_lists
+from blda.engine.label_colors import class_colors
+from blda.engine.label_pictures import indexed
 from blda_video.build import READERS
 from blda_video.config import VideoConfig
 from blda_video.jobs import data_check, kinds
@@ -21,7 +26,7 @@ from pages import ROOT, blocks, section
 
 
 def test_the_readmes_snippet_runs(capsys) -> None:
-    (snippet,) = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")
+    _, snippet = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")  # the first: test_python_page.py
     namespace: dict[str, object] = {}
     exec(compile(snippet, "README.md", "exec"), namespace)
     assert namespace["logits"].grad.abs().sum() > 0
@@ -138,3 +143,21 @@ def test_the_readmes_results_are_those_of_the_results_files() -> None:
     source, adapted = cells(results["demo_cpu_2026-11-23.md"].replace("mean  ", "| mean | "), "mean")[0].split()[0:3:2]
     shown = cells(readme, "the demo's video")
     assert (shown[1][:4], shown[3][:4]) == (f"{float(source):.1f}", f"{float(adapted):.1f}")
+
+
+def test_the_archive_for_cvat(tmp_path: Path, monkeypatch) -> None:
+    """The snippet packs label maps as a segmentation mask archive, whose colours its own list names."""
+    classes, labels = ("road", "car"), np.array([[0, 1, 1]], np.uint8)
+    monkeypatch.chdir(tmp_path)
+    write_class_lists(tmp_path / "labels", classes, class_colors(classes))
+    (tmp_path / "labels" / "drive").mkdir()
+    indexed(labels, class_colors(classes)).save(tmp_path / "labels" / "drive" / "7.png")
+    (snippet,) = blocks((ROOT / "docs" / "inference.md").read_text(encoding="utf-8"), "python")
+    exec(compile(snippet, "inference.md", "exec"), {})
+    with ZipFile("cvat.zip") as archive:
+        assert archive.read("ImageSets/Segmentation/default.txt") == b"drive/7"
+        lines = archive.read("labelmap.txt").decode().splitlines()[1:]
+        named = {tuple(map(int, line.split(":")[1].split(","))): line.split(":")[0] for line in lines}
+        with archive.open("SegmentationClass/drive/7.png") as file, Image.open(file) as picture:
+            pixels = picture.convert("RGB")
+            assert [named[pixels.getpixel((x, 0))] for x in range(3)] == ["road", "car", "car"]
