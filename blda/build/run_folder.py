@@ -53,9 +53,12 @@ def claimed(folder: Path) -> Iterator[None]:
     """Claim a run's folder, so that no other process writes there inside the context.
 
     Deletes drafts of dead processes. A claim whose process is gone is taken over with a warning. Raises ValueError
-    naming the process that owns the folder.
+    naming the process that owns the folder, and for a folder that cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot make the folder {folder} ({error.strerror}); set run=ANOTHER_FOLDER") from error
     path, mine = folder / CLAIM, {**this_process(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     content = json.dumps(mine)
     if not _created(path, content):

@@ -40,6 +40,16 @@ def test_a_second_owner_is_refused_until_the_first_lets_go(tmp_path):
         pass
 
 
+def test_a_folder_that_cannot_be_made_is_named_with_the_fix(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "file", tmp_path / "file/run"):
+        with (
+            pytest.raises(ValueError, match=r"cannot make the folder .*file.* set run=ANOTHER"),
+            run_folder.claimed(folder),
+        ):
+            pass
+
+
 def test_one_of_many_threads_wins(tmp_path):
     """At once, over the claim of a dead process."""
     (tmp_path / run_folder.CLAIM).write_text(json.dumps({**run_folder.this_process(), "process": _dead()}))

@@ -84,6 +84,7 @@ def test_ids_and_renamed_classes_are_replaced_whole(tmp_path):
         ("training.steps", "neither key=value nor a config file"),
         ("seed=[1", "not valid YAML"),
         ("training.precision=no", "put it in quotes"),
+        ("run=''", "run is empty"),
         ("training.precision=fp32", 'use "no"'),
     ],
 )
