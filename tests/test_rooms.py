@@ -33,13 +33,8 @@ VIDEO: dict[str, set[str]] = {
     "blda_video.smoothed_statistics": {"blda_video.propagation", "blda.balance", "blda.data"},
     "blda_video.temporal_metrics": {"blda_video.clips", "blda_video.flow", "blda.data"},
     "blda_video.stream": {
-        "blda_video.clips",
-        "blda_video.flow",
-        "blda_video.propagation",
-        "blda.data",
-        "blda.balance",
-        "blda.engine",
-        "blda.calibration",
+        *("blda_video.clips", "blda_video.flow", "blda_video.propagation"),
+        *("blda.data", "blda.engine", "blda.balance", "blda.calibration"),
     },
     "blda_video.street_world": {
         "blda_video.config",
