@@ -1,10 +1,5 @@
 """Prediction of a video frame by frame: the source of frames, fusion along the flow, balancing by statistics that
 follow the video, and the written video.
 
-<<<<<<< HEAD
-It may import `clips`, `flow` and `propagation`, and of the image core `data`, `balance`, `engine` and `calibration`.
-=======
-It may import `clips`, `flow` and `propagation`, and of the image core `data`, `engine`,
-`balance` and `calibration`.
->>>>>>> main
+It may import `clips`, `flow` and `propagation`, and of the image core `data`, `engine`, `balance` and `calibration`.
 """
