@@ -106,6 +106,8 @@ def _check(given: Namespace) -> bool:
     """Return whether the output is a video file; ValueError if the arguments do not fit together."""
     if files := [each for each in given.overrides if "=" not in each and Path(each).suffix.lower() in IMAGE_SUFFIXES]:
         raise ValueError(f"{files[0]} is one image more; give the folder that holds the frames, or one video file")
+    if given.output.resolve().is_relative_to(given.video.resolve()):
+        raise ValueError(f"--output {given.output} is the input {given.video} or in it; give a place outside of it")
     film = is_film(given.output)
     if given.rate is not None and not (film and 0 < given.rate <= LARGEST_RATE):
         raise ValueError(
@@ -155,9 +157,8 @@ def into_folder(folder: Path, about: dict, frame_source: FrameSource, how: dict,
 def _claim(folder: Path, about: dict) -> None:
     """Write what predictions are made by; ValueError when the folder holds others, or other files."""
     if (folder / ABOUT).exists():
-        found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        # Folders of older versions do not say these.
-        found = {"precision": about["precision"], "adapted": "no", **found}
+        # Older versions did not write these.
+        found = {"precision": about["precision"], "adapted": "no", **_about(folder / ABOUT)}
         other = [key for key in about if found.get(key) != about[key]]
         if other:
             raise ValueError(
@@ -166,6 +167,16 @@ def _claim(folder: Path, about: dict) -> None:
     elif folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no {ABOUT}; give another --output")
     atomic.write(folder / ABOUT, json.dumps(about, indent=1))
+
+
+def _about(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged; delete the folder {path.parent}, or give another --output")
+    return found
 
 
 def shown(segmenter: TrainedSegmenter, frames: PredictedVideo) -> Iterator[PredictedFrame]:
