@@ -18,6 +18,8 @@ from blda.spelling import nearest
 
 T = TypeVar("T")
 SUFFIXES = (".yaml", ".yml", ".json")
+TABLES = ("rename",)
+"""Keys outside of components whose mapping is data, not a section."""
 MORE = "+"
 """At the end of a key: its text follows the one that the key has below."""
 
@@ -114,12 +116,18 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in above.items():
         name = key.removesuffix(MORE) if isinstance(key, str) else key
         if name == key:
-            below[key] = _merged(below.get(key), value)
+            below[key] = value if _is_table(below, key) else _merged(below.get(key), value)
         else:
             # What it follows may come later: a variant names no run, but continues the name of any.
             name = name if name in below else key
             below[name] = f"{below.get(name, '')}{value}"
     return below
+
+
+def _is_table(tree: Mapping[str, Any], key: str) -> bool:
+    """Return whether a key holds data, such as a component's ids, of which a mapping on top replaces all."""
+    old = tree.get(key)
+    return key in TABLES or ("name" in tree and isinstance(old, dict) and "name" not in old)
 
 
 def _merged(old: Any, value: Any) -> Any:
@@ -129,7 +137,8 @@ def _merged(old: Any, value: Any) -> Any:
     return _merge(dict(old), value) if same else value
 
 
-def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+def _assign(tree: dict[str, Any], keys: list[Any], value: Any) -> None:
+    keys = [int(key) if key.isdigit() else key for key in keys]  # of ids: a.b.ids.7=car
     for key in keys[:-1]:
         child = tree.get(key)
         tree[key] = dict(child) if isinstance(child, dict) else {}

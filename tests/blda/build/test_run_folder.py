@@ -95,6 +95,21 @@ def test_the_claim_of_a_dead_process_is_taken_over_in_one_line(tmp_path, stale, 
     assert len(caplog.records) == 1
 
 
+def test_a_requeued_slurm_job_takes_its_own_claim_over_at_once(tmp_path, monkeypatch):
+    """Its first start was on another machine, which died."""
+    claim = tmp_path / run_folder.CLAIM
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    claim.write_text(json.dumps({**run_folder.this_process(), "host": "elsewhere"}))
+    with pytest.raises(ValueError, match="is alive"), run_folder.claimed(tmp_path):
+        pass  # another step of the same start
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with run_folder.claimed(tmp_path):
+        assert json.loads(claim.read_text())["restarts"] == "1"
+    claim.write_text(json.dumps({**run_folder.this_process(), "host": "elsewhere", "job": "16", "restarts": "0"}))
+    with pytest.raises(ValueError, match="is alive"), run_folder.claimed(tmp_path):
+        pass  # another job
+
+
 def test_identity_follows_the_run_its_seed_and_its_experiment(tmp_path):
     first, config = tmp_path / "a", _config(seed=1)
     run_folder.begin(first, config)

@@ -104,6 +104,16 @@ def test_table_shows_each_run_and_the_gain():
     assert "sky" not in text
 
 
+def test_a_class_without_labels_has_no_row_but_is_named():
+    nan = float("nan")
+    scores = {"iou/road": 50.0, "acc/road": 60.0, "iou/bus": nan, "acc/bus": nan, "iou/car": 0.0, "acc/car": nan}
+    scores |= {"mIoU": 25.0, "mAcc": 60.0, "std": 25.0, "mIoU_classes": 2, "protocol_classes": 3}
+    lines = score_table.of_classes({"blda": scores}, ("road", "bus", "car")).splitlines()
+    titles = [line.split()[0] for line in lines]
+    assert "bus" not in titles and {"road", "car", "mean"} <= {*titles}
+    assert lines[-1] == "blda: mIoU is the mean over 2 of 3 classes; the labels lack bus"
+
+
 def _tensors(states: dict) -> list[torch.Tensor]:
     return [value for _, value in sorted(states["student"].items())]
 
