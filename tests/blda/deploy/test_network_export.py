@@ -236,7 +236,7 @@ def test_what_cannot_be_exported_is_one_line_with_the_fix(tmp_path, monkeypatch)
     assert "224" in said
     assert "give another --size" in said
     # At 32 x 32 the coarsest level of an encoder is one pixel, which tracing takes for a constant.
-    assert "give a larger --size" in _fails(_segformer(), TorchExport(), tmp_path, size=(16, 16), dynamic=True)
+    assert "or give a larger --size" in _fails(_segformer(), TorchExport(), tmp_path, size=(16, 16), dynamic=True)
     monkeypatch.setattr(export_formats, "LARGEST", 1000)
     assert "use --format torch.export" in _fails(_small(), Onnx(), tmp_path)
     monkeypatch.setattr(Onnx, "needs", ("a_library_that_is_not_there",))
