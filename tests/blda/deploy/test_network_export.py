@@ -72,7 +72,7 @@ def _vit() -> Segmenter:
 
 
 def _timm() -> Segmenter:
-    return _segmenter(TimmEncoder("convnext_atto"), DAFormerHead, embed=8)
+    return _segmenter(TimmEncoder("resnet10t"), DAFormerHead, embed=8)
 
 
 def _small() -> Segmenter:
@@ -121,7 +121,7 @@ def test_onnx_of_every_network_at_a_size_of_no_round_number(build, tmp_path):
     assert build.training, "the network itself stays as it was"
 
 
-@pytest.mark.parametrize("build", [_daformer, _hrda], indirect=True)
+@pytest.mark.parametrize("build", [_hrda], indirect=True)
 def test_torch_export_is_loaded_again_and_equal(build, tmp_path):
     check = export(_trained(build), TorchExport(), (64, 96), tmp_path / "net.pt2")
     assert check.passed
