@@ -20,10 +20,9 @@ from blda.config.classification import ClassifyConfig
 from blda.data.loader import evaluation_loader
 from blda.data.sample import Sample
 from blda.engine import checkpoint
-from blda_video.build import estimator_of
+from blda_video.build import ESTIMATORS, estimator_of
 from blda_video.clips.clip_dataset import EvaluationClips
 from blda_video.jobs.restored_run import restored
-from blda_video.jobs.video_prediction import flow_of
 from blda_video.temporal_metrics import TemporalConsistency
 
 
@@ -120,7 +119,8 @@ def target_frames(run: Run) -> Dataset[Sample]:
     reader = readers.target()
     if not hasattr(reader, "neighbour") or not any(reader.neighbour(frame, -1) for frame in reader.frames):
         return run.data.whole_images("target")
-    flow = estimator_of("flow", flow_of(run, None))
+    own = getattr(run.config, "flow", {})
+    flow = estimator_of("flow", own if own.get("name") in ESTIMATORS else "dis-medium")
     return EvaluationClips(reader, None, readers.resize("target"), (-1,), flow)
 
 
