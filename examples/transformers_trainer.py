@@ -1,13 +1,14 @@
 """Self-training with the balanced loss in the Trainer of transformers.
 
     pip install transformers
-    python examples/transformers_trainer.py
+    python examples/transformers_trainer.py     # half a minute on one core of a CPU
 
 A tiny SegFormer starts from a config, so nothing is downloaded; start yours with
 `SegformerForSemanticSegmentation.from_pretrained(NAME)`. A row of the data set has a source image, its labels and a
-target image. The loss and the teacher are submodules of the model, so checkpoints of the Trainer hold their state, and
-`resume_from_checkpoint` continues with it. `SegformerForSemanticSegmentation.from_pretrained(FOLDER)` loads the network
-of a checkpoint without them.
+target image. Student, teacher and loss are one module, so checkpoints of the Trainer hold their state, and
+`resume_from_checkpoint` continues with it. That module is no `PreTrainedModel` on purpose: of one whose weights were
+renamed, as SegFormer's were, the Trainer of transformers 5.24 resumes without the renamed ones and says nothing. Save
+the trained network with `model.student.save_pretrained(FOLDER)`.
 """
 
 from __future__ import annotations
@@ -55,56 +56,59 @@ class Blocks(Dataset):
         }
 
 
+class Adaptation(nn.Module):
+    """The student that is trained, its teacher, and the loss."""
+
+    def __init__(self, student: SegformerForSemanticSegmentation, steps: int) -> None:
+        super().__init__()
+        self.student, self.teacher = student, copy.deepcopy(student).requires_grad_(False)
+        self.balanced = BalancedLoss(student.config.num_labels, warmup=steps // 20)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Return the student's logits at the size of the images."""
+        return resized(self.student, pixel_values)
+
+
 class SelfTrainer(Trainer):
     """Trainer of source labels and of a teacher's labels of the target, both with the balanced loss."""
 
-    loss_is_scaled_for_ga = False  # the loss is a mean, which the Trainer divides by the steps that it accumulates
-
     def compute_loss(self, model, inputs, return_outputs=False, **_):
         """Return the sum of the losses of both domains, of one forward, because DDP wants one for each backward."""
-        own = self.accelerator.unwrap_model(model)
+        own: Adaptation = self.accelerator.unwrap_model(model)
         source, labels, target = inputs["pixel_values"], inputs["labels"], inputs["target_values"]
         with torch.no_grad():
-            own.teacher.eval()
-            confidence, pseudo = resized(own.teacher(target).logits, labels).softmax(1).max(1)
+            confidence, pseudo = resized(own.teacher.eval(), target).softmax(1).max(1)
             weight = (confidence > 0.9).float().mean((1, 2), keepdim=True).expand_as(confidence)
-        outputs = model(torch.cat((source, target)))
-        of_source, of_target = resized(outputs.logits, labels).chunk(2)
+        of_source, of_target = model(torch.cat((source, target))).chunk(2)
         loss = own.balanced.source_loss(of_source, labels) + own.balanced.target_loss(of_target, pseudo, weight)
-        return (loss, outputs) if return_outputs else loss
+        return (loss, {"logits": of_source}) if return_outputs else loss
 
 
 class MovingAverage(TrainerCallback):
     """The teacher follows the student after every step."""
 
-    def on_step_end(self, args, state, control, model: nn.Module, **_) -> None:
+    def on_step_end(self, args, state, control, model: Adaptation, **_) -> None:
         """Average the parameters, and copy the buffers of norms."""
         keep = min(1 - 1 / (state.global_step + 1), 0.99)
-        student = dict(model.named_parameters()) | dict(model.named_buffers())
         with torch.no_grad():
-            for name, value in model.teacher.named_parameters():
-                value.lerp_(student[name], 1 - keep)
-            for name, value in model.teacher.named_buffers():
-                value.copy_(student[name])
+            for old, new in zip(model.teacher.parameters(), model.student.parameters(), strict=True):
+                old.lerp_(new, 1 - keep)
+            for old, new in zip(model.teacher.buffers(), model.student.buffers(), strict=True):
+                old.copy_(new)
 
 
-def resized(logits: Tensor, labels: Tensor) -> Tensor:
-    """SegFormer predicts a quarter of the size; the loss wants logits of the labels' size."""
-    return F.interpolate(logits.float(), labels.shape[-2:], mode="bilinear")
+def resized(network: SegformerForSemanticSegmentation, images: Tensor) -> Tensor:
+    """Return logits at the size of the images, as the loss wants them; SegFormer predicts a quarter of it."""
+    return F.interpolate(network(images).logits.float(), images.shape[-2:], mode="bilinear")
 
 
-def model_of(steps: int) -> SegformerForSemanticSegmentation:
-    """Build the network, with its teacher and its loss as submodules."""
+def network() -> SegformerForSemanticSegmentation:
+    """Build a tiny SegFormer from its config."""
     sizes = {"depths": [1] * 4, "hidden_sizes": [16, 16, 32, 32], "num_attention_heads": [1, 1, 2, 2]}
-    model = SegformerForSemanticSegmentation(SegformerConfig(num_labels=CLASSES, decoder_hidden_size=32, **sizes))
-    teacher = copy.deepcopy(model).requires_grad_(False)
-    model.teacher, model.balanced = teacher, BalancedLoss(CLASSES, warmup=steps // 27)
-    return model
+    return SegformerForSemanticSegmentation(SegformerConfig(num_labels=CLASSES, decoder_hidden_size=32, **sizes))
 
 
-def train(
-    folder: Path, steps: int, save_every: int = 40, until: int | None = None, resume: bool = False
-) -> SegformerForSemanticSegmentation:
+def train(folder: Path, steps: int, save_every: int, until: int | None = None, resume: bool = False) -> Adaptation:
     """Train with a checkpoint at every `save_every` steps; until: stop there as if the job was killed."""
     torch.manual_seed(0)
     arguments = TrainingArguments(
@@ -121,22 +125,21 @@ def train(
         disable_tqdm=True,
         seed=0,
     )
-    model = model_of(steps)
+    model = Adaptation(network(), steps)
     trainer = SelfTrainer(model, arguments, train_dataset=Blocks(64), callbacks=[MovingAverage()])
     trainer.train(resume_from_checkpoint=resume or None)
     return model
 
 
 @torch.no_grad()
-def accuracy(model: SegformerForSemanticSegmentation) -> float:
+def accuracy(network: SegformerForSemanticSegmentation) -> float:
     """Measure the share of right pixels of target images that training has not seen."""
-    model.eval()
+    network.eval()
     data = Blocks(32, seed=1)
-    images = data.target.to(model.device)
-    logits = resized(model(images).logits, data.target_labels)
+    logits = resized(network, data.target.to(network.device))
     return (logits.argmax(1).cpu() == data.target_labels).float().mean().item()
 
 
 if __name__ == "__main__":
-    trained = train(Path("runs/transformers_trainer"), 120)
-    print(f"accuracy on the target: {100 * accuracy(trained):.1f} %")
+    trained = train(Path("runs/transformers_trainer"), steps=120, save_every=40)
+    print(f"accuracy on the target: {100 * accuracy(trained.student):.1f} %")

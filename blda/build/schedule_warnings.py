@@ -40,8 +40,8 @@ def _of_optimizer(config: Config) -> list[str]:
     if settings.lr * steps < SMALLEST_PATH and not _starts_trained(config):
         rate = "" if settings.lr >= FAST else f", optimizer.lr={FAST:g}"
         warnings.append(
-            f"a network from random weights learns next to nothing in {steps} steps of optimizer.lr={settings.lr:g}; "
-            f"give more training.steps{rate} or model.encoder weights"
+            f"optimizer.lr is {settings.lr:g}: a network from random weights learns next to nothing in {steps} steps "
+            f"of it; give more training.steps{rate} or model.encoder weights"
         )
     return warnings
 

@@ -55,7 +55,7 @@ def titles_of(checkpoints: Sequence[Path]) -> list[str]:
     titles: list[str] = []
     for depth in range(1, max(map(len, folders)) + 1):
         titles = [f"{'/'.join(parts[-depth:])} {step}" for parts, step in zip(folders, steps, strict=True)]
-        if len(set(titles)) == len(titles):
+        if len(set(titles)) == len({path.resolve() for path in checkpoints}):
             break
     return titles
 

@@ -6,16 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import blda
 import blda_video
 import tiny
 import trained
-from blda.balance.alignment import Alignment
-from blda.balance.logit_grid import BINS
-from blda.calibration.calibration_file import Calibration
 from blda_video.stream.video_writer import save_video
 from fake_hub import FakeHub
 from pages import ROOT, blocks
@@ -32,8 +28,7 @@ def place(tmp_path, monkeypatch) -> Path:
     pictures = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), np.uint8)
     Image.fromarray(pictures[0]).save(tmp_path / "street.png")
     save_video(tmp_path / "drive.mp4", iter(pictures), 10)
-    shift = torch.arange(3.0).view(1, 3, 1).expand(3, 3, BINS).contiguous()
-    Calibration(Alignment(shift, torch.ones(3, dtype=torch.bool)), 1.0, trained.CLASSES).save(tmp_path / "demo.cal")
+    trained.calibration().save(tmp_path / "demo.cal")
     FakeHub(tmp_path / "hub", monkeypatch)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -89,7 +89,7 @@ def test_the_claim_of_a_dead_process_is_taken_over_in_one_line(tmp_path, stale, 
     if stale in ("of another machine", "half a file"):
         with pytest.raises(ValueError, match="is alive"), run_folder.claimed(tmp_path):
             pass
-        os.utime(claim, (1e9, 1e9))
+        os.utime(claim, (1e9, 1e9) if stale == "half a file" else (4e9, 4e9))  # long ago, or by a clock that is wrong
     with caplog.at_level(logging.WARNING), run_folder.claimed(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [run_folder.CLAIM]
     assert len(caplog.records) == 1

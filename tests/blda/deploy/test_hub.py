@@ -10,16 +10,12 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 import pytest
-import torch
 import yaml
 from huggingface_hub import errors
 from safetensors.torch import load_file
 
 import blda
 import trained
-from blda.balance.alignment import Alignment
-from blda.balance.logit_grid import BINS
-from blda.calibration.calibration_file import Calibration
 from blda.config import loading
 from blda.deploy import hub
 from blda.deploy.trained_segmenter import TrainedSegmenter
@@ -50,12 +46,6 @@ def segmenter(run) -> TrainedSegmenter:
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (37, 51, 3), np.uint8)
-
-
-def calibration(tau: float = 1.0) -> Calibration:
-    count = len(trained.CLASSES)
-    shift = torch.arange(count, dtype=torch.float32).view(1, count, 1).expand(count, count, BINS).contiguous()
-    return Calibration(Alignment(shift, torch.ones(count, dtype=torch.bool)), tau, trained.CLASSES)
 
 
 class Answer:
@@ -95,7 +85,7 @@ def test_a_saved_network_predicts_as_before(run, segmenter, image, tmp_path):
 
 
 def test_a_calibration_rides_along_until_it_is_left_out(run, image, tmp_path):
-    plain, balanced = blda.load(run), blda.load(run, calibration=calibration())
+    plain, balanced = blda.load(run), blda.load(run, calibration=trained.calibration())
     balanced.save_pretrained(tmp_path)
     labels = [blda.load(tmp_path).predict(image).labels, blda.load(tmp_path, calibration=False).predict(image).labels]
     assert np.array_equal(labels[0], balanced.predict(image).labels)

@@ -198,6 +198,15 @@ def test_training_from_python_gives_the_scores_of_each_method(worlds, tmp_path):
         blda_video.train(tiny.TESTS / "tiny_video.yaml", trainings={"steps": 1})
 
 
+def test_one_process_trains_one_after_the_other_in_several_precisions(worlds, tmp_path):
+    roots = dict(override.split("=", 1) for override in tiny.roots(worlds))
+    for precision in ("no", "bf16", "no"):
+        training = {"steps": 1, "precision": precision}
+        run = tmp_path / f"{precision}{len(list(tmp_path.iterdir()))}"
+        blda_video.train(tiny.TESTS / "tiny.yaml", run=run, method="source_only", training=training, **roots)
+        assert blda.load(run).config.training.precision == precision
+
+
 def test_importing_blda_video_is_quick_and_its_public_names_exist():
     code = (
         "import sys, blda_video; assert 'torch' not in sys.modules; "
