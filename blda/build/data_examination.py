@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
+
+import numpy as np
 
 from blda.build.data_factory import DataFactory, published_draws
+from blda.build.reader_factory import place
 from blda.config.schema import Config
-from blda.data.checks.data_report import DataReport
+from blda.data.checks.data_report import Classes, DataReport, Problem
 from blda.data.checks.dataset_check import CheckScope, CheckTarget
 from blda.data.checks.dataset_check import Frames as Labelled
 from blda.data.checks.label_frequencies import Shown, in_vain
 from blda.data.class_statistics import ClassCounts
+from blda.data.joined_dataset import JoinedDataset
+from blda.data.label_map import LabelLookup
+from blda.data.readers.frames import Reader
 
 
 def examine(
@@ -19,24 +27,100 @@ def examine(
 ) -> Iterator[DataReport]:
     """Check the data sets that these methods need, one after the other.
 
+    Of several sources each is checked by itself, then what all of them show together, and that no evaluated frame is
+    among them.
     count_rare: count the class pixels for rare-class sampling, if the run uses it, and keep them for training.
     """
     config, names, protocols = data.config, data.readers.class_names, data.readers.protocols
-    skip, counted = config.data.on_error == "skip", {}
-    if count_rare and config.source.rare:
-        counted = {"count": partial(data.class_counts, skip_unreadable=True), "min_pixels": _least(config)}
-    learnt, scored = {"the run": names}, {f"protocol {p.name}": p.classes for p in protocols}
-    yield data.check(CheckTarget("source", data.source, names, learnt, _needed(data), skip, **counted), scope)
-    if set(methods) != {"source_only"}:
-        yield data.check(CheckTarget("target", data.target, names, skip_unreadable=skip), scope)
+    adapts = set(methods) != {"source_only"}
+    yield from _sources(data, scope, count_rare)
+    if adapts:
+        for number in range(len(config.target.members)):
+            make, skip = partial(data.member, "target", number), config.data.on_error == "skip"
+            yield data.check(CheckTarget(place(config, "target", number), make, names, skip_unreadable=skip), scope)
+    scored = {f"protocol {p.name}": p.classes for p in protocols}
     yield data.check(CheckTarget("evaluation", data.evaluation, names, scored), scope)
+    if config.source.others:
+        yield examine_overlap(data, adapts)
 
 
-def examine_counts(data: DataFactory, source: Labelled, counts: ClassCounts) -> DataReport:
+def _sources(data: DataFactory, scope: CheckScope, count_rare: bool) -> Iterator[DataReport]:
+    config, names = data.config, data.readers.class_names
+    several, skip = bool(config.source.others), config.data.on_error == "skip"
+    counts, reports = [], []
+
+    def count(source: Labelled) -> ClassCounts:
+        counts.append(data.class_counts(source, skip_unreadable=True))
+        return counts[-1]
+
+    more = {"count": count, "min_pixels": 0 if several else _least(config)} if count_rare and config.source.rare else {}
+    # A class that one of several sources lacks is no fault; another may show it.
+    wanted = ({}, ()) if several else ({"the run": names}, _needed(data))
+    for number in range(len(config.source.members)):
+        key, make = place(config, "source", number), partial(data.member, "source", number)
+        reports.append(data.check(CheckTarget(key, make, names, *wanted, skip, **more), scope))
+        yield reports[-1]
+    if several and all(report.classes is not None for report in reports):
+        pixels = [each.pixels for each in counts] or [_shown(report.classes) for report in reports]
+        whole = all(report.classes.labels >= report.frames for report in reports)
+        least = _least(config) if counts else 0
+        yield _together(data, data.source(), Shown(np.concatenate(pixels), whole=whole), least)
+
+
+def _shown(classes: Classes) -> np.ndarray:
+    """Return for each label that was read, (labels, C), 1 for every class that any of them shows."""
+    return np.tile([int(frames > 0) for frames in classes.frames.values()], (classes.labels, 1))
+
+
+def examine_counts(data: DataFactory, source: Labelled | JoinedDataset, counts: ClassCounts) -> DataReport:
     """Check the class pixels of all source labels, once they are counted for rare-class sampling."""
-    names, shown = data.readers.class_names, Shown(counts.pixels, whole=True)
-    problems = in_vain({"the run": names}, _needed(data), names, source.lookup, shown, _least(data.config))
+    return _together(data, source, Shown(counts.pixels, whole=True), _least(data.config))
+
+
+def _together(data: DataFactory, source: Labelled | JoinedDataset, shown: Shown, least: int) -> DataReport:
+    """Check what the labels of all source data sets show."""
+    names = data.readers.class_names
+    members = source.members.values() if isinstance(source, JoinedDataset) else [source]
+    # All ids, one data set after the other: which classes they mean is all that is asked for.
+    lookup = LabelLookup(np.concatenate([each.lookup.lookup for each in members]))
+    problems = in_vain({"the run": names}, _needed(data), names, lookup, shown, least)
     return DataReport("source", problems=tuple(problems))
+
+
+def examine_overlap(data: DataFactory, adapts: bool) -> DataReport:
+    """Look for frames of the sources among those of evaluation, which is an error, and of the target.
+
+    Labelled frames of the target domain are a source like any other; whether they are also meant to be unlabelled
+    target is for the user to say.
+    """
+    config, readers, problems = data.config, data.readers, []
+    targets = [files_of(readers.target(number)) for number in range(len(config.target.members) if adapts else 0)]
+    evaluated = files_of(readers.evaluation())
+    for number in range(len(config.source.members)):
+        key, own = place(config, "source", number), files_of(readers.source(number))
+        if both := sorted(own.keys() & evaluated.keys()):
+            text = f"{len(both)} of the labelled frames of {key} are evaluated too, the first {own[both[0]]}"
+            fix = f"leave them out of {key}.reader, for example by its split"
+            problems.append(Problem("overlap", f"{text}; {fix}", True))
+        if both := sorted(own.keys() & set().union(*targets)):
+            text = f"{len(both)} of the labelled frames of {key} are unlabelled target too, the first {own[both[0]]}"
+            fix = "leave them out of target.reader unless that is meant"
+            problems.append(Problem("overlap", f"{text}; {fix}", False))
+    return DataReport("source", problems=tuple(problems))
+
+
+def files_of(reader: Reader) -> dict[str, str]:
+    """Return the frames of a data set: resolved path of the image, with the frame of a video -> name."""
+    folders: dict[Path, str] = {}
+    found = {}
+    for frame in reader.frames:
+        folder = frame.image.parent
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        path = os.path.join(folders[folder], frame.image.name)
+        path = os.path.realpath(path) if os.path.islink(path) else path
+        found[f"{path}#{getattr(frame, 'number', '')}"] = frame.name
+    return found
 
 
 def _needed(data: DataFactory) -> set[str]:
