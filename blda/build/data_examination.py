@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from blda.build.data_factory import DataFactory, published_draws
+from blda.build.data_overlap import examine_overlap
 from blda.build.reader_factory import place
 from blda.config.schema import Config
-from blda.data.checks.data_report import Classes, DataReport, Problem
+from blda.data.checks.data_report import Classes, DataReport
 from blda.data.checks.dataset_check import CheckScope, CheckTarget
 from blda.data.checks.dataset_check import Frames as Labelled
 from blda.data.checks.label_frequencies import Shown, in_vain
 from blda.data.class_statistics import ClassCounts
 from blda.data.joined_dataset import JoinedDataset
 from blda.data.label_map import LabelLookup
-from blda.data.readers.frames import Reader
 
 
 def examine(
@@ -85,42 +83,6 @@ def _together(data: DataFactory, source: Labelled | JoinedDataset, shown: Shown,
     lookup = LabelLookup(np.concatenate([each.lookup.lookup for each in members]))
     problems = in_vain({"the run": names}, _needed(data), names, lookup, shown, least)
     return DataReport("source", problems=tuple(problems))
-
-
-def examine_overlap(data: DataFactory, adapts: bool) -> DataReport:
-    """Look for frames of the sources among those of evaluation, which is an error, and of the target.
-
-    Labelled frames of the target domain are a source like any other; whether they are also meant to be unlabelled
-    target is for the user to say.
-    """
-    config, readers, problems = data.config, data.readers, []
-    targets = [files_of(readers.target(number)) for number in range(len(config.target.members) if adapts else 0)]
-    evaluated = files_of(readers.evaluation())
-    for number in range(len(config.source.members)):
-        key, own = place(config, "source", number), files_of(readers.source(number))
-        if both := sorted(own.keys() & evaluated.keys()):
-            text = f"{len(both)} of the labelled frames of {key} are evaluated too, the first {own[both[0]]}"
-            fix = f"leave them out of {key}.reader, for example by its split"
-            problems.append(Problem("overlap", f"{text}; {fix}", True))
-        if both := sorted(own.keys() & set().union(*targets)):
-            text = f"{len(both)} of the labelled frames of {key} are unlabelled target too, the first {own[both[0]]}"
-            fix = "leave them out of target.reader unless that is meant"
-            problems.append(Problem("overlap", f"{text}; {fix}", False))
-    return DataReport("source", problems=tuple(problems))
-
-
-def files_of(reader: Reader) -> dict[str, str]:
-    """Return the frames of a data set: resolved path of the image, with the frame of a video -> name."""
-    folders: dict[Path, str] = {}
-    found = {}
-    for frame in reader.frames:
-        folder = frame.image.parent
-        if folder not in folders:
-            folders[folder] = os.path.realpath(folder)
-        path = os.path.join(folders[folder], frame.image.name)
-        path = os.path.realpath(path) if os.path.islink(path) else path
-        found[f"{path}#{getattr(frame, 'number', '')}"] = frame.name
-    return found
 
 
 def _needed(data: DataFactory) -> set[str]:

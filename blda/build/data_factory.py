@@ -104,67 +104,6 @@ class ImageData:
         lookup = readers.lookup(reader, self.config.source.members[number].rename)
         return EvaluationDataset(reader, lookup, size)
 
-    def check(self, target: CheckTarget, scope: CheckScope) -> DataReport: ...
-
-    def class_counts(self, source: Dataset[Sample], skip_unreadable: bool | None = None) -> ClassCounts: ...
-
-
-class ImageData:
-    """Data sets of single images: random crops for training, whole images for evaluation."""
-
-    def __init__(self, readers: ReaderFactory) -> None:
-        self.readers, self.config = readers, readers.config
-
-    def make(self) -> None:
-        """Generate the data that the config describes: none for image runs."""
-
-    def source(self, distorted: bool = False) -> SegmentationDataset | JoinedDataset:
-        """Build the labelled training crops; distorted: change their colours at random."""
-        return joined(self.config, "source", partial(self.source_member, distorted=distorted))
-
-    def target(self) -> SegmentationDataset | JoinedDataset:
-        """Build the unlabelled training crops."""
-        return joined(self.config, "target", self.target_member)
-
-    def member(self, domain: str, number: int) -> SegmentationDataset:
-        """Build the training crops of one data set of "source" or "target"."""
-        return (self.source_member if domain == "source" else self.target_member)(number)
-
-    def source_member(self, number: int, distorted: bool = False) -> SegmentationDataset:
-        """Build the labelled training crops of one data set; see `source`."""
-        data, readers = self.config.source, self.readers
-        reader = readers.source(number)
-        least = data.rare.min_pixels * data.rare.min_crop_ratio if data.rare else 0
-        tries = TRIES + published_draws(self.config)
-        crop = RandomCrop(readers.resize("source", number), data.crop, data.flip, data.max_share, least, tries=tries)
-        how = (crop, readers.seed("source"), True, PhotoMetricDistortion() if distorted else None)
-        return SegmentationDataset(reader, readers.lookup(reader, data.members[number].rename), *how)
-
-    def target_member(self, number: int) -> SegmentationDataset:
-        """Build the unlabelled training crops of one data set."""
-        how = (self.target_crop(number), self.readers.seed("target"))
-        return SegmentationDataset(self.readers.target(number), None, *how, in_bytes=True)
-
-    def target_crop(self, number: int = 0) -> RandomCrop:
-        """Build the crop of the target's images, with the margins whose pixels are not trusted."""
-        data = self.config.target
-        margins = self.config.self_training.margins
-        return RandomCrop(self.readers.resize("target", number), data.crop, data.flip, margins=margins)
-
-    def evaluation(self) -> EvaluationDataset:
-        """Build the labelled whole images for evaluation."""
-        readers = self.readers
-        reader = readers.evaluation()
-        return EvaluationDataset(reader, readers.evaluation_lookup(reader), readers.resize("evaluation"))
-
-    def whole_images(self, domain: str) -> EvaluationDataset:
-        """Build whole images of the training data of "source", with labels, or "target", without."""
-        readers = self.readers
-        if domain == "target":
-            return EvaluationDataset(readers.target(), None, readers.resize(domain))
-        reader = readers.source()
-        return EvaluationDataset(reader, readers.lookup(reader, self.config.source.rename), readers.resize(domain))
-
     def check(self, target: CheckTarget, scope: CheckScope) -> DataReport:
         """Check one data set."""
         return check(target, scope)
