@@ -143,7 +143,7 @@ def test_images_in_a_video_can_be_meant_and_one_target_must_be_a_video(more_worl
 
 
 def test_each_target_has_its_own_flow_store(more_worlds, tmp_path):
-    other = VIDEO.replace("city", "copy")
+    other = VIDEO.replace("/city,", "/copy,")
     (more_worlds / "copy").exists() or (more_worlds / "copy").symlink_to(more_worlds / "city")
     store = f"flow: {{name: store, root: {tmp_path}/flow, estimator: dis-fast}}"
     text = f"target: [{{reader: {VIDEO}}}, {{reader: {other}}}]\n{store}"
