@@ -32,7 +32,10 @@ VIDEO: dict[str, set[str]] = {
     "blda_video.propagation": {"blda_video.clips", "blda_video.flow", "blda.data", "blda.selftraining"},
     "blda_video.smoothed_statistics": {"blda_video.propagation", "blda.balance", "blda.data"},
     "blda_video.temporal_metrics": {"blda_video.clips", "blda_video.flow", "blda.data"},
-    "blda_video.stream": {"blda_video.clips", "blda_video.flow", "blda_video.propagation", "blda.data", "blda.engine"},
+    "blda_video.stream": {
+        *("blda_video.clips", "blda_video.flow", "blda_video.propagation"),
+        *("blda.data", "blda.engine", "blda.balance", "blda.calibration"),
+    },
     "blda_video.street_world": {
         "blda_video.config",
         "blda_video.clips",

@@ -203,7 +203,7 @@ def launched(
     files = [folder / f"{number}.yaml" for number in range(len(configs))]
     for file, config in zip(files, configs, strict=True):
         loading.save(config, file)
-    command = [sys.executable, "-m", "gpu.rank", "--backend", backend or "none", *map(str, files)]
+    command = [sys.executable, "-m", "gpu.one_process", "--backend", backend or "none", *map(str, files)]
     environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "LOCAL_RANK": "0"}
     jobs = [
         subprocess.Popen(command, env={**environment, "RANK": str(rank), "WORLD_SIZE": str(count)})

@@ -63,7 +63,8 @@ class BalancedLoss(nn.Module):
 
         logits: (B, C, *S) of any float type: (B, C, H, W) of images at the size of the labels, (B, C) of a classifier.
         labels: (B, *S) of any integer type, a class or IGNORE.
-        weight: weights of the pixels in the loss, (B, *S) >= 0; None for 1. Pixels of weight 0 are not counted.
+        weight: weights of the pixels in the loss, (B, *S) >= 0, which get no gradient; None for 1. Pixels of weight 0
+            are not counted.
 
         The loss is averaged over all pixels, ignored ones too. Raises ValueError for other shapes and types, and on a
         CPU for labels that are not classes; on a GPU such labels make the loss NaN.
@@ -118,7 +119,8 @@ class BalancedLoss(nn.Module):
         """Return labels as int64 and weights as float32; ValueError for what does not fit."""
         labels = pixels.checked(logits, labels, self.source_statistics.num_classes)
         pixels.same_device("the balanced loss", self.source_statistics.means, logits)
-        return labels, pixels.weights_of(weight, labels)
+        weight = pixels.weights_of(weight, labels)
+        return labels, None if weight is None else weight.detach()
 
 
 def _counted(labels: Tensor, weight: Tensor | None) -> Tensor:

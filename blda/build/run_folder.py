@@ -30,12 +30,14 @@ MAY_CHANGE = ("compare", "data", "data_root", "evaluation", "log", "method", "op
 
 
 def this_process() -> dict[str, Any]:
-    """Return keys that identify this process among all processes of all machines."""
+    """Return keys that identify this process among all processes of all machines, and its SLURM job, if it has one."""
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
         space = ""
-    return {"process": os.getpid(), "host": socket.gethostname(), "space": space, "started": _started(os.getpid())}
+    job = {"job": os.environ.get("SLURM_JOB_ID"), "restarts": os.environ.get("SLURM_RESTART_COUNT", "0")}
+    process = {"process": os.getpid(), "host": socket.gethostname(), "space": space, "started": _started(os.getpid())}
+    return {**process, **(job if job["job"] else {})}
 
 
 def _started(process: int) -> str | None:
@@ -51,9 +53,12 @@ def claimed(folder: Path) -> Iterator[None]:
     """Claim a run's folder, so that no other process writes there inside the context.
 
     Deletes drafts of dead processes. A claim whose process is gone is taken over with a warning. Raises ValueError
-    naming the process that owns the folder.
+    naming the process that owns the folder, and for a folder that cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot make the folder {folder} ({error.strerror}); set run=ANOTHER_FOLDER") from error
     path, mine = folder / CLAIM, {**this_process(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     content = json.dumps(mine)
     if not _created(path, content):
@@ -120,9 +125,12 @@ def _owner(content: str) -> dict[str, Any]:
 def _lives(owner: dict[str, Any], path: Path) -> bool:
     """Return whether the owner of a claim may be alive.
 
-    An owner on another machine is alive while it updates the claim's modification time.
+    An owner on another machine is alive while it updates the claim's modification time, unless it is of an earlier
+    start of this SLURM job, which has ended.
     """
     here = this_process()
+    if "job" in here and owner.get("job") == here["job"] and owner.get("restarts") != here["restarts"]:
+        return False
     if owner.get("process") and all(owner.get(key) == here[key] for key in ("host", "space")):
         try:
             os.kill(owner["process"], 0)
@@ -139,7 +147,7 @@ def _lives(owner: dict[str, Any], path: Path) -> bool:
         probe.unlink()
     except FileNotFoundError:
         return False
-    return now - beat < GONE
+    return abs(now - beat) < GONE  # a time in the future is no sign of life: that machine's clock was wrong
 
 
 def _beat(path: Path, done: threading.Event) -> None:

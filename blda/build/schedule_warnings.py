@@ -11,6 +11,8 @@ SMALLEST_PATH = 0.2
 
 AdamW moves a weight by at most about the learning rate a step. The demo, which learns, has 2e-3 * 700 = 1.4.
 """
+FAST = 2e-3
+"""Learning rate that suits a small network from random weights."""
 MOMENTA = (0.999, 0.99, 0.9)
 """Momenta of the teacher to choose from."""
 
@@ -36,9 +38,10 @@ def _of_optimizer(config: Config) -> list[str]:
             f"{settings.lr:g}; set optimizer.warmup={steps // 10}"
         )
     if settings.lr * steps < SMALLEST_PATH and not _starts_trained(config):
+        rate = "" if settings.lr >= FAST else f", optimizer.lr={FAST:g}"
         warnings.append(
-            f"optimizer.lr is {settings.lr:g}, which suits pretrained encoders; from random weights, {steps} steps "
-            "of it learn next to nothing: give model.encoder weights, more training.steps, or optimizer.lr=2e-3"
+            f"optimizer.lr is {settings.lr:g}: a network from random weights learns next to nothing in {steps} steps "
+            f"of it; give more training.steps{rate} or model.encoder weights"
         )
     return warnings
 

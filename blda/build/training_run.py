@@ -105,8 +105,10 @@ def _train_one(run: Run, method: str, folder: Path) -> dict[str, float]:
         (folder / RESULT).unlink(missing_ok=True)
         loading.save(dataclasses.replace(run.config, method=method, compare=()), folder / CONFIG)
     run.accelerator.wait_for_everyone()
-    scores = trainer.fit()
-    trainer.log.close()
+    try:
+        scores = trainer.fit()
+    finally:
+        trainer.log.close()
     if scores and run.accelerator.is_main_process:
         atomic.write_numbers(folder / RESULT, scores, protocol=run.protocols[0].name, **code_version.code_version())
     # The next method starts with a clean Accelerator and an empty device; patched forwards are reference cycles.

@@ -35,6 +35,7 @@ class ClassifyConfig(Config):
     classification: Classification = Classification()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.blda.by_belief:
             raise ValueError("blda.by_belief samples labels of pixels, which a classifier has not; set it to false")
         if self.source.photometric:

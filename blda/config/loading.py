@@ -18,6 +18,8 @@ from blda.spelling import nearest
 
 T = TypeVar("T")
 SUFFIXES = (".yaml", ".yml", ".json")
+TABLES = ("rename",)
+"""Keys outside of components whose mapping is data, not a section."""
 MORE = "+"
 """At the end of a key: its text follows the one that the key has below."""
 
@@ -132,12 +134,18 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in above.items():
         name = key.removesuffix(MORE) if isinstance(key, str) else key
         if name == key:
-            below[key] = _merged(below.get(key), value)
+            below[key] = value if _is_table(below, key) else _merged(below.get(key), value)
         else:
             # What it follows may come later: a variant names no run, but continues the name of any.
             name = name if name in below else key
             below[name] = f"{below.get(name, '')}{value}"
     return below
+
+
+def _is_table(tree: Mapping[str, Any], key: str) -> bool:
+    """Return whether a key holds data, such as a component's ids, of which a mapping on top replaces all."""
+    old = tree.get(key)
+    return key in TABLES or ("name" in tree and isinstance(old, dict) and "name" not in old)
 
 
 def _merged(old: Any, value: Any) -> Any:
@@ -151,6 +159,7 @@ def _merged(old: Any, value: Any) -> Any:
     return _merge(dict(old), value) if same else value
 
 
+<<<<<<< HEAD
 def _are_mappings(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
@@ -167,6 +176,17 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
     elif _are_mappings(child):
         tree[key] = [dict(item) for item in child]
         _assign_in_list(tree[key], key, rest, value)
+=======
+def _assign(tree: dict[str, Any], keys: list[Any], value: Any) -> None:
+    keys = [int(key) if key.isdigit() else key for key in keys]  # of ids: a.b.ids.7=car
+    for key in keys[:-1]:
+        child = tree.get(key)
+        tree[key] = dict(child) if isinstance(child, dict) else {}
+        tree = tree[key]
+    # A part given whole, with its name, is meant whole; single keywords are set by a.b.keyword=value.
+    if isinstance(value, dict) and "name" in value:
+        tree[keys[-1]] = value
+>>>>>>> main
     else:
         tree[key] = dict(child) if isinstance(child, dict) else {}
         _assign(tree[key], rest, value)

@@ -369,6 +369,10 @@ class Config:
     training: Training = Training()
     log: Log = Log()
 
+    def __post_init__(self) -> None:
+        if not self.run.strip():
+            raise ValueError("run is empty; give the folder of the run, such as run=runs/first")
+
     def resolved(self: C) -> C:
         """Return the same run at resolution 1, its lengths multiplied.
 

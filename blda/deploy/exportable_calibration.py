@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from blda.balance.logit_grid import BINS, LIMIT, MIDDLE, PER_OCTAVE
 from blda.calibration.calibration_file import Calibration
@@ -21,7 +22,9 @@ class ExportableCalibration(nn.Module):
         lookup, active = calibration.alignment
         self.tau = calibration.tau
         # (channel, bin, candidate): what one channel of a pixel corrects for all candidates is one row.
-        self.register_buffer("rows", lookup.detach().cpu().float().permute(1, 2, 0).contiguous())
+        rows = self.tau * lookup.detach().cpu().float().permute(1, 2, 0)
+        self.register_buffer("rows", rows.contiguous())
+        self.register_buffer("slopes", rows.diff(dim=1))
         self.register_buffer("active", active.detach().cpu().bool())
 
     def forward(self, logits: Tensor) -> Tensor:
@@ -33,18 +36,12 @@ class ExportableCalibration(nn.Module):
         share, index = (place - left)[..., None], left.long()
         own, total = [], None
         for channel in range(logits.shape[1]):
-            logit = logits[:, channel, ..., None]
-            aligned = self._aligned(channel, index[:, channel], share[:, channel])
-            corrected = logit + self.tau * (aligned - logit)
+            here, slope = (embedding(index[:, channel], table[channel]) for table in (self.rows, self.slopes))
+            corrected = (1 - self.tau) * logits[:, channel, ..., None] + (here + share[:, channel] * slope)
             own.append(corrected[..., channel])
             total = corrected if total is None else _logaddexp(total, corrected)
         scores = torch.stack(own, 1) - total.movedim(-1, 1)
         return torch.where(self.active.view(-1, *[1] * (logits.ndim - 2)), scores, plain)
-
-    def _aligned(self, channel: int, index: Tensor, share: Tensor) -> Tensor:
-        """Interpolate the aligned logits of a channel for all candidates: index (B, *S) -> (B, *S, C)."""
-        here, after = (nn.functional.embedding(places, self.rows[channel]) for places in (index, index + 1))
-        return here + share * (after - here)
 
 
 def position(logits: Tensor) -> Tensor:

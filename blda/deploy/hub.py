@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+import torch
 import yaml
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -17,11 +18,11 @@ from torch import Tensor
 from blda import atomic
 from blda.deploy.model_card import model_card
 from blda.deploy.network_settings import CONFIG
+from blda.models.weights.hub_access import asked
 
 if TYPE_CHECKING:
     from blda.deploy.trained_segmenter import TrainedSegmenter
 
-T = TypeVar("T")
 WEIGHTS, CARD, RESULT, CALIBRATION = "model.safetensors", "README.md", "result.json", "calibration.pt"
 FILES = [WEIGHTS, CONFIG, CARD, RESULT, CALIBRATION]
 """Files of a saved network; the last two may be missing."""
@@ -58,25 +59,31 @@ def downloaded(name: str) -> Path:
     def download(hub: Any) -> str:
         return hub.snapshot_download(repository, revision=revision or None, allow_patterns=FILES)
 
-    folder = Path(_asked(download, f"cannot load {name}: there is no such file or folder, and", repository))
+    folder = Path(asked(download, f"cannot load {name}: there is no such file or folder, and", repository))
     if not is_saved(folder):
         raise FileNotFoundError(f"{name} of the hub holds no {WEIGHTS}; it was not saved by blda (save_pretrained)")
     return folder
 
 
-def save_pretrained(segmenter: TrainedSegmenter, folder: str | os.PathLike, command: str | None = None) -> Path:
+def save_pretrained(
+    segmenter: TrainedSegmenter, folder: str | os.PathLike, command: str | None = None, name: str = "USER/NAME"
+) -> Path:
     """Write a network to a folder: weights, config, model card, scores and calibration; see `TrainedSegmenter`.
 
-    Absolute paths in the config are shortened to their last name, because strangers will read it.
+    name: of the repository that it will be, for the model card. Absolute paths in the config are shortened to their
+    last name, because strangers will read it.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give the name of a folder")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in segmenter.network.state_dict().items()}
+    tensors = {
+        key: tensor.cpu().clone(memory_format=torch.contiguous_format)
+        for key, tensor in segmenter.network.state_dict().items()
+    }
     content = save(tensors, {"format": "pt"})
     atomic.write(folder / WEIGHTS, lambda file: file.write(content))
     atomic.write(folder / CONFIG, yaml.safe_dump(portable(dict(segmenter.origin.settings)), sort_keys=False))
-    atomic.write(folder / CARD, model_card(segmenter, command))
+    atomic.write(folder / CARD, model_card(segmenter, name, command))
     _write_or_remove(folder / RESULT, bool(segmenter.origin.scores), lambda path: _write_scores(segmenter, path))
     _write_or_remove(folder / CALIBRATION, segmenter.calibration is not None, lambda p: segmenter.calibration.save(p))
     return folder
@@ -90,12 +97,12 @@ def push_to_hub(segmenter: TrainedSegmenter, name: str, private: bool | None = N
     def push(hub: Any) -> str:
         api = hub.HfApi()
         with TemporaryDirectory() as folder:
-            save_pretrained(segmenter, folder, command)
+            save_pretrained(segmenter, folder, command, name)
             address = api.create_repo(name, private=private, exist_ok=True)
             api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload a network of blda")
         return str(address)
 
-    return _asked(push, f"cannot push {name}:", name)
+    return asked(push, f"cannot push {name}:", name)
 
 
 def portable(value: Any) -> Any:
@@ -105,39 +112,6 @@ def portable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [portable(item) for item in value]
     return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
-
-
-def _asked(ask: Callable[[Any], T], failure: str, repository: str) -> T:
-    """Ask the hub; FileNotFoundError that begins with `failure` and ends with the fix when it does not answer."""
-    try:
-        import huggingface_hub
-    except ModuleNotFoundError as error:
-        raise FileNotFoundError(
-            f"{failure} huggingface_hub is not installed; run: pip install 'blda-video[hub]'"
-        ) from error
-    try:
-        return ask(huggingface_hub)
-    except Exception as error:  # of the hub, its cache and the network, of many libraries
-        raise FileNotFoundError(f"{failure} {_reason(error, repository)}") from error
-
-
-def _reason(error: Exception, repository: str) -> str:
-    """Say why the hub gave no answer, and the fix, by the name of its error, which its versions share."""
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if kinds & {"LocalTokenNotFoundError"} or (status in (401, 403) and "RepositoryNotFoundError" not in kinds):
-        return f"the hub refuses access to {repository}; log in by: hf auth login"
-    if "GatedRepoError" in kinds:
-        return f"{repository} is open to those only who accept its terms on the hub, and log in by: hf auth login"
-    if "RevisionNotFoundError" in kinds:
-        return f"{repository} of the hub has no such revision; leave it out for the newest"
-    if "RepositoryNotFoundError" in kinds:
-        return f"the hub has no {repository}, or it is private; check the name, or log in by: hf auth login"
-    text = " ".join(str(error).split())[:160]
-    return (
-        f"the hub cannot be reached ({type(error).__name__}: {text}); check the connection, or download the "
-        "repository elsewhere and give its folder"
-    )
 
 
 def _write_or_remove(path: Path, wanted: bool, write: Callable[[Path], object]) -> None:

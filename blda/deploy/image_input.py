@@ -14,6 +14,8 @@ from torch import Tensor
 from blda.data.readers.decoding import read_image
 from blda.data.readers.walk import IMAGE_SUFFIXES
 
+_ONE_CHANNEL = ("1", "L", "LA", "I", "I;16", "I;16B", "F")
+"""Pillow's modes of images without colours."""
 Picture = np.ndarray | Image.Image | Tensor | str | os.PathLike
 """One image: array (H, W, 3) uint8, Pillow image in RGB, tensor (3, H, W), or the path of an image file."""
 
@@ -89,7 +91,22 @@ def _of_file(path: Path) -> np.ndarray:
         raise ValueError(f"{path} is a folder; give a list of its images, or use blda_video.predict")
     if path.suffix and path.suffix.lower() not in IMAGE_SUFFIXES and path.is_file():
         raise ValueError(f"{path} is no image ({' '.join(IMAGE_SUFFIXES)}); predict a video by blda_video.predict")
-    return read_image(path)
+    pixels = read_image(path)
+    if _mode(path) in _ONE_CHANNEL:
+        raise ValueError(
+            f"{path} is an image of one channel, such as a label map; if it is a picture, give "
+            "Image.open(path).convert('RGB')"
+        )
+    return pixels
+
+
+def _mode(path: Path) -> str:
+    """Return Pillow's name of a file's channels; empty for a format that only OpenCV reads."""
+    try:
+        with Image.open(path) as image:
+            return image.mode
+    except OSError:
+        return ""
 
 
 def _not_empty(pixels: Any) -> Any:

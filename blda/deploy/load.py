@@ -94,6 +94,7 @@ def _scores(weights: Path, saved: bool) -> dict[str, Any]:
     if not path.is_file() or not (saved or weights == checkpoint.latest(weights.parent)):
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return {}
+    return found if isinstance(found, dict) else {}

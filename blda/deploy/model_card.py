@@ -18,10 +18,10 @@ tags: [semantic-segmentation, domain-adaptation, blda]
 """
 
 
-def model_card(segmenter: TrainedSegmenter, command: str | None = None) -> str:
+def model_card(segmenter: TrainedSegmenter, name: str, command: str | None = None) -> str:
     """Write a model card: use, network, classes, scores and the command that trained the network.
 
-    command: None for the one that repeats the run from the config beside the card.
+    name: of the repository on the hub. command: None for the one that repeats the run from the config beside the card.
     """
     settings = segmenter.origin.settings
     trained = command or f"blda train config.yaml run=runs/{settings.get('method', 'blda')}"
@@ -29,7 +29,7 @@ def model_card(segmenter: TrainedSegmenter, command: str | None = None) -> str:
         f"{_HEAD}\n# {_title(settings)}",
         "A network for semantic segmentation, adapted from a labelled source domain to an unlabelled target "
         "domain with the library blda (*Balanced Learning for Domain Adaptive Semantic Segmentation*, ICML 2025).",
-        '## Use\n\n```python\nimport blda\n\nsegmenter = blda.load("USER/NAME")  # or the folder of these files\n'
+        f'## Use\n\n```python\nimport blda\n\nsegmenter = blda.load("{name}")  # or the folder of these files\n'
         'prediction = segmenter.predict("image.png")\nprediction.labels, prediction.probabilities\n'
         'prediction.overlay().save("overlay.png")\n```',
         f"## Network\n\n{_network(segmenter)}",

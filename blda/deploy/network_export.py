@@ -11,19 +11,21 @@ from pathlib import Path
 from textwrap import shorten
 
 import torch
-from torch import Tensor
+from timm.layers import Conv2dSame, ScaledStdConv2dSame, StdConv2dSame
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from blda import atomic
 from blda.deploy.export_formats import AXES, ExportFormat, ExportRefused, Model
-from blda.deploy.exportable_network import ExportableNetwork, TrainedNetwork
+from blda.deploy.exportable_network import ExportableNetwork, Size, TrainedNetwork
 from blda.engine.inference import Predictor
 from blda.models.hrda import HRDA
 
 LIMIT = 1e-3
 """Largest difference from the network at which a file is written."""
 
-Size = tuple[int, int]
+PADS_BY_SIZE = (Conv2dSame, StdConv2dSame, ScaledStdConv2dSame)
+"""Layers of timm whose padding is computed from the size of their input."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,8 @@ def export(trained: TrainedNetwork, to: ExportFormat, size: Size, output: Path, 
     to.require()
     if min(size) < 1:
         raise ValueError(f"size is {list(size)}; give a height and a width of at least 1")
-    if dynamic and isinstance(trained.network, HRDA):
-        raise ValueError(
-            "HRDA places its windows for one image size; leave --dynamic out, and export a file for each size"
-        )
+    if dynamic:
+        _require_free_size(trained.network)
     exportable = ExportableNetwork(trained.network, trained.calibration)
     with _explained(trained, size, dynamic):
         program = traced(exportable, size, dynamic)
@@ -74,6 +74,18 @@ def export(trained: TrainedNetwork, to: ExportFormat, size: Size, output: Path, 
     if check.passed:
         atomic.write(output, lambda file: file.write(content))
     return check
+
+
+def _require_free_size(network: nn.Module) -> None:
+    """Raise ValueError if the graph of a network depends on the image size in a way that no format can leave free."""
+    reason = ""
+    if isinstance(network, HRDA):
+        reason = "HRDA places its windows"
+    elif any(isinstance(module, PADS_BY_SIZE) for module in network.modules()):
+        # Tracing does not end: each layer's size would be an expression of the paddings of all layers before.
+        reason = "an encoder with TensorFlow's padding (timm's tf_*) pads"
+    if reason:
+        raise ValueError(f"{reason} for one image size; leave --dynamic out, and export a file for each size")
 
 
 def traced(network: ExportableNetwork, size: Size, dynamic: bool) -> ExportedProgram:

@@ -57,6 +57,8 @@ def network_config(settings: Mapping[str, Any], where: Path, **prediction: Any) 
     for domain in ("source", "target", "evaluation"):
         tree[domain] = {"reader": {}, **tree.get(domain, {})}
     tree["evaluation"] |= _checked(prediction)
+    # Null leaves the precision to the launcher of a training, which is not known here.
+    tree["training"] = {"precision": tree.get("training", {}).get("precision") or "no"}
     # Nothing is trained, so no crops of both domains need to be of one size.
     return config_of({**tree, "run": str(where.parent), "method": "source_only"}, Config, str(where))
 

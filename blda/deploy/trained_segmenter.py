@@ -30,7 +30,7 @@ PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a network comes from.
+    """Origin of a network.
 
     path: file of its weights. settings: keys and values of its run's config. scores: what was measured when the run
     ended, by name, with the name of the protocol; empty if unknown.

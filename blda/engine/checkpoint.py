@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -47,15 +48,19 @@ def read(path: Path) -> dict[str, Any]:
     versions if another major version of the code wrote it. Checkpoints of older versions do not name theirs.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
+        what = f"{path} is no file" if os.path.lexists(path) else f"no checkpoint at {path}"
+        raise FileNotFoundError(f"{what}{_before(path)}")
     try:
         states = atomic.read_tensors(path)
     except ValueError as error:
         raise ValueError(f"{path} is damaged or no checkpoint of this library: {error}{_before(path)}") from error
     if isinstance(states, dict) and not atomic.has_digest(path):
         warnings.warn(f"{path} was written by an older version and has no digest of itself", stacklevel=2)
-    if not isinstance(states, dict):
-        raise ValueError(f"{path} is no checkpoint of this library: it holds a {type(states).__name__}")
+    wrong = (
+        states if not isinstance(states, dict) else next((s for s in states.values() if not isinstance(s, dict)), None)
+    )
+    if wrong is not None:
+        raise ValueError(f"{path} is no checkpoint of this library: it holds a {type(wrong).__name__}{_before(path)}")
     written = states.get(IDENTITY)
     require_same_major(path, written if isinstance(written, dict) else {})
     return states

@@ -55,7 +55,7 @@ class Evaluator:
         metrics, first = self.metrics(), None
         for sample in tqdm(self.loader, desc="evaluate", disable=not self.bar, leave=False):
             sample = sample.to(self.accelerator.device)
-            logits = predict(sample.image)
+            logits = _predicted(predict, sample)
             first = first or (sample, logits)
             for metric in metrics:
                 metric.update(sample, logits, predict)
@@ -66,3 +66,10 @@ class Evaluator:
             scores.update(metric.compute())
         confusion = next((metric.counts.cpu() for metric in metrics if isinstance(metric, Confusion)), None)
         return Result(scores, first, confusion)
+
+
+def _predicted(predict: Predictor, sample: Sample) -> Tensor:
+    try:
+        return predict(sample.image)
+    except ValueError as error:
+        raise ValueError(f"{', '.join(sample.name)}: {error}") from error

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,8 +49,8 @@ class RunLog:
             return
         path = self.folder / "metrics.jsonl"
         if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            atomic.write(path, "".join(line for line in lines if _step(line) <= step))
+            kept = [json.dumps(record) + "\n" for record in read_log(path) if record["step"] <= step]
+            atomic.write(path, "".join(kept))
         for tracker in self._shown():
             tracker.resume(step)
 
@@ -139,11 +140,15 @@ class RunLog:
             file.write(json.dumps({"step": step, **metadata, **line}) + "\n")
 
 
-def _step(line: str) -> int:
-    try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError):
-        return 1 << 62  # half a line, left by a kill: later than any step
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a metrics.jsonl; leaves out what is none, such as half a line that a kill left."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            yield record
 
 
 def _nearest(label: Tensor, size: tuple[int, int]) -> Tensor:

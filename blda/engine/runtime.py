@@ -10,6 +10,7 @@ from types import FrameType
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 
 from blda.data import seeding
@@ -26,6 +27,9 @@ def start(precision: str | None) -> Accelerator:
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=2))
     precision = launcher.agreed_precision(None) if precision is None else precision
     launcher.require_precision(precision, torch.cuda.is_available())
+    if AcceleratorState._shared_state.get("_mixed_precision", precision) != precision:
+        # One process, such as a notebook's, may make one run after the other, each in its own precision.
+        AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[patience])
     if accelerator.device.type == "cpu" and accelerator.num_processes == 1:
         torch.set_num_threads(cores())

@@ -13,13 +13,15 @@ def of_classes(columns: Mapping[str, Mapping[str, float]], classes: Sequence[str
     """Format IoU and accuracy per class in percent, or a classifier's accuracy, one column for each named run.
 
     columns: run -> its scores, with keys iou/CLASS, acc/CLASS, mIoU, mAcc, std, accuracy, mIoU_classes,
-    protocol_classes. Measures and classes that no run has are left out. A line marks a mean over fewer classes than the
-    protocol's. With several runs, the last column is the lead of the last run over the first in the first measure.
+    protocol_classes. Measures and classes without a number in any run are left out. A line marks a mean over fewer
+    classes than the protocol's, and names the others. With several runs, the last column is the lead of the last run
+    over the first in the first measure.
     """
     runs, scores = list(columns), list(columns.values())
     measures = [measure for measure in MEASURES if any(measure[2] in one for one in scores)] or MEASURES[:1]
     rows = [(name, *(f"{key}/{name}" for _, key, _ in measures)) for name in classes]
-    rows = [row for row in rows if any(row[1] in one for one in scores)]
+    known = [row for row in rows if any(row[1] in one for one in scores)]
+    rows = [row for row in known if any(math.isfinite(one.get(key, math.nan)) for one in scores for key in row[1:])]
     rows += [("mean", *(mean for *_, mean in measures)), ("std over classes", "std")]
     rows += [("all images", "accuracy")] if any("accuracy" in one for one in scores) else []
     left = max(len(row[0]) for row in rows)
@@ -33,7 +35,7 @@ def of_classes(columns: Mapping[str, Mapping[str, float]], classes: Sequence[str
         if len(runs) > 1:
             line += f"  {_gain(scores[0].get(keys[0]), scores[-1].get(keys[0])):>6}"
         lines.append(line)
-    return "\n".join([*lines, *_fewer(columns, rows, measures[0][2])])
+    return "\n".join([*lines, *_fewer(columns, known, measures[0][2])])
 
 
 def _fewer(columns: Mapping[str, Mapping[str, float]], rows: Sequence[Sequence[str]], mean: str) -> list[str]:

@@ -86,6 +86,7 @@ def charts(values: Mapping[str, float]) -> dict[str, dict[str, list]]:
     names = [name.split("/") for name in values if name.startswith("target/")]
     of_classes = dict.fromkeys(parts[1] for parts in names if len(parts) == 3 and parts[1] != "best_on_validation")
     measures = [name for name in of_classes if f"target/{name}/mIoU" not in values]  # the others are protocols
+    measures.sort(key=lambda name: (name != "iou", name == "bias"))
     means = [parts[1] for parts in names if len(parts) == 2 and _in_overview("/".join(parts))]
     first = {"scores": ["Multiline", [f"^target/{name}$" for name in means]], "losses": ["Multiline", ["^train/loss/"]]}
     return {

@@ -55,14 +55,16 @@ def compute(
     every world-th pair. chain: as in `pairs`. progress: show a bar with the rate and the time left. device: device of
     the images that the estimator gets. stopped: asked after every pair whether to end early. skip_unreadable: pairs of
     frames that cannot be used are reported and left out; without, FileNotFoundError for a missing frame, ValueError for
-    an unreadable one or for two frames of different size.
+    an unreadable one or for two frames of different size. ValueError too when the store holds flow of another size.
     """
     if offsets:
         store.note(link_offsets(offsets, chain))
+    wanted = pairs(reader, offsets, chain=chain)
+    _require_size(store, wanted, skip_unreadable)
     # Dealt out before what is done is skipped: a share must not depend on what other processes have written meanwhile.
     missing = [
         (first, second, todo)
-        for first, second in pairs(reader, offsets, chain=chain)[rank::world]
+        for first, second in wanted[rank::world]
         if (todo := [not store.has(a.name, b.name) for a, b in ((first, second), (second, first))]) != [False, False]
     ]
     written = 0
@@ -82,6 +84,19 @@ def compute(
             store.write(second.name, first.name, estimator(neighbour, image))
         written += sum(todo)
     return written
+
+
+def _require_size(store: FlowStore, wanted: Sequence[tuple[Frame, Frame]], skip_unreadable: bool) -> None:
+    """Raise ValueError when the first frame is not of the store's size: its flow is of frames as they were before."""
+    if not wanted:
+        return
+    try:
+        size = wanted[0][0].read().shape[:2]
+    except (ValueError, OSError):
+        if not skip_unreadable:
+            raise
+        return
+    store.require_frames(size)
 
 
 def _images(first: Frame, second: Frame) -> tuple[Tensor, Tensor]:

@@ -19,12 +19,14 @@ evaluation.flip=true averages with the mirror image.
 --confusion FILE.png draws the confusion matrix of the run's classes, each row in percent; a FILE.csv or FILE.json holds
 its pixels.
 
-Prints the scores as JSON, with the name of their protocol, and a table of the classes on the error stream.
+Prints the scores as JSON, with the name of their protocol, and a table of the classes on the error stream. Classes that
+no label shows have no scores; the table's last line names them.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +47,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line_errors():
         from accelerate import PartialState
 
-        from blda import atomic
         from blda.engine import confusion_file
         from blda_video.jobs.evaluation_report import measure
 
@@ -55,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if PartialState().is_main_process:
             if given.confusion:
                 confusion_file.write(given.confusion, report.confusion, report.classes)
-            print(json.dumps({"protocol": report.protocol, **atomic.finite(report.scores)}, indent=1))
+            numbers = {name: value for name, value in report.scores.items() if math.isfinite(value)}
+            print(json.dumps({"protocol": report.protocol, **numbers}, indent=1))
             print(report.table, file=sys.stderr)
 
 

@@ -14,6 +14,9 @@ On a GPU the network gets four frames at a time, in bf16; --batch and --precisio
 --fuse averages what is predicted of a surface point over time, along the flow (--flow, by default the one the run
 estimates, else dis-medium). A continued command then predicts all frames again, for what each hands on to the next.
 
+--adapt balances every frame by statistics of the logits that follow the video, without labels: for drives that get
+dark or wet, and other cameras (docs/inference.md). It needs a checkpoint of the method blda, and goes with --fuse.
+
 key=value replaces keys of the run's config: evaluation.size is the size that the network sees, evaluation.window and
 evaluation.flip are how. --calibration FILE predicts by a file of blda calibrate.
 """
@@ -38,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument(
         "--flow", metavar="NAME", help="an estimator such as dis-medium or raft-small, to fuse along"
     )
+    arguments.add_argument("--adapt", action="store_true", help="balance by statistics that follow the video")
+    arguments.add_argument("--tau", type=float, help="strength of --adapt (default: 0.3)")
     arguments.add_argument("--overlay", type=float, metavar="SHARE", help="of the colours, 0 to 1 (default: 0.5)")
     arguments.add_argument("--side-by-side", action="store_true", help="with the frame at the left")
     arguments.add_argument(

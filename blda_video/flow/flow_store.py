@@ -67,7 +67,7 @@ def require_size(path: Path, found: Size, size: Size | None) -> None:
     if size is not None and tuple(found) != tuple(size):
         raise ValueError(
             f"flow {path} is {tuple(found)} but its images are {tuple(size)} (height, width); "
-            "compute the flow again from these frames"
+            "compute the flow again from these frames, in an empty folder"
         )
 
 
@@ -164,6 +164,12 @@ class FlowStore(StoredFlow):
                 f"flow store {self._file} was computed for offsets {held}, not {asked}; "
                 "add them with: blda compute-flow CONFIG"
             )
+
+    def require_frames(self, size: Size) -> None:
+        """Raise ValueError when the flow stored so far is of frames of another size than (H, W)."""
+        made = self._manifest()
+        if made is not None:
+            require_size(self._file, made.size, size)
 
     @property
     def _file(self) -> Path:

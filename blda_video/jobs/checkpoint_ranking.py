@@ -23,10 +23,9 @@ from blda.data.loader import evaluation_loader
 from blda.data.sample import Sample
 from blda.data.segmentation_dataset import EvaluationDataset
 from blda.engine import checkpoint
-from blda_video.build import estimator_of
+from blda_video.build import ESTIMATORS, estimator_of
 from blda_video.clips.clip_dataset import EvaluationClips
 from blda_video.jobs.restored_run import restored
-from blda_video.jobs.video_prediction import flow_of
 from blda_video.temporal_metrics import TemporalConsistency
 
 
@@ -127,7 +126,8 @@ def _member_frames(run: Run, number: int) -> Dataset[Sample]:
     reader, size = readers.target(number), readers.resize("target", number)
     if not hasattr(reader, "neighbour") or not any(reader.neighbour(frame, -1) for frame in reader.frames):
         return EvaluationDataset(reader, None, size)
-    flow = estimator_of("flow", flow_of(run, None))
+    own = getattr(run.config, "flow", {})
+    flow = estimator_of("flow", own if own.get("name") in ESTIMATORS else "dis-medium")
     return EvaluationClips(reader, None, size, (-1,), flow)
 
 

@@ -14,7 +14,7 @@ LEGENDS = ("all", "seen", "none")
 
 @dataclass(frozen=True)
 class Appearance:
-    """How pictures of predicted frames look.
+    """Appearance of pictures of predicted frames.
 
     strength: share of the classes' colours, 0 to 1. legend: one of LEGENDS, the classes that it lists; None for all of
     them in a video, and those seen in single pictures. side_by_side: the frame stands at the left of its picture.

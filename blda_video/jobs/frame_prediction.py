@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from blda.balance.logit_statistics import LogitStatistics
 from blda.config.schema import Component
 from blda.deploy.load import load
 from blda.deploy.prediction import Prediction
 from blda.deploy.trained_segmenter import TrainedSegmenter
+from blda.engine import checkpoint
 from blda_video.build import ESTIMATORS, estimator_of
 from blda_video.clips.clip_crop import Estimator
+from blda_video.stream.adaptive_stream import TAU, AdaptiveStream
 from blda_video.stream.frame_source import FrameSource, open_frame_source
 from blda_video.stream.fused_stream import FusedStream
 
@@ -65,14 +68,17 @@ def predict(
     decay: float = DECAY,
     batch: int = 1,
     wanted: Sequence[int] | None = None,
+    adapt: bool = False,
+    tau: float = TAU,
 ) -> PredictedVideo:
     """Predict a video frame by frame; only a few frames are in memory at any time.
 
     video: a video file, or a folder, each of whose folders of images is one video. segmenter: see `blda.load`, or what
     it takes. fuse: average what is predicted of a surface point over time, along the flow (`FusedStream`). flow: None
     for the estimator of the segmenter's run, else DIS. decay: weight of a frame in the next, 0 to below 1. batch:
-    frames of one size that the network is given at a time, without `fuse`. wanted: numbers of the frames to predict, in
-    order, None for all; with `fuse`, each hands on to the next.
+    frames of one size that the network is given at a time, without `fuse` and `adapt`. wanted: numbers of the frames to
+    predict, in order, None for all; with `fuse` or `adapt`, each hands on to the next. adapt: balance each frame by
+    statistics that follow the video (`AdaptiveStream`), with strength `tau`; needs a checkpoint of the method blda.
 
     Raises ValueError and FileNotFoundError at once for arguments, and ValueError for a frame that cannot be read.
     """
@@ -82,12 +88,12 @@ def predict(
         segmenter = load(segmenter)
     source = video if isinstance(video, FrameSource) else open_frame_source(Path(video))
     wanted = range(len(source.frames)) if wanted is None else wanted
+    streams: list[AdaptiveStream | FusedStream] = [adaptive_stream(segmenter, tau)] if adapt else []
     if fuse:
         flow = flow_of(segmenter, flow)
         estimate = flow if callable(flow) else estimator_of("flow", flow)
-        frames = _fused(source, segmenter, wanted, FusedStream(segmenter.scores, estimate, decay))
-    else:
-        frames = _alone(source, segmenter, wanted, batch)
+        streams.append(FusedStream(streams[-1] if streams else segmenter.scores, estimate, decay))
+    frames = _streamed(source, segmenter, wanted, streams) if streams else _alone(source, segmenter, wanted, batch)
     return PredictedVideo(frames, len(wanted), source.rate)
 
 
@@ -97,14 +103,41 @@ def flow_of(segmenter: TrainedSegmenter, asked: Flow | None = None) -> Flow:
     return asked or (own if own.get("name") in ESTIMATORS else "dis-medium")
 
 
-def _fused(
-    source: FrameSource, segmenter: TrainedSegmenter, wanted: Sequence[int], stream: FusedStream
+def adaptive_stream(segmenter: TrainedSegmenter, tau: float = TAU) -> AdaptiveStream:
+    """Build the stream that balances a segmenter's predictions by the statistics its training saved.
+
+    Raises ValueError if the segmenter is calibrated already, or its checkpoint holds no statistics.
+    """
+    path = segmenter.origin.path
+    if segmenter.calibration is not None:
+        raise ValueError("adaptation and a calibration correct the same logits; give one of --adapt and --calibration")
+    states = checkpoint.read(path) if path.suffix == ".pt" else {}
+    source, target = (_statistics(states, f"{domain}_statistics", path) for domain in ("source", "target"))
+    return AdaptiveStream(segmenter.scores, source.to(segmenter.device), target.to(segmenter.device), tau)
+
+
+def _statistics(states: Mapping[str, Any], name: str, path: Path) -> LogitStatistics:
+    if name not in states:
+        raise ValueError(f"{path} holds no '{name}'; --adapt needs a checkpoint (step_*.pt) of the method blda")
+    num_classes, _, components = states[name]["means"].shape
+    statistics = LogitStatistics(num_classes, components)
+    checkpoint.restore(path, states, {name: statistics})
+    return statistics
+
+
+def _streamed(
+    source: FrameSource,
+    segmenter: TrainedSegmenter,
+    wanted: Sequence[int],
+    streams: Sequence[AdaptiveStream | FusedStream],
 ) -> Iterator[PredictedFrame]:
+    """Predict frames in order by the last of `streams`, each of which predicts by the one before it."""
     for i in wanted:
         if source.begins(i):
-            stream.reset()
+            for stream in streams:
+                stream.reset()
         image = source.frames[i].read()
-        scores = stream(segmenter.seen(image).to(segmenter.device))
+        scores = streams[-1](segmenter.seen(image).to(segmenter.device))
         yield PredictedFrame(image, segmenter.prediction(image, scores), source.frames[i].name)
 
 

@@ -49,13 +49,15 @@ def draw(checkpoints: Sequence[Path], frames: int, calibration: Path | None = No
 
 
 def titles_of(checkpoints: Sequence[Path]) -> list[str]:
-    """Name checkpoints by method and step, `blda step 700`, and by their run too where that is not enough."""
+    """Name checkpoints by method and step, `blda step 700`, and by as many folders above as tell them apart."""
     steps = [f"step {path.stem.removeprefix('step_').lstrip('0') or '0'}" for path in checkpoints]
-    short = [f"{path.resolve().parent.name} {step}" for path, step in zip(checkpoints, steps, strict=True)]
-    if len(set(short)) == len(short):
-        return short
-    parents = [path.resolve().parent for path in checkpoints]
-    return [f"{folder.parent.name}/{folder.name} {step}" for folder, step in zip(parents, steps, strict=True)]
+    folders = [path.resolve().parent.parts for path in checkpoints]
+    titles: list[str] = []
+    for depth in range(1, max(map(len, folders)) + 1):
+        titles = [f"{'/'.join(parts[-depth:])} {step}" for parts, step in zip(folders, steps, strict=True)]
+        if len(set(titles)) == len({path.resolve() for path in checkpoints}):
+            break
+    return titles
 
 
 def _among(labels: Tensor, own: Sequence[str], names: Sequence[str]) -> Tensor:

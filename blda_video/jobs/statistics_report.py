@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from blda.config import loading
 from blda.data import measured_bias
 from blda.deploy.checkpoint_search import checkpoint_of
 from blda.engine import checkpoint, runtime
+from blda.engine.run_log import read_log
 from blda_video.jobs import kinds
 
 
@@ -86,8 +86,7 @@ def numbers(shown: Shown) -> dict[str, Any]:
 def _measured(folder: Path, states: dict[str, Any], classes: tuple[str, ...]) -> Tensor | None:
     """Read the bias measured at the checkpoint's step from the log of its run."""
     log, step = folder / "metrics.jsonl", states["trainer"]["step"]
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    for line in (json.loads(line) for line in lines):
+    for line in read_log(log) if log.exists() else ():
         found = {key.removeprefix("target/"): value for key, value in line.items() if key.startswith("target/bias/")}
         if found and line["step"] == step:
             return measured_bias.of_scores(found, classes)

@@ -23,6 +23,7 @@ from blda_video.flow.estimator_names import described
 from blda_video.jobs.frame_pictures import Appearance
 from blda_video.jobs.frame_prediction import DECAY, PredictedFrame, PredictedVideo, flow_of, predict
 from blda_video.jobs.frame_writing import OVERLAYS, RATE, write_picture
+from blda_video.stream.adaptive_stream import TAU
 from blda_video.stream.frame_source import FrameSource, open_frame_source
 from blda_video.stream.video_writer import LARGEST_RATE, is_film, save_video
 
@@ -56,10 +57,11 @@ def run(given: Namespace) -> Speed:
     segmenter = load(given.checkpoint, given.calibration, given.overrides).to(runtime.start("no").device)
     precision = set_precision(segmenter, given.precision)
     cuda = segmenter.device.type == "cuda"
-    batch = given.batch or (GPU_BATCH if cuda and not given.fuse else 1)
+    batch = given.batch or (GPU_BATCH if cuda and not (given.fuse or given.adapt) else 1)
+    tau = TAU if given.tau is None else given.tau
     flow = flow_of(segmenter, given.flow) if given.fuse else None
     how = {"segmenter": segmenter, "fuse": given.fuse, "flow": flow and estimator_of("--flow", flow), "decay": decay}
-    how["batch"] = batch
+    how |= {"batch": batch, "adapt": given.adapt, "tau": tau}
     began = time.perf_counter()
     if film:
         frames = shown(segmenter, predict(frame_source, **how))
@@ -70,6 +72,7 @@ def run(given: Namespace) -> Speed:
             **_inputs(given, segmenter),
             "precision": precision,
             "fused": f"along {described(flow, ESTIMATORS)}, decay {decay:g}" if given.fuse else "no",
+            "adapted": f"tau {tau:g}" if given.adapt else "no",
         }
         pictures = look if given.overlay is not None or given.side_by_side else None
         count = into_folder(given.output, about, frame_source, how, pictures)
@@ -103,6 +106,8 @@ def _check(given: Namespace) -> bool:
     """Return whether the output is a video file; ValueError if the arguments do not fit together."""
     if files := [each for each in given.overrides if "=" not in each and Path(each).suffix.lower() in IMAGE_SUFFIXES]:
         raise ValueError(f"{files[0]} is one image more; give the folder that holds the frames, or one video file")
+    if given.output.resolve().is_relative_to(given.video.resolve()):
+        raise ValueError(f"--output {given.output} is the input {given.video} or in it; give a place outside of it")
     film = is_film(given.output)
     if given.rate is not None and not (film and 0 < given.rate <= LARGEST_RATE):
         raise ValueError(
@@ -110,9 +115,19 @@ def _check(given: Namespace) -> bool:
         )
     if not given.fuse and (given.flow is not None or given.decay is not None):
         raise ValueError("--flow and --decay say how frames are fused; add --fuse, or leave them out")
-    if given.batch is not None and (given.batch < 1 or given.fuse):
-        raise ValueError(f"--batch is {given.batch}; it must be at least 1, and frames to --fuse are taken one by one")
+    if given.batch is not None and (given.batch < 1 or given.fuse or given.adapt):
+        raise ValueError(
+            f"--batch is {given.batch}; it must be at least 1, and frames to --fuse or --adapt are taken one by one"
+        )
+    _check_adapt(given)
     return film
+
+
+def _check_adapt(given: Namespace) -> None:
+    if given.tau is not None and not (given.adapt and given.tau >= 0):
+        raise ValueError(f"--tau is {given.tau:g}; it is the strength of --adapt, at least 0")
+    if given.adapt and given.calibration:
+        raise ValueError("--adapt and --calibration correct the same logits; give one of them")
 
 
 def into_folder(folder: Path, about: dict, frame_source: FrameSource, how: dict, look: Appearance | None = None) -> int:
@@ -126,9 +141,9 @@ def into_folder(folder: Path, about: dict, frame_source: FrameSource, how: dict,
     names = [frame.name for frame in frame_source.frames]
     paths = [(folder / f"{name}.png", look and folder / OVERLAYS / f"{name}.jpg") for name in names]
     missing = [not all(path is None or path.exists() for path in both) for both in paths]
-    # What is fused needs the frames before; after the last missing one there is nothing more to do.
+    # What is fused or adapted needs the frames before; after the last missing one there is nothing more to do.
     last = max((i for i, misses in enumerate(missing) if misses), default=-1)
-    wanted = [i for i in range(last + 1) if missing[i] or how["fuse"]]
+    wanted = [i for i in range(last + 1) if missing[i] or how["fuse"] or how["adapt"]]
     frames = predict(frame_source, wanted=wanted, **how)
     for i, frame in zip(wanted, shown(how["segmenter"], frames), strict=True):
         labels, picture = paths[i]
@@ -142,8 +157,8 @@ def into_folder(folder: Path, about: dict, frame_source: FrameSource, how: dict,
 def _claim(folder: Path, about: dict) -> None:
     """Write what predictions are made by; ValueError when the folder holds others, or other files."""
     if (folder / ABOUT).exists():
-        found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        found.setdefault("precision", about["precision"])  # folders of older versions do not say it
+        # Older versions did not write these.
+        found = {"precision": about["precision"], "adapted": "no", **_about(folder / ABOUT)}
         other = [key for key in about if found.get(key) != about[key]]
         if other:
             raise ValueError(
@@ -152,6 +167,16 @@ def _claim(folder: Path, about: dict) -> None:
     elif folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no {ABOUT}; give another --output")
     atomic.write(folder / ABOUT, json.dumps(about, indent=1))
+
+
+def _about(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged; delete the folder {path.parent}, or give another --output")
+    return found
 
 
 def shown(segmenter: TrainedSegmenter, frames: PredictedVideo) -> Iterator[PredictedFrame]:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from blda import atomic
 from blda.config.components import construct
 from blda_video.config import WorldSpec
+from blda_video.flow import store_manifest
 from blda_video.street_world.layouts.layout import Layout, Place
 from blda_video.street_world.layouts.layout_names import LAYOUTS
 from blda_video.street_world.simulator.domains import LOOKS
@@ -168,7 +169,8 @@ def _pieces(spec: WorldSpec) -> list[Path]:
 def _check_store(spec: WorldSpec) -> None:
     """Check that the flow store holds this size; the splits below one root share one store of one size."""
     path = spec.root / "flow" / "manifest.json"
-    if spec.flow and path.is_file() and json.loads(path.read_text())["size"] != list(spec.size):
+    made = store_manifest.read(path) if spec.flow else None
+    if made is not None and made.size != spec.size:
         raise ValueError(f"flow store {path} has another size than {_text(list(spec.size))}; choose another root")
 
 

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from zipfile import ZipFile
 
 import cv2
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from blda.config import loading
+from blda.data.checks.dataset_check import CheckScope
 from blda.data.label_map import label_lookup
 from blda.data.protocols import Protocol
+from blda.engine.class_lists import write_class_lists
+from blda.engine.label_colors import class_colors
+from blda.engine.label_pictures import indexed
 from blda_video.build import READERS
 from blda_video.config import VideoConfig
+from blda_video.jobs import data_check, kinds
 from pages import ROOT, blocks, section
 
 
 def test_the_readmes_snippet_runs(capsys) -> None:
-    (snippet,) = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")
+    _, snippet = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")  # the first: test_python_page.py
     namespace: dict[str, object] = {}
     exec(compile(snippet, "README.md", "exec"), namespace)
     assert namespace["logits"].grad.abs().sum() > 0
-    assert namespace["statistics"].estimated.all()
+    assert namespace["balanced"].source_statistics.estimated.all()
+    assert namespace["balanced"].target_statistics.updates == 1
     assert capsys.readouterr().out.startswith("tensor(")
 
 
@@ -78,6 +87,31 @@ def test_yaml_of_own_data_reads_folders(page: str, heading: str, tmp_path: Path)
             assert lookup(reader.read_label(reader.frames[0].label), path).max() == 2
 
 
+@pytest.mark.parametrize("video", [True, False], ids=["video", "images"])
+def test_the_readmes_config_of_own_data_is_whole_and_passes_the_check(video: bool, tmp_path: Path) -> None:
+    text = blocks(section((ROOT / "README.md").read_text(encoding="utf-8"), "## Your data"), "yaml")[0]
+    if not video:
+        text = re.sub(r"^(offsets|flow): .*\n", "", text.replace(", spacing: 2", ""), flags=re.MULTILINE)
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace("/data/", f"{tmp_path}/"), encoding="utf-8")
+    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    readers = [tree[name]["reader"] for name in ("source", "target", "evaluation")]
+    for folder, suffix in [(reader[key], key) for reader in readers for key in ("images", "labels") if key in reader]:
+        (Path(folder) / "a").mkdir(parents=True)
+        picture = np.random.default_rng(0).integers(0, 255, (512, 512, 3), np.uint8)
+        ids = np.arange(512 * 512, dtype=np.uint8).reshape(512, 512) % 3
+        for number in (1, 3):
+            name = f"{folder}/a/{number:04d}{'.jpg' if suffix == 'images' else '.png'}"
+            assert cv2.imwrite(name, picture if suffix == "images" else ids)
+    kind, _ = kinds.of_run(path)
+    assert (kind is VideoConfig) == video
+    config = loading.load(path, kind)
+    assert (config.model.encoder, config.optimizer.lr) == ({"name": "small"}, 2e-3)
+    reports = data_check.check(str(path), [f"run={tmp_path}/run"], CheckScope(opened=2, named=10))
+    assert [problem for report in reports for problem in report.problems if problem.fatal] == []
+    assert len(reports) == 3
+
+
 def test_yaml_of_own_rules_of_scoring_is_a_protocol() -> None:
     text = section((ROOT / "docs" / "datasets.md").read_text(encoding="utf-8"), "## Your own data")
     *_, own = (yaml.safe_load(block) for block in blocks(text, "yaml"))
@@ -109,3 +143,21 @@ def test_the_readmes_results_are_those_of_the_results_files() -> None:
     source, adapted = cells(results["demo_cpu_2026-11-23.md"].replace("mean  ", "| mean | "), "mean")[0].split()[0:3:2]
     shown = cells(readme, "the demo's video")
     assert (shown[1][:4], shown[3][:4]) == (f"{float(source):.1f}", f"{float(adapted):.1f}")
+
+
+def test_the_archive_for_cvat(tmp_path: Path, monkeypatch) -> None:
+    """The snippet packs label maps as a segmentation mask archive, whose colours its own list names."""
+    classes, labels = ("road", "car"), np.array([[0, 1, 1]], np.uint8)
+    monkeypatch.chdir(tmp_path)
+    write_class_lists(tmp_path / "labels", classes, class_colors(classes))
+    (tmp_path / "labels" / "drive").mkdir()
+    indexed(labels, class_colors(classes)).save(tmp_path / "labels" / "drive" / "7.png")
+    (snippet,) = blocks((ROOT / "docs" / "inference.md").read_text(encoding="utf-8"), "python")
+    exec(compile(snippet, "inference.md", "exec"), {})
+    with ZipFile("cvat.zip") as archive:
+        assert archive.read("ImageSets/Segmentation/default.txt") == b"drive/7"
+        lines = archive.read("labelmap.txt").decode().splitlines()[1:]
+        named = {tuple(map(int, line.split(":")[1].split(","))): line.split(":")[0] for line in lines}
+        with archive.open("SegmentationClass/drive/7.png") as file, Image.open(file) as picture:
+            pixels = picture.convert("RGB")
+            assert [named[pixels.getpixel((x, 0))] for x in range(3)] == ["road", "car", "car"]

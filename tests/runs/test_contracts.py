@@ -149,7 +149,7 @@ def test_a_changed_rate_takes_effect_on_resume(worlds, tmp_path):
 
 
 def test_log_has_losses_scores_shares_and_bias_per_class(worlds, tmp_path):
-    trainer = tiny.trainer(tiny.load(worlds, tmp_path, "video", "log.pictures=4"), "log")
+    trainer = tiny.trainer(tiny.load(worlds, tmp_path, "video", "log.pictures=4", "log.trackers=[tensorboard]"), "log")
     trainer.fit()
     trainer.log.close()
     keys = set().union(*tiny.lines(trainer))
@@ -162,6 +162,8 @@ def test_log_has_losses_scores_shares_and_bias_per_class(worlds, tmp_path):
     drawn = EventAccumulator(str(trainer.folder)).Reload().Tags()["images"]
     shown = {"target", "pseudo_label", "weight", "mixed", "mixed_label", "statistics"}
     assert {"target/image_prediction_truth", *(f"train/{name}" for name in shown)} <= set(drawn)
+    overview = {"iou_per_class", "other_measures_per_class", "confusion"}
+    assert {name.removeprefix("overview/") for name in drawn if name.startswith("overview/")} == overview
 
 
 def test_resumed_log_has_each_step_once(worlds, tmp_path):

@@ -14,7 +14,12 @@ from cli import tool
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-SHORT = ["training.steps=3", "training.workers=0", "log={every: 1, pictures: 100, bar: false}", "compare=[]"]
+SHORT = [
+    "training.steps=3",
+    "training.workers=0",
+    "log={every: 1, pictures: 100, bar: false, trackers: []}",
+    "compare=[]",
+]
 
 
 def rehearse(capsys, config: Path, root: Path, *overrides: str) -> tuple[Path, str]:

@@ -28,7 +28,7 @@ IMAGES, VIDEO = ("gta2cs", "synthia2cs"), ("viper2csseq", "viper2bdd", "synthias
 CELLS = list(itertools.product(("gta2cs", "viper2csseq"), VARIANTS, ("self_training", "blda")))
 STEPS = 20
 QUICK = [
-    *("training.workers=0", "log={every: 10, pictures: 100, bar: false}", "evaluation.every=100"),
+    *("training.workers=0", "log={every: 10, pictures: 100, bar: false, trackers: []}", "evaluation.every=100"),
     *("optimizer={lr: 1e-3, warmup: 1}", "self_training={threshold: 0.06, momentum: 0.9}"),
 ]
 NEAR = "feature_distance={strength: 0.1, min_ratio: 0.51, things: [road, building, sky, vegetation, car]}"

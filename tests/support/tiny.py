@@ -80,7 +80,7 @@ def shrunk(worlds: Path, run: Path) -> list[str]:
         "source.rare.min_pixels=8",
         "model.head={name: daformer, embed: 8}",
         "training={steps: 3, workers: 0, precision: 'no', checkpoint_every: 100}",
-        "log={every: 1, bar: false}",
+        "log={every: 1, bar: false, trackers: []}",
         f"flow.root={run / 'flow'}",
     ]
 

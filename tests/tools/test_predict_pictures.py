@@ -180,3 +180,5 @@ def test_columns_are_named_by_method_and_step() -> None:
     ]
     same = titles_of([Path("runs/a/blda/step_000700.pt"), Path("runs/b/blda/step_000700.pt")])
     assert same == ["a/blda step 700", "b/blda step 700"]
+    deep = titles_of([Path("runs/a/0/blda/step_000700.pt"), Path("runs/b/0/blda/step_000700.pt")])
+    assert deep == ["a/0/blda step 700", "b/0/blda step 700"]

@@ -163,6 +163,11 @@ def test_mistakes_are_one_line(run, frames, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
     assert "is not empty" in error_of("predict_video", run, frames, "--output", tmp_path / "full")
+    for content in ("{", "[]"):
+        (tmp_path / "full" / "predictions.json").write_text(content)
+        assert "predictions.json is damaged" in error_of("predict_video", run, frames, "--output", tmp_path / "full")
+    for inside in (frames, frames / "labels"):
+        assert "is the input" in error_of("predict_video", run, frames, "--output", inside)
     pytest.importorskip("av")
     assert "nowhere.mp4" in error_of("predict_video", run, tmp_path / "nowhere.mp4", *out)
 

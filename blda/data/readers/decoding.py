@@ -81,10 +81,16 @@ def _report(path: Path, messages: Sequence[str]) -> None:
 def read_image(path: Path) -> np.ndarray:
     """Read an RGB image (H, W, 3) uint8, turned upright by its EXIF orientation.
 
-    Images of 16 bits a channel keep the upper 8. Raises ValueError naming the file when it is damaged, too large, in
-    floating point, or has 16 bits of which only the lower ones are used.
+    Images of 16 bits a channel keep the upper 8; alpha is left out. Raises ValueError naming the file when it is
+    damaged, too large, in floating point, has 16 bits of which only the lower ones are used, or is a TIFF of further
+    channels, such as infrared.
     """
     data, header = _opened(path)
+    if header.channels > 3:
+        raise ValueError(
+            f"image {path} has {header.channels} channels, but networks here read red, green and blue; "
+            "save these three as an image of their own"
+        )
     pixels = _decoded(path, data, header, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
     if pixels.dtype != np.uint8:
         pixels = _upper_bits(path, pixels)

@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 LARGEST = 2**28
 """Pixels of an image or label at most, 16384 x 16384: of a small file, a header can ask for all memory there is."""
@@ -15,6 +15,8 @@ _ORIENTATION = 0x112
 _STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 _LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "JPEG2000": "JPEG 2000", "AVIF": "AVIF", "HEIF": "HEIF"}
+_CMYK = 5
+"""TIFF's interpretation of four inks, which decoders turn to colours."""
 CUT_OFF = "the file is empty or cut off"
 
 
@@ -24,12 +26,14 @@ class Header:
 
     kind: Pillow's name of the format. size: (height, width) as stored; (0, 0) is unknown, a format that only OpenCV
     reads. orientation: EXIF orientation, 1 for upright. lossy: name of a compression that changes pixels, None without.
+    channels: of a TIFF; 3 for other formats, in which decoders leave alpha out and make colours of the rest.
     """
 
     kind: str
     size: tuple[int, int]
     orientation: int = 1
     lossy: str | None = None
+    channels: int = 3
 
 
 def read_header(data: np.ndarray) -> Header:
@@ -132,6 +136,7 @@ def _exif_orientation(tiff: memoryview) -> int:
 
 def _other(view: memoryview) -> Header:
     """Read the header with Pillow, which decodes no pixels until asked."""
+    channels = _tiff_channels(view) if view[:4] in (b"II*\0", b"MM\0*") else 3
     try:
         with Image.open(io.BytesIO(view)) as image:
             kind, (width, height), mode = image.format or "", image.size, image.mode
@@ -140,9 +145,25 @@ def _other(view: memoryview) -> Header:
     except Image.DecompressionBombError as error:
         raise ValueError(f"{error}; cut it into tiles") from error
     except Exception:  # not Pillow's, or damaged: the decoder says what is wrong with it
-        return Header("", (0, 0))
+        return Header("", (0, 0), channels=channels)
     if mode == "F":
         raise ValueError("it holds floating-point numbers of unknown range; save it with 8 bits a channel")
     if kind == "WEBP" and b"VP8L" not in bytes(view[:4096]):
         lossy = "WebP"
-    return Header(kind, (height, width), orientation if orientation in range(1, 9) else 1, lossy)
+    return Header(kind, (height, width), orientation if orientation in range(1, 9) else 1, lossy, channels)
+
+
+def _tiff_channels(view: memoryview) -> int:
+    """Count the channels of a TIFF (TIFF 6.0, SamplesPerPixel), four inks as three; 3 for a damaged one.
+
+    Alpha counts too: decoders multiply colours by it.
+    """
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(bytes(view[:8]))
+        file = io.BytesIO(view)
+        file.seek(tags.next)
+        tags.load(file)
+        inks = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _CMYK
+        return tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1) - inks
+    except Exception:  # of any type: the decoder says what is wrong with it
+        return 3

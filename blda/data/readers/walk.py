@@ -53,7 +53,7 @@ def files_below(folder: str | os.PathLike[str], fix: str, deep: bool = True) -> 
         for entry in _listed(path):
             if is_left_out(entry.name):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 (links if entry.is_symlink() else real).append(f"{prefix}{entry.name}/") if deep else None
             elif "." not in entry.name and entry.is_symlink() and not os.path.exists(entry.path):
                 # Left out, the frames of a folder that is gone would be, silently.
@@ -131,6 +131,13 @@ def _is_new(path: str, linked: bool, seen: dict[tuple[int, int], str]) -> bool:
     if linked:
         remark(f"folder {path} is a link to {first}, whose files count once")
     return False
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, which is named when it is read
+        return False
 
 
 def _identity(path: str) -> tuple[int, int]:

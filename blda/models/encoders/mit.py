@@ -133,7 +133,8 @@ class MiT(nn.Module):
 
     variant: 'b0' to 'b5', or the channels and the blocks of the four stages, such as [[8, 16, 40, 64], [1, 2, 1, 1]].
     drop_path: probability of stochastic depth in the last block; it grows linearly from 0 in the first.
-    weights: a path or 'package:NAME', with the authors' or Hugging Face's parameter names; None for random ones.
+    weights: a path, 'hub:nvidia/mit-b5' or 'package:NAME', with the authors' or Hugging Face's parameter names; None
+        for random ones.
     """
 
     mean, std = IMAGENET_MEAN, IMAGENET_STD

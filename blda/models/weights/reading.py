@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from blda.models.weights.hub_access import HUB, downloaded_weights
 from blda.models.weights.parameter_names import own_names
 
 PACKAGE = "package:"
@@ -33,14 +34,17 @@ NUMPY_NUMBERS = [
 def locate(weights: str | Path) -> Path:
     """Return the path of a weight file.
 
-    weights: a path, or 'package:NAME' for the only weight file inside the installed package NAME, which is not
-        imported.
-    Raises FileNotFoundError that names the path or package.
+    weights: a path; 'hub:USER/NAME' for a repository of the Hugging Face hub, which is downloaded once (see
+        `downloaded_weights`); or 'package:NAME' for the only weight file inside the installed package NAME, which is
+        not imported.
+    Raises FileNotFoundError that names the path, repository or package, and the fix.
     """
+    if str(weights).startswith(HUB):
+        return downloaded_weights(str(weights).removeprefix(HUB))
     if not str(weights).startswith(PACKAGE):
         path = Path(weights)
         if not path.is_file():
-            raise FileNotFoundError(f"weights '{path}' do not exist; give the path of a {' or '.join(SUFFIXES)} file")
+            raise FileNotFoundError(f"weights '{path}' do not exist; {_source_of(path)}")
         return path
     name = str(weights).removeprefix(PACKAGE)
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
@@ -51,6 +55,17 @@ def locate(weights: str | Path) -> Path:
     if len(files) != 1:
         raise FileNotFoundError(f"package '{name}' holds {len(files)} weight files; give one by its path: {folder}")
     return files[0]
+
+
+def _source_of(path: Path) -> str:
+    """Say where a missing file comes from: of MiT the hub, because the authors' link is dead."""
+    if (mit := re.search(r"mit[_-]?(b[0-5])", path.as_posix().lower())) is None:
+        return f"give the path of a {' or '.join(SUFFIXES)} file"
+    repository = f"nvidia/mit-{mit[1]}"
+    return (
+        f"set model.encoder.weights={HUB}{repository}, which downloads them, or, on another machine, run: hf download "
+        f"{repository} --local-dir mit-{mit[1]}, and give the path of its .safetensors or .bin file"
+    )
 
 
 def read_weights(weights: str | Path) -> dict[str, Tensor]:

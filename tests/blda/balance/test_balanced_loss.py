@@ -302,10 +302,10 @@ def test_wrong_input_is_one_line_with_the_fix(what: str) -> None:
 def test_wrong_weights_masks_and_settings_are_refused() -> None:
     loss = balanced()
     for weight in (torch.ones(2), torch.ones(2, 1, 8, 8), 1.0):
-        with pytest.raises(ValueError, match="weight .* one number a pixel"):
+        with pytest.raises(ValueError, match=r"weight .* one number a pixel"):
             loss.target_loss(Z, Y, weight)
     for mask in (Y, torch.ones(2, 8, 7, dtype=torch.bool)):
-        with pytest.raises(ValueError, match="from_source .* one bool a pixel"):
+        with pytest.raises(ValueError, match=r"from_source .* one bool a pixel"):
             loss.target_loss(Z, Y, None, mask)
     for tau in (-0.1, float("nan")):
         with pytest.raises(ValueError, match="tau is"):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from blda.balance.gaussian_mixture import cdf
 from blda.balance.logit_statistics import LogitStatistics
@@ -105,7 +106,7 @@ def _overrides(visda: Path, run: Path, *more: str) -> list[str]:
         "optimizer={lr: 1.0e-2, head_factor: 2, warmup: 2}",
         "training={steps: 4, batch: 16, workers: 0, precision: 'no', checkpoint_every: 24}",
         "evaluation.every=100",
-        "log={every: 2, pictures: 100, bar: false}",
+        "log={every: 2, pictures: 100, bar: false, trackers: []}",
         *more,
     ]
 
@@ -116,7 +117,8 @@ def _build(visda: Path, run: Path, *more: str) -> Run:
 
 
 def test_published_config_trains_and_is_measured_by_the_tools(visda, tmp_path, capsys):
-    overrides = _overrides(visda, tmp_path, "compare=[source_only]", "log.pictures=4")
+    shown = ("log.pictures=4", "log.trackers=[tensorboard]")
+    overrides = _overrides(visda, tmp_path, "compare=[source_only]", *shown)
     tool("train_image", ROOT / "configs" / "visda17.yaml", *overrides)
     printed = capsys.readouterr().out
     assert all(word in printed for word in (*CLASSES, "source_only", "blda", "acc", "all images"))
@@ -127,6 +129,8 @@ def test_published_config_trains_and_is_measured_by_the_tools(visda, tmp_path, c
     logged = [json.loads(line) for line in (tmp_path / "blda" / "metrics.jsonl").read_text().splitlines()]
     assert any("train/bias_target/disc" in line for line in logged)
     assert logged[-1]["target/best_on_validation/mAcc"] == pytest.approx(final["mAcc"])
+    drawn = EventAccumulator(str(tmp_path / "blda")).Reload().Tags()["images"]
+    assert {"overview/accuracy_per_class", "overview/confusion"} <= set(drawn)
 
     tool("evaluate", checkpoint.latest(tmp_path / "blda"))
     spoken = capsys.readouterr()

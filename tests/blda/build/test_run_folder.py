@@ -40,6 +40,16 @@ def test_a_second_owner_is_refused_until_the_first_lets_go(tmp_path):
         pass
 
 
+def test_a_folder_that_cannot_be_made_is_named_with_the_fix(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "file", tmp_path / "file/run"):
+        with (
+            pytest.raises(ValueError, match=r"cannot make the folder .*file.* set run=ANOTHER"),
+            run_folder.claimed(folder),
+        ):
+            pass
+
+
 def test_one_of_many_threads_wins(tmp_path):
     """At once, over the claim of a dead process."""
     (tmp_path / run_folder.CLAIM).write_text(json.dumps({**run_folder.this_process(), "process": _dead()}))
@@ -79,10 +89,25 @@ def test_the_claim_of_a_dead_process_is_taken_over_in_one_line(tmp_path, stale, 
     if stale in ("of another machine", "half a file"):
         with pytest.raises(ValueError, match="is alive"), run_folder.claimed(tmp_path):
             pass
-        os.utime(claim, (1e9, 1e9))
+        os.utime(claim, (1e9, 1e9) if stale == "half a file" else (4e9, 4e9))  # long ago, or by a clock that is wrong
     with caplog.at_level(logging.WARNING), run_folder.claimed(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [run_folder.CLAIM]
     assert len(caplog.records) == 1
+
+
+def test_a_requeued_slurm_job_takes_its_own_claim_over_at_once(tmp_path, monkeypatch):
+    """Its first start was on another machine, which died."""
+    claim = tmp_path / run_folder.CLAIM
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    claim.write_text(json.dumps({**run_folder.this_process(), "host": "elsewhere"}))
+    with pytest.raises(ValueError, match="is alive"), run_folder.claimed(tmp_path):
+        pass  # another step of the same start
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with run_folder.claimed(tmp_path):
+        assert json.loads(claim.read_text())["restarts"] == "1"
+    claim.write_text(json.dumps({**run_folder.this_process(), "host": "elsewhere", "job": "16", "restarts": "0"}))
+    with pytest.raises(ValueError, match="is alive"), run_folder.claimed(tmp_path):
+        pass  # another job
 
 
 def test_identity_follows_the_run_its_seed_and_its_experiment(tmp_path):

@@ -55,6 +55,22 @@ def test_an_override_by_another_part_replaces_the_old_one_whole(tmp_path):
     assert config.source.reader == {"name": "gta5", "root": "c"}
 
 
+def test_ids_and_renamed_classes_are_replaced_whole(tmp_path):
+    """Merged, ids of another data set would stay, and name classes that this one lacks."""
+    text = SMALL.replace("{name: gta5, root: a}", "{name: folder, images: a, ids: {0: road, 1: car, 7: sky}}")
+    path = _write(tmp_path / "run.yaml", text.replace("7: sky}}}", "7: sky}}, rename: {car: vehicle}, max_share: 0.5}"))
+    variant = _write(tmp_path / "mine.yaml", "source: {reader: {ids: {3: tree}}, rename: {tree: plant}}\n")
+    given = ["source.reader.ids={3: tree}", "source.rename={tree: plant}"]
+    for overrides in (given, [str(variant)], ["source={reader: {ids: {3: tree}}, rename: {tree: plant}}"]):
+        source = loading.load(path, Config, overrides).source
+        assert source.reader == {"name": "folder", "images": "a", "ids": {3: "tree"}}
+        assert source.rename == {"tree": "plant"}
+        assert source.max_share == 0.5
+    single = loading.load(path, Config, ["source.reader.ids.7=tree", "source.reader.ids.9=bus"]).source.reader["ids"]
+    assert single == {0: "road", 1: "car", 7: "tree", 9: "bus"}
+    assert loading.load(path, Config, ["source.reader.ids={}"]).source.reader["ids"] == {}
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -68,6 +84,7 @@ def test_an_override_by_another_part_replaces_the_old_one_whole(tmp_path):
         ("training.steps", "neither key=value nor a config file"),
         ("seed=[1", "not valid YAML"),
         ("training.precision=no", "put it in quotes"),
+        ("run=''", "run is empty"),
         ("training.precision=fp32", 'use "no"'),
     ],
 )

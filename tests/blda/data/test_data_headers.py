@@ -73,6 +73,40 @@ def test_a_label_is_turned_with_its_image_or_is_upright_already(tmp_path: Path) 
         read_frame(Reader(), table, Frame("a", image, other))
 
 
+def tiff(path: Path, bands: np.ndarray, extra: int | None) -> Path:
+    """A TIFF of (H, W, N) bytes, its channels interleaved; extra: kind of the fourth, 0 unknown, 2 alpha."""
+    height, width, count = bands.shape
+    tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 2), (273, 0), (277, count), (278, height)]
+    tags += [(279, bands.size), *([] if extra is None else [(338, extra)])]
+    behind = 8 + 2 + 12 * len(tags) + 4
+    values = {258: (count, behind), 273: (1, behind + 2 * count)}
+    entries = b"".join(
+        struct.pack("<HHII", tag, 4 if tag == 273 else 3, *values[tag])
+        if tag in values
+        else struct.pack("<HHIHH", tag, 3, 1, value, 0)
+        for tag, value in tags
+    )
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0)
+    path.write_bytes(head + struct.pack("<H", 8) * count + bands.tobytes())
+    return path
+
+
+@pytest.mark.parametrize(("count", "extra"), [(4, None), (4, 0), (4, 2), (5, None), (8, None)])
+def test_channels_beyond_colour_are_refused(count: int, extra: int | None, tmp_path: Path) -> None:
+    bands = np.dstack((PICTURE, *[SOFT] * (count - 3)))
+    message = rf"bands\.tif has {count} channels, but networks here read red, green and blue; save these three"
+    with pytest.raises(ValueError, match=message):
+        read_image(tiff(tmp_path / "bands.tif", bands, extra))
+
+
+def test_alpha_is_left_out_and_inks_become_colours(tmp_path: Path) -> None:
+    Image.fromarray(np.dstack((PICTURE, SOFT))).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png"), PICTURE)
+    Image.fromarray(PICTURE).convert("CMYK").save(tmp_path / "e.tif")
+    assert np.abs(read_image(tmp_path / "e.tif").astype(int) - PICTURE).max() <= 4
+    assert np.array_equal(read_image(tiff(tmp_path / "f.tif", PICTURE, None)), PICTURE)
+
+
 def test_orientation_of_a_tiff_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a\.tif is a TIFF with an orientation.*save it upright"):
         read_image(tagged(tmp_path / "a.tif", PICTURE, 3))

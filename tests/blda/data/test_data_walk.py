@@ -67,6 +67,16 @@ def test_links_count_once_under_the_name_that_is_no_link(tmp_path: Path) -> None
     assert len(remarks) == 3 and all("is a link to" in text for text in remarks)
 
 
+def test_links_to_themselves_are_named(tmp_path: Path) -> None:
+    save_image(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("b.png")
+    with pytest.raises(FileNotFoundError, match=r"no image .*b\.png \(a link to b\.png"):
+        of_folder(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(FileNotFoundError, match=r"no folder .*loop \(a link to loop"):
+        of_folder(tmp_path)
+
+
 def test_a_file_is_found_whatever_the_case_of_its_suffix(tmp_path: Path) -> None:
     save_grey(tmp_path / "labels/a.PNG", [0])
     save_grey(tmp_path / "labels/b.png", [0])

@@ -40,6 +40,16 @@ def test_every_kind_of_image_is_the_same_pixels(image, tmp_path):
         assert np.array_equal(pixels_of(opened), image)
 
 
+def test_colours_of_a_file_are_read_as_everywhere(image, tmp_path):
+    """Simulators write an alpha channel that says nothing, and indexed pictures have colours."""
+    opaque = np.dstack((image, np.full(SIZE, 255, np.uint8)))
+    Image.fromarray(opaque).save(tmp_path / "alpha.png")
+    assert np.array_equal(pixels_of(tmp_path / "alpha.png"), image)
+    few = Image.fromarray(image).quantize(16)
+    few.save(tmp_path / "indexed.png")
+    assert np.array_equal(pixels_of(tmp_path / "indexed.png"), np.asarray(few.convert("RGB")))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_images_are_turned_upright_alike(image, tmp_path, orientation):
     path, exif = tmp_path / "a.png", Image.Exif()
@@ -114,6 +124,22 @@ def test_the_size_that_the_network_sees_decides_what_is_batched(segmenter, image
     assert one.scores.shape == other.scores.shape == (1, 3, 24, 40)
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_a_gpu_predicts_alike_in_every_precision(segmenter, image, calibrated):
+    calibration = trained.calibration() if calibrated else None
+    cpu, gpu = (blda.load(segmenter.origin.path, calibration=calibration) for _ in range(2))
+    expected = cpu.predict(image)
+    assert gpu.to("cuda").device.type == "cuda"
+    for change, most in ((gpu.float, 1e-3), (gpu.bfloat16, 0.1), (gpu.half, 0.02)):
+        prediction = change().predict(image)
+        assert prediction.scores.is_cuda
+        np.testing.assert_allclose(prediction.probabilities, expected.probabilities, atol=most)
+    several = gpu.float().predict([image, image[:20], image], batch=2)
+    assert not any(each.scores.is_cuda for each in several), "many predictions do not fill the GPU's memory"
+    np.testing.assert_allclose(several[2].probabilities, expected.probabilities, atol=1e-3)
+
+
 WRONG = {
     "gray array": (np.zeros(SIZE, np.uint8), r"one channel; repeat it three times, to \(H, W, 3\)"),
     "gray array of three axes": (np.zeros((*SIZE, 1), np.uint8), "one channel; repeat"),
@@ -155,6 +181,10 @@ def test_paths_that_are_no_image_are_one_line(segmenter, tmp_path):
             (tmp_path / name).write_bytes(b"x")
         with pytest.raises(ValueError, match=message):
             segmenter.predict(tmp_path / name)
+    for mode in ("L", "LA", "I;16"):
+        Image.new(mode, SIZE[::-1]).save(tmp_path / "gray.png")
+        with pytest.raises(ValueError, match=r"gray\.png is an image of one channel.*convert\('RGB'\)"):
+            segmenter.predict(tmp_path / "gray.png")
     with pytest.raises(FileNotFoundError, match="no file"):
         segmenter.predict(Path("nowhere.png"))
     with pytest.raises(ValueError, match="batch is 0"):

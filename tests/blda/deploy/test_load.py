@@ -16,8 +16,6 @@ from torch.nn import functional as F
 
 import blda
 import trained
-from blda.balance.alignment import Alignment
-from blda.balance.logit_grid import BINS
 from blda.calibration.calibration_file import Calibration
 from blda.engine import checkpoint
 from blda_video.jobs.restored_run import restored
@@ -38,14 +36,6 @@ def images() -> list[np.ndarray]:
     """Images of two sizes."""
     random = np.random.default_rng(0)
     return [random.integers(0, 256, (*size, 3), np.uint8) for size in SIZES]
-
-
-def calibration_file(path: Path, classes: tuple[str, ...] = trained.CLASSES, tau: float = 1.0) -> Path:
-    """A calibration that moves the logits of each class by another constant."""
-    count = len(classes)
-    shift = torch.arange(count, dtype=torch.float32).view(1, count, 1).expand(count, count, BINS).contiguous()
-    Calibration(Alignment(shift, torch.ones(count, dtype=torch.bool)), tau, classes).save(path)
-    return path
 
 
 def expected_labels(path: Path, image: np.ndarray, *overrides: str) -> np.ndarray:
@@ -111,7 +101,8 @@ def test_a_checkpoint_is_found_by_its_runs_folder(run, images, tmp_path):
 
 
 def test_a_calibration_changes_the_prediction_as_evaluation_applies_it(run, images, tmp_path):
-    file = calibration_file(tmp_path / "x.cal")
+    file, other = tmp_path / "x.cal", tmp_path / "y.cal"
+    trained.calibration().save(file)
     plain, balanced = blda.load(run), blda.load(run, calibration=file)
     loaded = Calibration.load(file, trained.CLASSES)
     scores = plain.scores(plain.seen(images[0]))
@@ -119,7 +110,7 @@ def test_a_calibration_changes_the_prediction_as_evaluation_applies_it(run, imag
     assert not np.array_equal(plain.predict(images[0]).labels, balanced.predict(images[0]).labels)
     same = blda.load(run, calibration=loaded).predict(images[0])
     assert np.array_equal(same.labels, balanced.predict(images[0]).labels)
-    other = calibration_file(tmp_path / "y.cal", ("road", "sky", "bus"))
+    trained.calibration(("road", "sky", "bus")).save(other)
     with pytest.raises(ValueError, match="'bus' where the network has 'car'"):
         blda.load(run, calibration=other)
     with pytest.raises(ValueError, match="make one of this network"):

@@ -61,7 +61,7 @@ def _deeplab() -> Segmenter:
 def _hrda() -> Segmenter:
     encoder = MiT(MIT)
     heads = (DAFormerHead(encoder.channels, len(CLASSES), embed=8) for _ in range(2))
-    return HRDA(encoder, *heads, (32, 32))
+    return HRDA(encoder, *heads, (64, 64))
 
 
 def _vit() -> Segmenter:
@@ -227,6 +227,8 @@ def _fails(network: Segmenter, to: ExportFormat, folder: Path, size=(64, 96), **
 
 def test_what_cannot_be_exported_is_one_line_with_the_fix(tmp_path, monkeypatch):
     assert "leave --dynamic out" in _fails(_hrda(), Onnx(), tmp_path, dynamic=True)
+    lite = _segmenter(TimmEncoder("tf_efficientnet_lite0"), SegFormerHead, embed=8)
+    assert "tf_*" in _fails(lite, Onnx(), tmp_path, dynamic=True)
     assert "[0, 64]" in _fails(_small(), Onnx(), tmp_path, size=(0, 64))
     swin = _segmenter(TimmEncoder("swin_tiny_patch4_window7_224"), DAFormerHead, embed=8)
     said = _fails(swin, TorchExport(), tmp_path)

@@ -104,6 +104,16 @@ def test_table_shows_each_run_and_the_gain():
     assert "sky" not in text
 
 
+def test_a_class_without_labels_has_no_row_but_is_named():
+    nan = float("nan")
+    scores = {"iou/road": 50.0, "acc/road": 60.0, "iou/bus": nan, "acc/bus": nan, "iou/car": 0.0, "acc/car": nan}
+    scores |= {"mIoU": 25.0, "mAcc": 60.0, "std": 25.0, "mIoU_classes": 2, "protocol_classes": 3}
+    lines = score_table.of_classes({"blda": scores}, ("road", "bus", "car")).splitlines()
+    titles = [line.split()[0] for line in lines]
+    assert "bus" not in titles and {"road", "car", "mean"} <= {*titles}
+    assert lines[-1] == "blda: mIoU is the mean over 2 of 3 classes; the labels lack bus"
+
+
 def _tensors(states: dict) -> list[torch.Tensor]:
     return [value for _, value in sorted(states["student"].items())]
 
@@ -159,6 +169,27 @@ def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path):
         checkpoint.load(path, {"student": net}, {"run": "a", "seed": 2})
     checkpoint.save(path, {"student": net})
     checkpoint.load(path, {"student": net}, {"run": "a", "seed": 2})
+
+
+@pytest.mark.parametrize(
+    "content", [[1, 2], {"student": torch.zeros(3)}, torch.zeros(3)], ids=["list", "part", "tensor"]
+)
+def test_tensors_that_are_no_states_are_refused(tmp_path, content):
+    atomic.write_tensors(checkpoint.path_of(tmp_path, 2), content)
+    checkpoint.save(checkpoint.path_of(tmp_path, 1), {"student": nn.Linear(2, 2)})
+    with pytest.raises(
+        ValueError, match=r"step_000002\.pt is no checkpoint .* holds a (list|Tensor); .*step_000001.*whole"
+    ):
+        checkpoint.read(checkpoint.path_of(tmp_path, 2))
+
+
+def test_what_is_no_file_names_the_checkpoint_before(tmp_path):
+    checkpoint.save(checkpoint.path_of(tmp_path, 1), {"student": nn.Linear(2, 2)})
+    checkpoint.path_of(tmp_path, 2).mkdir()
+    checkpoint.path_of(tmp_path, 3).symlink_to("nowhere")
+    for step in (2, 3):
+        with pytest.raises(FileNotFoundError, match=rf"{step}\.pt is no file; .*step_000001\.pt is whole: delete"):
+            checkpoint.read(checkpoint.path_of(tmp_path, step))
 
 
 def test_a_checkpoint_carries_the_code_version_and_another_major_one_is_refused(tmp_path):

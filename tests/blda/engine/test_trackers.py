@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import tiny
 from blda.build import tracker_factory
+from blda.config.schema import Log
 from blda.data.label_map import CLASS_LISTS
 from blda.data.protocols import protocol_of
 from blda.data.sample import Sample
@@ -193,7 +194,8 @@ def test_the_config_names_the_trackers(tmp_path: Path, recorder) -> None:
     def config(*overrides: str):
         return tiny.load(Path("nowhere"), tmp_path / "demo", "image", *overrides)
 
-    (only,) = tracker_factory.trackers(config(), tmp_path / "demo" / "blda", "blda", "mine")
+    default = config(f"log.trackers={list(Log().trackers)}")
+    (only,) = tracker_factory.trackers(default, tmp_path / "demo" / "blda", "blda", "mine")
     assert isinstance(only, TensorBoardTracker)
     several = config("log.trackers=[tensorboard, {name: recorder, project: p}]")
     _, service = tracker_factory.trackers(several, tmp_path / "demo" / "blda", "blda", "mine")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import pickle
 
+import huggingface_hub
 import pytest
 import timm
 import torch
+from huggingface_hub import errors
 from safetensors.torch import save_file
 from torch import nn
 
@@ -271,3 +273,61 @@ def test_the_installed_lite0_weights_fill_the_network():
 def test_the_lite0_names_match_the_whole_classifier():
     renamed = efficientnet_lite0_names(read_weights(f"package:{PACKAGE}"))
     timm.create_model("tf_efficientnet_lite0").load_state_dict(renamed, strict=True)
+
+
+class _Answer:
+    """What the hub answers with when it refuses."""
+
+    status_code, headers, request = 404, {}, None
+
+
+def _refusal(kind: str) -> Exception:
+    error = getattr(errors, kind).__new__(getattr(errors, kind))
+    error.args, error.response = (kind,), _Answer()
+    return error
+
+
+@pytest.mark.parametrize("stored", ["model.safetensors", "pytorch_model.bin"])
+def test_weights_of_the_hub_are_downloaded_by_name(tmp_path, monkeypatch, stored):
+    torch.manual_seed(0)
+    state = hugging_face(MiT("b0").state_dict())
+    (save_file if stored.endswith(".safetensors") else torch.save)(state, tmp_path / stored)
+    asked = []
+
+    def download(repository: str, name: str) -> str:
+        asked.append((repository, name))
+        if name != stored:
+            raise _refusal(
+                "RemoteEntryNotFoundError" if hasattr(errors, "RemoteEntryNotFoundError") else "EntryNotFoundError"
+            )
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    encoder = MiT("b0", weights="hub:nvidia/mit-b0")
+    assert {repository for repository, _ in asked} == {"nvidia/mit-b0"}
+    expected = MiT("b0", weights=tmp_path / stored).state_dict()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in encoder.state_dict().items())
+    assert locate(f"hub:nvidia/mit-b0/{stored}") == tmp_path / stored
+    with pytest.raises(FileNotFoundError, match=r"nvidia/mit-b0 of the hub holds no other\.pth"):
+        locate("hub:nvidia/mit-b0/other.pth")
+
+
+def test_a_hub_that_does_not_answer_is_one_line(monkeypatch):
+    def offline(*_: object) -> str:
+        raise _refusal("LocalEntryNotFoundError") from OSError("Name or service not known")
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
+    with pytest.raises(FileNotFoundError, match=r"'hub:nvidia/mit-b5': the hub cannot be reached \(Name or") as raised:
+        MiT("b0", weights="hub:nvidia/mit-b5")
+    assert "\n" not in str(raised.value)
+    with pytest.raises(FileNotFoundError, match="give hub:user/name"):
+        locate("hub:mit-b5")
+
+
+@pytest.mark.parametrize("missing", ["weights/mit_b5.pth", "weights/mit-b5/model.safetensors"])
+def test_a_missing_file_of_mit_says_where_it_comes_from(missing):
+    with pytest.raises(FileNotFoundError, match=r"encoder\.weights=hub:nvidia/mit-b5, .* hf download nvidia/"):
+        locate(missing)
+    with pytest.raises(FileNotFoundError, match=r"give the path of a \.pth"):
+        locate("weights/resnet101_v1c.pth")

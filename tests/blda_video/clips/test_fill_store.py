@@ -105,3 +105,12 @@ def test_unreadable_and_unequal_frames_are_named(tmp_path):
     film.frames[1].image.write_bytes(b"not a picture")
     with pytest.raises(ValueError, match=r"1\.png"):
         compute(film, (1,), Brightness(), store, progress=False)
+
+
+def test_flow_of_frames_that_have_another_size_now_is_not_taken_for_done(tmp_path):
+    film, store = Film(tmp_path / "film"), FlowStore(tmp_path / "flow", "brightness")
+    compute(film, (-1,), Brightness(), store, progress=False)
+    for frame in film.frames:
+        cv2.imwrite(str(frame.image), np.zeros((10, 12, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"manifest\.json is \(.*\) but its images are \(10, 12\).*in an empty folder"):
+        compute(film, (-1,), Brightness(), FlowStore(tmp_path / "flow", "brightness"), progress=False)

@@ -1,6 +1,8 @@
 """Train configs as one of several processes on one device; see `contracts.launched`.
 
-    python -m gpu.rank --backend nccl|gloo|none CONFIG ...      with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and _PORT
+    python -m gpu.one_process --backend nccl|gloo|none CONFIG ...
+
+Its environment holds RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
 
 Accelerate gives each local rank a device of its own and takes NCCL, which refuses two processes on one device; here all
 are local rank 0, and the process group is made before Accelerate finds it.
