@@ -159,13 +159,12 @@ def _merged(old: Any, value: Any) -> Any:
     return _merge(dict(old), value) if same else value
 
 
-<<<<<<< HEAD
 def _are_mappings(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
-def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
-    key, *rest = keys
+def _assign(tree: dict[Any, Any], keys: list[str], value: Any) -> None:
+    key, rest = int(keys[0]) if keys[0].isdigit() else keys[0], keys[1:]  # of ids: a.b.ids.7=car
     child = tree.get(key)
     if not rest:
         # A part given whole, with its name, is meant whole; single keywords are set by a.b.keyword=value.
@@ -176,17 +175,6 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
     elif _are_mappings(child):
         tree[key] = [dict(item) for item in child]
         _assign_in_list(tree[key], key, rest, value)
-=======
-def _assign(tree: dict[str, Any], keys: list[Any], value: Any) -> None:
-    keys = [int(key) if key.isdigit() else key for key in keys]  # of ids: a.b.ids.7=car
-    for key in keys[:-1]:
-        child = tree.get(key)
-        tree[key] = dict(child) if isinstance(child, dict) else {}
-        tree = tree[key]
-    # A part given whole, with its name, is meant whole; single keywords are set by a.b.keyword=value.
-    if isinstance(value, dict) and "name" in value:
-        tree[keys[-1]] = value
->>>>>>> main
     else:
         tree[key] = dict(child) if isinstance(child, dict) else {}
         _assign(tree[key], rest, value)
@@ -194,7 +182,7 @@ def _assign(tree: dict[str, Any], keys: list[Any], value: Any) -> None:
 
 def _assign_in_list(items: list[dict[str, Any]], where: str, keys: list[str], value: Any) -> None:
     """Set a value in the item whose number comes first in the keys, or without a number in every item."""
-    number, *rest = keys if keys[0].isdecimal() else ("", *keys)
+    number, *rest = keys if keys[0].isdigit() else ("", *keys)
     if number and int(number) >= len(items):
         raise ValueError(f"{where}.{number}: {where} has {len(items)} items, numbered from 0; give one of them")
     for item in [items[int(number)]] if number else items:

@@ -58,7 +58,9 @@ def test_shares_are_exact(tmp_path) -> None:
 
 
 def test_overrides_reach_one_member_by_number_or_all(tmp_path) -> None:
-    config = load(tmp_path, LIST, "source.1.reader.root=/disk", "source.rare=null", "source.crop=[6,6]", "target.crop=[6,6]")
+    config = load(
+        tmp_path, LIST, "source.1.reader.root=/disk", "source.rare=null", "source.crop=[6,6]", "target.crop=[6,6]"
+    )
     assert [each.reader["root"] for each in config.source.members] == ["data/a", "/disk"]
     assert config.source.rare is None and {each.crop for each in config.source.members} == {(6, 6)}
     variant = tmp_path / "variant.yaml"
