@@ -152,7 +152,8 @@ def test_the_archive_for_cvat(tmp_path: Path, monkeypatch) -> None:
     write_class_lists(tmp_path / "labels", classes, class_colors(classes))
     (tmp_path / "labels" / "drive").mkdir()
     indexed(labels, class_colors(classes)).save(tmp_path / "labels" / "drive" / "7.png")
-    (snippet,) = blocks((ROOT / "docs" / "inference.md").read_text(encoding="utf-8"), "python")
+    page = blocks((ROOT / "docs" / "inference.md").read_text(encoding="utf-8"), "python")
+    (snippet,) = (block for block in page if "cvat.zip" in block)
     exec(compile(snippet, "inference.md", "exec"), {})
     with ZipFile("cvat.zip") as archive:
         assert archive.read("ImageSets/Segmentation/default.txt") == b"drive/7"
