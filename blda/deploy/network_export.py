@@ -108,19 +108,18 @@ def _differences(model: Model, predict: Predictor, size: Size, dynamic: bool) ->
     """Compare a model with the network on one image, and if it is dynamic on two images of another size."""
     # The other size has other remainders by every power of two, on which a network's graph may depend.
     images = [example(1, size), *([example(2, (size[0] + 19, size[1] + 45))] if dynamic else [])]
-    return {"x".join(map(str, image.shape)): _difference(model, predict, image) for image in images}
+    return {"x".join(map(str, image.shape)): _difference(model, predict, image, dynamic) for image in images}
 
 
 @torch.no_grad()
-def _difference(model: Model, predict: Predictor, image: Tensor) -> float:
+def _difference(model: Model, predict: Predictor, image: Tensor, dynamic: bool) -> float:
     """Return the largest difference of two models on images; infinite for outputs of different shapes."""
     expected = predict(image)
     try:
         found = model(image)
     except Exception as error:  # of the runtime that was asked
         raise ValueError(
-            f"the exported network fails on images of {tuple(image.shape)} ({_brief(error)}); leave --dynamic out, and "
-            "export a file for each size"
+            f"the exported network fails on images of {tuple(image.shape)} ({_brief(error)}); {_fix(dynamic)}"
         ) from error
     return (found - expected).abs().max().item() if found.shape == expected.shape else math.inf
 
@@ -143,11 +142,14 @@ def _explained(trained: TrainedNetwork, size: Size, dynamic: bool) -> Iterator[N
         except ExportRefused:
             raise
         except Exception as error:
-            fix = "leave --dynamic out or give a larger --size" if dynamic else "give another --size or --format"
             names = " and ".join(type(getattr(trained.network, part)).__name__ for part in ("encoder", "head"))
             raise ValueError(
-                f"the network of {names} cannot be exported at {size[0]} x {size[1]} ({_brief(error)}); {fix}"
+                f"the network of {names} cannot be exported at {size[0]} x {size[1]} ({_brief(error)}); {_fix(dynamic)}"
             ) from error
+
+
+def _fix(dynamic: bool) -> str:
+    return "leave --dynamic out or give a larger --size" if dynamic else "give another --size or --format"
 
 
 def _brief(error: Exception) -> str:

@@ -72,7 +72,7 @@ def _vit() -> Segmenter:
 
 
 def _timm() -> Segmenter:
-    return _segmenter(TimmEncoder("convnext_atto"), DAFormerHead, embed=8)
+    return _segmenter(TimmEncoder("resnet10t"), DAFormerHead, embed=8)
 
 
 def _small() -> Segmenter:
@@ -121,7 +121,7 @@ def test_onnx_of_every_network_at_a_size_of_no_round_number(build, tmp_path):
     assert build.training, "the network itself stays as it was"
 
 
-@pytest.mark.parametrize("build", [_daformer, _hrda], indirect=True)
+@pytest.mark.parametrize("build", [_hrda], indirect=True)
 def test_torch_export_is_loaded_again_and_equal(build, tmp_path):
     check = export(_trained(build), TorchExport(), (64, 96), tmp_path / "net.pt2")
     assert check.passed
@@ -236,7 +236,7 @@ def test_what_cannot_be_exported_is_one_line_with_the_fix(tmp_path, monkeypatch)
     assert "224" in said
     assert "give another --size" in said
     # At 32 x 32 the coarsest level of an encoder is one pixel, which tracing takes for a constant.
-    assert "give a larger --size" in _fails(_segformer(), TorchExport(), tmp_path, size=(16, 16), dynamic=True)
+    assert "or give a larger --size" in _fails(_segformer(), TorchExport(), tmp_path, size=(16, 16), dynamic=True)
     monkeypatch.setattr(export_formats, "LARGEST", 1000)
     assert "use --format torch.export" in _fails(_small(), Onnx(), tmp_path)
     monkeypatch.setattr(Onnx, "needs", ("a_library_that_is_not_there",))
