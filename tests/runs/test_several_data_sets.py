@@ -11,15 +11,19 @@ import numpy as np
 import pytest
 import torch
 
+import blda
 import tiny
 from blda.build.data_examination import examine
 from blda.build.run import Run
+from blda.config import loading
 from blda.config.schema import Config
 from blda.data.checks.data_report import as_json, as_text, require
 from blda.data.checks.dataset_check import CheckScope
 from blda.data.draws import Draw
+from blda.deploy.model_card import model_card
 from blda.engine import runtime
-from blda_video.config import WorldSpec
+from blda_video.config import VideoConfig, WorldSpec
+from blda_video.jobs import kinds
 from blda_video.street_world.world_writer import make
 
 CITY = "{name: cityscapes_seq, root: WORLDS/city, split: train}"
@@ -70,6 +74,34 @@ def test_a_resumed_run_on_several_data_sets_equals_an_uninterrupted_one(more_wor
     resumed.resume()
     resumed.fit()
     assert tiny.differences(tiny.states(whole), tiny.states(resumed)) == []
+
+
+def test_a_run_on_several_data_sets_is_known_by_its_config_and_its_network_loads(more_worlds, tmp_path):
+    config = load(more_worlds, tmp_path, "video", f"{SOURCES}\n{TARGETS}")
+    trainer = tiny.trainer(config, "run")
+    trainer.save()
+    loading.save(config, trainer.folder / "config.yaml")
+    assert loading.load(trainer.folder / "config.yaml", VideoConfig) == config
+    assert kinds.of_run(trainer.folder / "config.yaml")[0] is VideoConfig
+    segmenter = blda.load(trainer.folder, overrides=["source.1.reader.root=/elsewhere"])
+    assert torch.equal(next(segmenter.network.parameters()), next(trainer.student.parameters()))
+    assert "source viper + gta5, target cityscapes_seq + gta5" in model_card(segmenter, "a")
+
+
+def test_an_unreadable_frame_is_replaced_by_one_of_its_data_set(more_worlds, tmp_path):
+    config = load(more_worlds, tmp_path, "image", SOURCES, "source.rare=null", "data.on_error=skip")
+    run = composed(config)
+    broken = run.data.member("source", 1).reader.frames[0].image
+    kept = broken.read_bytes()
+    broken.write_bytes(b"no image")
+    try:
+        batches = islice(run.batches.batches(adapts=False)(0), 50)
+        names = Counter(name for source, _ in batches for name in source.name)
+    finally:
+        broken.write_bytes(kept)
+    assert sum(count for name, count in names.items() if name.startswith("gta5/")) == 30
+    assert len([name for name in names if name.startswith("gta5/")]) == 1
+    assert run.batches.skipped()["data/skipped"] == 15
 
 
 def test_two_processes_on_several_data_sets_are_one(more_worlds, tmp_path):
