@@ -1,6 +1,6 @@
 """Measure what digests and checks cost in training, in CPU time of steps and checkpoints; prints JSON.
 
-    python benchmarks/trust_cost.py [--encoder mit-b0] [--rounds 12] [--steps 4]
+    python benchmarks/trust_cost.py [--encoder mit-b0] [--rounds 12] [--steps 4] [--data-root DIR]
 
 Blocks of steps with and without take turns in one run on the demo's street world, whose images are read in the same
 process. CPU time of one thread, because it holds on a busy machine too. Left out in turn are the digest of a
@@ -53,15 +53,17 @@ def main() -> None:
     arguments.add_argument("--encoder", choices=ENCODERS, default="small")
     arguments.add_argument("--rounds", type=int, default=12, help="pairs of blocks, and of checkpoints")
     arguments.add_argument("--steps", type=int, default=4, help="steps of a block")
+    arguments.add_argument("--data-root", help="of the demo's worlds; without it small ones are made")
     given = arguments.parse_args()
     os.environ["ACCELERATE_USE_CPU"] = "true"
     with tempfile.TemporaryDirectory() as folder, patch.object(runtime, "cores", lambda: 1):
-        print(json.dumps(measured(Path(folder), given.encoder, given.rounds, given.steps), indent=1))
+        data = [f"data_root={given.data_root}"] if given.data_root else [f"data_root={folder}", f"worlds={WORLDS}"]
+        print(json.dumps(measured(Path(folder), given.encoder, given.rounds, given.steps, data), indent=1))
 
 
-def measured(folder: Path, encoder: str, rounds: int, steps: int) -> dict[str, object]:
-    """Measure one encoder."""
-    options = [f"run={folder}/run", f"data_root={folder}", f"worlds={WORLDS}", f"model.encoder={ENCODERS[encoder]}"]
+def measured(folder: Path, encoder: str, rounds: int, steps: int, data: list[str]) -> dict[str, object]:
+    """Measure one encoder; `data` are the overrides that say where the worlds are."""
+    options = [f"run={folder}/run", *data, f"model.encoder={ENCODERS[encoder]}"]
     config = loading.load(ROOT / "configs/demo.yaml", VideoConfig, [*OPTIONS, *options])
     run = video_run(config, runtime.start("no"))
     run.prepare([config.method])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from accelerate import Accelerator
@@ -13,12 +13,12 @@ from torch import Tensor
 from blda.balance.logit_statistics import LogitStatistics
 from blda.build.adaptation_factory import AdaptationFactory, mixer
 from blda.build.batch_stream import BatchStream
-from blda.build.data_factory import ImageData
+from blda.build.data_factory import ImageData, joined
 from blda.build.evaluation_factory import EvaluationFactory
 from blda.build.loss_factory import LossFactory
 from blda.build.network_factory import NetworkFactory
 from blda.build.reader_factory import READERS as IMAGE_READERS
-from blda.build.reader_factory import ReaderFactory
+from blda.build.reader_factory import ReaderFactory, place
 from blda.build.run import Run
 from blda.build.statistics_factory import balances, image_statistics, statistics_arguments
 from blda.config.components import Constructors, construct
@@ -27,11 +27,12 @@ from blda.config.schema import Component
 from blda.data.checks.data_report import DataReport
 from blda.data.checks.dataset_check import CheckScope, CheckTarget
 from blda.data.class_statistics import ClassCounts
+from blda.data.joined_dataset import JoinedDataset
 from blda.data.segmentation_dataset import EvaluationDataset, SegmentationDataset
 from blda.engine.metrics import MeanIoU
 from blda_video.clips.clip_check import check
 from blda_video.clips.clip_crop import Estimator
-from blda_video.clips.clip_dataset import ClipDataset, EvaluationClips
+from blda_video.clips.clip_dataset import ClipDataset, EvaluationClips, StillClips
 from blda_video.clips.readers.bdd100k import BDD100k
 from blda_video.clips.readers.bdd_vid import BDDVid
 from blda_video.clips.readers.camvid_sequence import CamVidSequence
@@ -83,6 +84,11 @@ RULES: Constructors = {
 }
 
 
+NO_FLOW = "none"
+"""Name of the flow of target images without video."""
+ONLY_IMAGES = "one data set of a video run's target must be; give one, or train on images (blda train --kind images)"
+
+
 def estimator_of(where: str, estimator: str | Component | None) -> Estimator:
     """Make a flow estimator from its name, such as dis-medium, or a mapping, such as {name: raft, size: large}.
 
@@ -109,15 +115,25 @@ class ClipData:
         for world in self.config.worlds:
             ensure(replace(world, root=located(world.root, self.config.data_root)), workers=os.cpu_count() or 1)
 
-    def source(self, distorted: bool = False) -> SegmentationDataset:
+    def source(self, distorted: bool = False) -> SegmentationDataset | JoinedDataset:
         """Labelled training crops; distorted: with colour distortion."""
         return self._images.source(distorted)
 
-    def target(self) -> ClipDataset:
-        """Unlabelled clips."""
-        around = (self.config.offsets, self.flow(), True, self.config.chain)
-        crop, seed = self._images.target_crop(), self.readers.seed("target")
-        return ClipDataset(self.readers.target(), None, crop, seed, *around)
+    def target(self) -> ClipDataset | JoinedDataset:
+        """Unlabelled clips; of several data sets, those without video are clips without neighbours."""
+        return joined(self.config, "target", self.target_member)
+
+    def member(self, domain: str, number: int) -> SegmentationDataset:
+        """Training crops or clips of one data set of "source" or "target"."""
+        return self._images.source_member(number) if domain == "source" else self.target_member(number)
+
+    def target_member(self, number: int) -> ClipDataset | StillClips:
+        """Unlabelled clips of one data set."""
+        reader, offsets, flow = self.readers.target(number), self.config.offsets, self.target_flow(number)
+        cut = (self._images.target_crop(number), self.readers.seed("target"), offsets)
+        if flow is None:
+            return StillClips(reader, None, *cut, in_bytes=True)
+        return ClipDataset(reader, None, *cut, self.flow(flow), True, self.config.chain)
 
     def evaluation(self) -> EvaluationClips:
         """Labelled whole images with the neighbours that temporal consistency compares."""
@@ -126,7 +142,7 @@ class ClipData:
         around = (offsets, self.flow() if offsets else None, self.config.chain)
         return EvaluationClips(reader, readers.evaluation_lookup(reader), readers.resize("evaluation"), *around)
 
-    def whole_images(self, domain: str) -> EvaluationDataset:
+    def whole_images(self, domain: str) -> EvaluationDataset | JoinedDataset:
         """Whole images of the training data of "source", with labels, or "target", without."""
         return self._images.whole_images(domain)
 
@@ -134,27 +150,71 @@ class ClipData:
         """Check one data set, with its neighbouring frames and stored flow."""
         return check(target, scope)
 
-    def class_counts(self, source: SegmentationDataset, skip_unreadable: bool | None = None) -> ClassCounts:
+    def class_counts(
+        self, source: SegmentationDataset | JoinedDataset, skip_unreadable: bool | None = None
+    ) -> ClassCounts:
         """Class pixels of every source frame; see `ImageData.class_counts`."""
         return self._images.class_counts(source, skip_unreadable)
 
-    def flow(self) -> Estimator | StoredFlow:
-        """The flow: estimated on the crop, stored before by blda compute-flow, or published."""
-        component = located(self.config.flow, self.config.data_root)
+    def target_flow(self, number: int) -> Component | None:
+        """The flow in the config of one target data set: its own or the run's; None for images without video.
+
+        Of several data sets, those whose readers know no neighbouring frames are images.
+        """
+        target, own = self.config.target, self.config.target.members[number].flow
+        images = (own or {}).get("name") == NO_FLOW
+        if images or (target.others and not hasattr(self.readers.target(number), "neighbour")):
+            if not any(self._has_video(each) for each in range(len(target.members))):
+                raise ValueError(f"{place(self.config, 'target', number)} is not a video; {ONLY_IMAGES}")
+            return None
+        return own or self.config.flow
+
+    def _has_video(self, number: int) -> bool:
+        own = self.config.target.members[number].flow
+        return (own or {}).get("name") != NO_FLOW and hasattr(self.readers.target(number), "neighbour")
+
+    def flow(self, component: Component | None = None) -> Estimator | StoredFlow:
+        """The flow: estimated on the crop, stored before by blda compute-flow, or published.
+
+        component: None for the run's.
+        """
+        component = located(component or self.config.flow, self.config.data_root)
         if component.get("name") == "store" and component.get("estimator") is not None:
             component = {**component, "estimator": described(component["estimator"], ESTIMATORS)}
         return construct("flow", component, {**ESTIMATORS, **STORES})
 
-    def stored_flow_estimator(self) -> Estimator:
-        """The estimator that the run's flow store is computed with."""
-        return estimator_of("flow.estimator", self.config.flow.get("estimator"))
+    def needed_flow(self) -> list[NeededFlow]:
+        """The flow that a run needs of its target's data sets and its evaluation.
 
-    def flow_pairs(self) -> list[tuple[VideoReader, tuple[int, ...]]]:
-        """The readers and offsets that a run needs flow for."""
-        return [
-            (self.readers.target(), self.config.offsets),
-            (self.readers.evaluation(), self.config.consistency),
-        ]
+        Raises ValueError when two data sets of the target share a store.
+        """
+        config, needed, stores = self.config, [], {}
+        for number, each in enumerate(config.target.members):
+            component = self.target_flow(number)
+            if component is None:
+                continue
+            if (root := component.get("root")) is not None:
+                data = {key: value for key, value in each.reader.items() if key != "split"}
+                if stores.setdefault(str(root), data) != data:
+                    raise ValueError(
+                        f"{place(config, 'target', number)}: the flow store {root} is of another data set; give this "
+                        "one its own, flow: {name: store, root: DIR, estimator: dis-medium}"
+                    )
+            needed.append(NeededFlow(self.readers.target(number), config.offsets, component))
+        return [*needed, NeededFlow(self.readers.evaluation(), config.consistency, config.flow)]
+
+
+@dataclass(frozen=True)
+class NeededFlow:
+    """Flow that a run needs. reader, offsets: between which frames. component: the flow in the config."""
+
+    reader: VideoReader
+    offsets: tuple[int, ...]
+    component: Component
+
+    def estimator(self) -> Estimator:
+        """The estimator that the store is computed with."""
+        return estimator_of("flow.estimator", self.component.get("estimator"))
 
 
 def video_run(

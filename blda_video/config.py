@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from blda.config.ranges import Count, Natural, Offset, Positive, Range
-from blda.config.schema import Component, Config
+from blda.config.schema import Component, Config, Target
 
 Side = Annotated[int, Range(16)]
 """Of a street world's images."""
@@ -69,6 +69,18 @@ class WorldSpec:
 
 
 @dataclass(frozen=True)
+class VideoTarget(Target):
+    """Clips of the target domain; see `Target`.
+
+    flow: of these clips where it is not the run's, as each data set has a store of its own; {name: none} for images
+        without video, which take part as clips without neighbours.
+    """
+
+    flow: Component | None = None
+    others: tuple[VideoTarget, ...] = ()
+
+
+@dataclass(frozen=True)
 class VideoConfig(Config):
     """Config of a video run.
 
@@ -79,6 +91,7 @@ class VideoConfig(Config):
     to make first.
     """
 
+    target: VideoTarget
     offsets: tuple[Offset, ...] = (-1,)
     flow: Component = field(default_factory=lambda: {"name": "dis", "preset": "medium"})
     chain: Count | None = None
@@ -89,4 +102,5 @@ class VideoConfig(Config):
 
     def places(self) -> list[Any]:
         """Return the components and paths whose files move with `data_root`."""
-        return [*super().places(), self.flow, *(world.root for world in self.worlds)]
+        flows = (each.flow for each in self.target.members if isinstance(each, VideoTarget) and each.flow)
+        return [*super().places(), self.flow, *flows, *(world.root for world in self.worlds)]

@@ -16,6 +16,7 @@ from blda.data.checks.data_report import require
 from blda.data.loader import endless_loader
 from blda.data.sample import Sample
 from blda.data.sampler import DrawSampler, RareClassSampler, ReplacingSampler
+from blda.data.shares import SharedRareClassSampler, SharedSampler
 from blda.data.skip_unreadable import SkipUnreadable
 from blda.engine.trainer import Batches
 
@@ -84,14 +85,21 @@ class BatchStream:
     def _draws(self, dataset: Dataset[Sample], domain: str, start: int, pixels: Any = None) -> Iterator[Sample]:
         """Yield batches of one domain, from pass `start` on; pixels: see `_rare_pixels`."""
         training, accelerator, seed = self.config.training, self.accelerator, self.data.readers.seed(domain)
-        shared = (training.batch, accelerator.process_index, accelerator.num_processes, seed, start)
-        published = published_draws(self.config)
-        if pixels is None:
-            sampler = (ReplacingSampler if published else DrawSampler)(len(dataset), *shared)
-        else:
-            rare = self.config.source.rare
-            sampler = RareClassSampler(pixels, *shared, rare.temperature, rare.min_pixels, published)
+        position = (training.batch, accelerator.process_index, accelerator.num_processes, seed, start)
+        sampler = self._sampler(dataset, domain, position, pixels)
         if self.config.data.on_error == "skip":
             dataset = SkipUnreadable(dataset, sampler)
             self._skipping.append(dataset)
         return iter(endless_loader(dataset, sampler, training.workers, accelerator.device.type == "cuda"))
+
+    def _sampler(self, dataset: Dataset[Sample], domain: str, position: tuple[int, ...], pixels: Any) -> DrawSampler:
+        """Build the sampler of a domain; position: batch, rank, world, seed and first step. pixels: see above."""
+        published, shares = published_draws(self.config), getattr(self.config, domain).shares
+        members = () if shares is None else (dataset.lengths, shares)
+        if pixels is not None:
+            rare = self.config.source.rare
+            kind = SharedRareClassSampler if members else RareClassSampler
+            return kind(pixels, *members, *position, rare.temperature, rare.min_pixels, published)
+        if members:
+            return SharedSampler(*members, *position, published)
+        return (ReplacingSampler if published else DrawSampler)(len(dataset), *position)

@@ -60,6 +60,10 @@ class ClassifiedImages:
         window = self._window("target", self.config.target)
         return ClassificationDataset(self.readers.target(), None, window, self.readers.seed("target"))
 
+    def member(self, domain: str, number: int) -> ClassificationDataset:
+        """Build the training windows of "source" or "target", which a classifier has one data set of."""
+        return self.source() if domain == "source" else self.target()
+
     def evaluation(self) -> ClassificationEvaluation:
         """Build the labelled evaluation images, cut to their centre."""
         readers = self.readers

@@ -62,13 +62,17 @@ class ReaderFactory:
             self._opened[where, labelled] = construct(where, keywords, self._constructors, labelled=labelled)
         return self._opened[where, labelled]
 
-    def source(self) -> Reader:
-        """Labelled source data set."""
-        return self.open("source.reader", self.config.source.reader, labelled=True)
+    def source(self, member: int = 0) -> Reader:
+        """Labelled source data set, or one of several."""
+        return self._member("source", member, labelled=True)
 
-    def target(self) -> Reader:
-        """Target data set, without labels."""
-        return self.open("target.reader", self.config.target.reader, labelled=False)
+    def target(self, member: int = 0) -> Reader:
+        """Target data set, without labels, or one of several."""
+        return self._member("target", member, labelled=False)
+
+    def _member(self, domain: str, number: int, labelled: bool) -> Reader:
+        members = getattr(self.config, domain).members
+        return self.open(f"{place(self.config, domain, number)}.reader", members[number].reader, labelled)
 
     def evaluation(self) -> Reader:
         """Labelled data set for evaluation."""
@@ -90,14 +94,27 @@ class ReaderFactory:
         merged = self.protocols[0].renaming(self.class_names, reader.label_map.values())
         return self.lookup(reader, {**merged, **self.config.evaluation.rename})
 
-    def resize(self, role: str) -> Resize:
-        """Return the resize rule for whole images of "source", "target" or "evaluation"."""
+    def resize(self, role: str, member: int = 0) -> Resize:
+        """Return the resize rule for whole images of "source", "target" or "evaluation"; member: of several sets."""
         data, exact = getattr(self.config, role), self.config.data.label_resize == "nearest_exact"
-        return Resize(data.size if role == "evaluation" else data.resize, data.keep_ratio, exact)
+        if role == "evaluation":
+            return Resize(data.size, data.keep_ratio, exact)
+        return Resize(data.members[member].resize, data.members[member].keep_ratio, exact)
 
     def seed(self, stream: str) -> int:
         """Return the seed of one stream of random numbers."""
         return seeding.seed_of(self.config.seed, stream)
+
+
+def place(config: Config, domain: str, member: int) -> str:
+    """Return the key of a data set of "source" or "target", such as source, or source.1 of several."""
+    return f"{domain}.{member}" if getattr(config, domain).others else domain
+
+
+def member_names(config: Config, domain: str) -> list[str]:
+    """Return the names of a domain's data sets: of their readers, with numbers where they repeat."""
+    names = [str(each.reader.get("name")) for each in getattr(config, domain).members]
+    return [f"{name}.{number}" if names.count(name) > 1 else name for number, name in enumerate(names)]
 
 
 def class_names(config: Config) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ AdamW moves a weight by at most about the learning rate a step. The demo, which 
 """
 FAST = 2e-3
 """Learning rate that suits a small network from random weights."""
+TRIAL = 100
+"""Runs of fewer steps try whether a config works, as rehearsals do, and are not told that they learn too little."""
 MOMENTA = (0.999, 0.99, 0.9)
 """Momenta of the teacher to choose from."""
 
@@ -37,7 +39,7 @@ def _of_optimizer(config: Config) -> list[str]:
             f"optimizer.warmup is {settings.warmup} and training.steps {steps}, so the learning rate never reaches "
             f"{settings.lr:g}; set optimizer.warmup={steps // 10}"
         )
-    if settings.lr * steps < SMALLEST_PATH and not _starts_trained(config):
+    if steps >= TRIAL and settings.lr * steps < SMALLEST_PATH and not _starts_trained(config):
         rate = "" if settings.lr >= FAST else f", optimizer.lr={FAST:g}"
         warnings.append(
             f"optimizer.lr is {settings.lr:g}: a network from random weights learns next to nothing in {steps} steps "
@@ -68,7 +70,7 @@ def _of_self_training(config: Config) -> list[str]:
             f"self_training.burn_in is {settings.burn_in} and training.steps {steps}, so no step uses the target; "
             f"set self_training.burn_in={steps // 3}"
         )
-    if settings.momentum < 1 and _memory(settings.momentum) > steps:
+    if steps >= TRIAL and settings.momentum < 1 and _memory(settings.momentum) > steps:
         fit = next((momentum for momentum in MOMENTA if 5 * _memory(momentum) <= steps), MOMENTA[-1])
         warnings.append(
             f"self_training.momentum is {settings.momentum:g}, a memory of {_memory(settings.momentum):.0f} steps, and "

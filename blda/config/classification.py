@@ -40,6 +40,9 @@ class ClassifyConfig(Config):
             raise ValueError("blda.by_belief samples labels of pixels, which a classifier has not; set it to false")
         if self.source.photometric:
             raise ValueError("source.photometric works for segmentation only; remove it from the classifier's config")
+        for domain in ("source", "target"):
+            if getattr(self, domain).others:
+                raise ValueError(f"{domain} is a list of data sets, but a classifier takes one; give one")
         if self.model.hrda is not None:
             raise ValueError("model.hrda: a classifier has no pixel predictions to fuse; remove it from the config")
         if self.feature_distance is not None:

@@ -28,8 +28,10 @@ def load(path: str | Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
     """Read a YAML file and its `base` files, apply overrides, and check every key and type.
 
     overrides: `key.sub=value`, or further files, whose names have no "=". Later values win: base files in order, the
-    file itself, the overrides in order. If `kind` has a method `resolved`, its result is returned. Raises ValueError
-    naming the key and the nearest known one, FileNotFoundError naming the file.
+    file itself, the overrides in order. `key.0.sub=value` sets it in the first item of a list of mappings; a mapping
+    above or below such a list, such as `key.sub=value`, applies to each of its items. If `kind` has a method
+    `resolved`, its result is returned. Raises ValueError naming the key and the nearest known one, FileNotFoundError
+    naming the file.
     """
     return config_of(tree_of(path, overrides), kind, str(path))
 
@@ -62,7 +64,23 @@ def tree_of(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def save(config: Any, path: Path) -> None:
     """Write the resolved config; `load` reads back an equal one."""
-    atomic.write(path, yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False))
+    atomic.write(path, yaml.safe_dump(plain(config), sort_keys=False))
+
+
+def plain(value: Any) -> Any:
+    """Convert a config or a part of it to what YAML holds: tuples become lists, paths strings.
+
+    A dataclass may say how by a method `unjoined`, which returns what takes its place.
+    """
+    if hasattr(value, "unjoined"):
+        value = value.unjoined()
+    if dataclasses.is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _parse(content: str, where: str) -> Any:
@@ -131,23 +149,49 @@ def _is_table(tree: Mapping[str, Any], key: str) -> bool:
 
 
 def _merged(old: Any, value: Any) -> Any:
+    if _are_mappings(old) and isinstance(value, dict):
+        return [_merged(item, value) for item in old]
+    if isinstance(old, dict) and _are_mappings(value):
+        return [_merged(old, item) for item in value]
     both = isinstance(value, dict) and isinstance(old, dict)
     # Another named part replaces the old one whole: its keywords mean nothing to the new constructor.
     same = both and value.get("name", old.get("name")) == old.get("name")
     return _merge(dict(old), value) if same else value
 
 
-def _assign(tree: dict[str, Any], keys: list[Any], value: Any) -> None:
-    keys = [int(key) if key.isdigit() else key for key in keys]  # of ids: a.b.ids.7=car
-    for key in keys[:-1]:
-        child = tree.get(key)
-        tree[key] = dict(child) if isinstance(child, dict) else {}
-        tree = tree[key]
-    # A part given whole, with its name, is meant whole; single keywords are set by a.b.keyword=value.
-    if isinstance(value, dict) and "name" in value:
-        tree[keys[-1]] = value
+def _are_mappings(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
+def _assign(tree: dict[Any, Any], keys: list[str], value: Any) -> None:
+    key, rest = int(keys[0]) if keys[0].isdigit() else keys[0], keys[1:]  # of ids: a.b.ids.7=car
+    child = tree.get(key)
+    if not rest:
+        # A part given whole, with its name, is meant whole; single keywords are set by a.b.keyword=value.
+        if isinstance(value, dict) and "name" in value:
+            tree[key] = value
+        else:
+            _merge(tree, {key: value})
+    elif _are_mappings(child):
+        tree[key] = [dict(item) for item in child]
+        _assign_in_list(tree[key], key, rest, value)
     else:
-        _merge(tree, {keys[-1]: value})
+        tree[key] = dict(child) if isinstance(child, dict) else {}
+        _assign(tree[key], rest, value)
+
+
+def _assign_in_list(items: list[dict[str, Any]], where: str, keys: list[str], value: Any) -> None:
+    """Set a value in the item whose number comes first in the keys, or without a number in every item."""
+    number, *rest = keys if keys[0].isdigit() else ("", *keys)
+    if number and int(number) >= len(items):
+        raise ValueError(f"{where}.{number}: {where} has {len(items)} items, numbered from 0; give one of them")
+    for item in [items[int(number)]] if number else items:
+        if rest:
+            _assign(item, rest, value)
+        elif isinstance(value, dict):
+            _merge(item, value)
+        else:
+            raise ValueError(f"{where}.{number} must be a mapping, not {value!r}")
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:
@@ -192,6 +236,8 @@ def _within(value: Any, notes: Sequence[Any], where: str) -> Any:
 
 
 def _convert_dataclass(value: Any, kind: Any, where: str) -> Any:
+    if isinstance(value, list) and hasattr(kind, "joined"):
+        return _convert_joined(value, kind, where)
     if not isinstance(value, dict):
         raise ValueError(f"{where} must be a mapping, not {value!r}")
     hints = typing.get_type_hints(kind, include_extras=True)
@@ -202,6 +248,21 @@ def _convert_dataclass(value: Any, kind: Any, where: str) -> Any:
     if missing := sorted(required - value.keys()):
         raise ValueError(f"{where}: missing {', '.join(missing)}")
     return kind(**{key: _convert(item, hints[key], f"{where}: {key}") for key, item in value.items()})
+
+
+def _convert_joined(items: list[Any], kind: Any, where: str) -> Any:
+    """Convert a list of mappings to one dataclass by its classmethod `joined`.
+
+    What the first item says of the keys in `kind.SHARED` holds for all items that do not give them.
+    """
+    if not _are_mappings(items):
+        raise ValueError(f"{where} must be a mapping or a list of mappings, not {items!r}")
+    shared = {key: items[0][key] for key in kind.SHARED if key in items[0]}
+    members = [_convert_dataclass({**shared, **item}, kind, f"{where}.{number}") for number, item in enumerate(items)]
+    try:
+        return kind.joined(members)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _has_no_default(item: dataclasses.Field) -> bool:
@@ -216,12 +277,3 @@ def _convert_tuple(value: Any, items: tuple[Any, ...], where: str) -> tuple[Any,
     if len(value) != len(items):
         raise ValueError(f"{where} must have {len(items)} values, not {list(value)}")
     return tuple(_convert(item, kind, where) for item, kind in zip(value, items, strict=True))
-
-
-def _plain(value: Any) -> Any:
-    """Convert tuples to lists and paths to strings, for YAML."""
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

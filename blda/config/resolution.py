@@ -16,6 +16,7 @@ WHOLE = ("source.resize", "target.resize", "evaluation.size")
 """Sizes of whole images, without which nothing can be multiplied."""
 LENGTHS = (
     *WHOLE,
+    *("source.others.resize", "target.others.resize"),
     *("source.crop", "target.crop", "evaluation.window", "evaluation.stride"),
     *("self_training.ignore_top", "self_training.ignore_bottom", "self_training.margins", "self_training.masked.block"),
     *("model.hrda.detail", "classification.centre", "classification.mask.block"),
@@ -34,7 +35,9 @@ def at_resolution(config: C) -> C:
     if factor <= 0:
         raise ValueError(f"resolution is {factor:g}; it multiplies lengths, so it must be above 0")
     for path in WHOLE:
-        if value_at(config, path) is None:
+        role, key = path.split(".")
+        parts = getattr(getattr(config, role), "members", (getattr(config, role),))
+        if any(getattr(part, key) is None for part in parts):
             raise ValueError(f"resolution is {factor:g}, but {path} is null; give the (height, width) at resolution 1")
     for path in LENGTHS:
         config = _changed(config, path, lambda length: scaled(length, factor))
@@ -62,4 +65,6 @@ def _changed(part: Any, path: str, change: Callable[[Any], Any]) -> Any:
     value = getattr(part, name, None)
     if value is None:
         return part
+    if rest and isinstance(value, tuple):
+        return replace(part, **{name: tuple(_changed(item, rest, change) for item in value)})
     return replace(part, **{name: _changed(value, rest, change) if rest else change(value)})

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from blda.config import data_root
+from blda.config.data_union import DataUnion
 from blda.config.ranges import Count, Natural, NotNegative, Positive, PositiveShare, Range, Share, Size
 from blda.config.resolution import at_resolution
 
@@ -27,13 +28,14 @@ def _shown(size: Size | None) -> str:
 
 
 @dataclass(frozen=True)
-class Target:
-    """Images of one domain, and the training crops cut from them.
+class Target(DataUnion):
+    """Images of one domain, and the training crops cut from them; a list of these joins data sets, see `DataUnion`.
 
     reader: {name, root, ...}. resize: (height, width) of the whole image, null keeps its size.
     crop: (height, width) of a random window of the resized image, null for the whole.
     flip: mirror half of the crops. keep_ratio: resize to the largest size of the image's shape within `resize`
         (upright or lying), not to `resize` itself.
+    share: of the draws, in a list of data sets.
     """
 
     reader: Component
@@ -41,6 +43,8 @@ class Target:
     crop: Size | None = None
     flip: bool = True
     keep_ratio: bool = False
+    share: PositiveShare | None = None
+    others: tuple[Target, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,13 @@ class Source(Target):
     photometric: distort the colours of the images of method source_only, as published (blda/data/distortion.py).
     """
 
+    SHARED = (*Target.SHARED, "max_share", "rare", "photometric")
+
     rename: dict[str, str] = field(default_factory=dict)
     max_share: PositiveShare = 0.75
     rare: Rare | None = None
     photometric: bool = False
+    others: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -378,15 +385,19 @@ class Config:
 
     def places(self) -> list[Any]:
         """Return the components and paths whose files move with `data_root`."""
-        return [self.source.reader, self.target.reader, self.evaluation.reader]
+        readers = [each.reader for domain in (self.source, self.target) for each in domain.members]
+        return [*readers, self.evaluation.reader]
 
     def require_equal_crops(self) -> None:
         """Raise ValueError unless source and target crops have one size, if any method mixes them."""
-        source, target = (
-            part.crop or (None if part.keep_ratio else part.resize) for part in (self.source, self.target)
-        )
-        if source != target and {*self.compare, self.method} != {"source_only"}:
+        source, target = ({_crop_of(each) for each in domain.members} for domain in (self.source, self.target))
+        if (len(source) > 1 or source != target) and {*self.compare, self.method} != {"source_only"}:
+            one, other = (" or ".join(sorted(map(_shown, sizes))) for sizes in (source, target))
             raise ValueError(
-                f"source.crop is {_shown(source)} and target.crop {_shown(target)}, but images of both are mixed; "
-                "give both the same crop"
+                f"source.crop is {one} and target.crop {other}, but images of both are mixed; give both the same crop"
             )
+
+
+def _crop_of(data: Target) -> Size | None:
+    """Return the (height, width) of all training images of a data set, None where they differ."""
+    return data.crop or (None if data.keep_ratio else data.resize)

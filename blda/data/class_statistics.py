@@ -58,6 +58,12 @@ def count_classes(
     return counts
 
 
+def joined_counts(parts: Mapping[str, ClassCounts]) -> ClassCounts:
+    """Join the counts of several data sets, name -> counts; names of frames begin with the data set's."""
+    unusable = {f"{name}/{frame}": why for name, part in parts.items() for frame, why in part.unusable.items()}
+    return ClassCounts(np.concatenate([part.pixels for part in parts.values()]), unusable)
+
+
 def _fingerprint(reader: Reader, lookup: LabelLookup, num_classes: int) -> str:
     digest = hashlib.sha256(lookup.lookup.tobytes() + f"{num_classes} {type(reader).__qualname__} {FORMAT}".encode())
     for frame in reader.frames:

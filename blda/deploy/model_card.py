@@ -73,10 +73,10 @@ def _scores(segmenter: TrainedSegmenter) -> str:
 
 
 def _data(settings: Mapping[str, Any]) -> str:
-    readers = {
-        part: settings.get(part, {}).get("reader", {}).get("name") for part in ("source", "target", "evaluation")
-    }
-    named = ", ".join(f"{part} {name}" for part, name in readers.items() if name)
+    parts = {part: settings.get(part, {}) for part in ("source", "target", "evaluation")}
+    members = {part: value if isinstance(value, list) else [value] for part, value in parts.items()}
+    names = {part: [each.get("reader", {}).get("name") for each in data] for part, data in members.items()}
+    named = ", ".join(f"{part} {' + '.join(filter(None, found))}" for part, found in names.items() if any(found))
     return f"Data: {named}." if named else ""
 
 

@@ -64,6 +64,8 @@ def network_config(settings: Mapping[str, Any], where: Path, **prediction: Any) 
 
 
 def _part(value: Any, subkeys: Sequence[str] | None) -> Any:
+    if subkeys is not None and isinstance(value, list) and value:
+        value = value[0]  # of several data sets, the first says what they share
     if subkeys is None or not isinstance(value, dict):
         return value
     return {key: item for key, item in value.items() if key in subkeys}

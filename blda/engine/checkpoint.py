@@ -42,11 +42,16 @@ def save(path: Path, objects: Mapping[str, Stateful], identity: Mapping[str, Any
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read the named states to the CPU. Only tensors, numbers and strings are unpickled.
+    """Read the named states to the CPU, without the run's identity. Only tensors, numbers and strings are unpickled.
 
     Raises FileNotFoundError or ValueError naming the file, and the last intact checkpoint before a damaged one, or the
     versions if another major version of the code wrote it. Checkpoints of older versions do not name theirs.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the named states and the identity of the run that wrote them."""
     if not path.is_file():
         what = f"{path} is no file" if os.path.lexists(path) else f"no checkpoint at {path}"
         raise FileNotFoundError(f"{what}{_before(path)}")
@@ -54,16 +59,15 @@ def read(path: Path) -> dict[str, Any]:
         states = atomic.read_tensors(path)
     except ValueError as error:
         raise ValueError(f"{path} is damaged or no checkpoint of this library: {error}{_before(path)}") from error
-    if isinstance(states, dict) and not atomic.has_digest(path):
-        warnings.warn(f"{path} was written by an older version and has no digest of itself", stacklevel=2)
-    wrong = (
-        states if not isinstance(states, dict) else next((s for s in states.values() if not isinstance(s, dict)), None)
-    )
-    if wrong is not None:
-        raise ValueError(f"{path} is no checkpoint of this library: it holds a {type(wrong).__name__}{_before(path)}")
-    written = states.get(IDENTITY)
-    require_same_major(path, written if isinstance(written, dict) else {})
-    return states
+    for part in states.values() if isinstance(states, dict) else [states]:
+        if not isinstance(part, dict):
+            found = type(part).__name__
+            raise ValueError(f"{path} is no checkpoint of this library: it holds a {found}{_before(path)}")
+    if not atomic.has_digest(path):
+        warnings.warn(f"{path} was written by an older version and has no digest of itself", stacklevel=3)
+    identity = states.pop(IDENTITY, {})
+    require_same_major(path, identity)
+    return states, identity
 
 
 def _before(path: Path) -> str:
@@ -90,8 +94,7 @@ def load(path: Path, objects: Mapping[str, Stateful], identity: Mapping[str, Any
     another shape, and a checkpoint whose identity differs under the same key. Checkpoints of older versions have no
     identity.
     """
-    states = read(path)
-    written = states.pop(IDENTITY, {})
+    states, written = _read(path)
     differs = [key for key, value in (identity or {}).items() if written.get(key, value) != value]
     if differs:
         listed = ", ".join(f"{key} {written[key]}, here {identity[key]}" for key in differs)

@@ -6,7 +6,7 @@ import torch
 
 from blda.data.draws import Draw
 from blda.data.label_map import LabelLookup
-from blda.data.readers.frames import Frame
+from blda.data.readers.frames import Frame, Reader
 from blda.data.segmentation_dataset import EvaluationDataset, SegmentationDataset
 from blda.data.transforms import RandomCrop, Resize, Size
 from blda_video.clips.clip import Clip
@@ -78,6 +78,40 @@ class ClipContext:
             valid=valid,
             offset=self.offsets,
         )
+
+
+class NoContext(ClipContext):
+    """Context of images that belong to no video: at every offset the neighbour is missing."""
+
+    def __init__(self, reader: Reader, offsets: tuple[int, ...]) -> None:
+        self.reader, self.offsets, self.flow, self.chain = reader, tuple(offsets), None, None
+
+    def route(self, frame: Frame, offset: int) -> tuple[Frame, ...]:
+        """No frames."""
+        return ()
+
+
+class StillClips(SegmentationDataset):
+    """Training images as clips without neighbours, to be batched with the clips of a `ClipDataset` at `offsets`.
+
+    Other arguments: as in `SegmentationDataset`.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        lookup: LabelLookup | None,
+        transform: RandomCrop,
+        seed: int,
+        offsets: tuple[int, ...],
+        in_bytes: bool = False,
+    ) -> None:
+        super().__init__(reader, lookup, transform, seed, in_bytes)
+        self._no_context = NoContext(reader, offsets)
+
+    def __getitem__(self, draw: Draw) -> Clip:
+        """One clip (B = 1) for a draw."""
+        return self._no_context.clip(self.reader.frames[draw.index], self.cut(draw))
 
 
 class ClipDataset(SegmentationDataset):

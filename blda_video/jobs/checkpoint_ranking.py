@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
 from blda import atomic
+from blda.build.data_factory import joined
 from blda.build.run import Run
 from blda.calibration.unlabelled_criteria import CRITERIA, UnlabelledCriteria, mean_iou, mean_ranks
 from blda.config.classification import ClassifyConfig
 from blda.data.loader import evaluation_loader
 from blda.data.sample import Sample
+from blda.data.segmentation_dataset import EvaluationDataset
 from blda.engine import checkpoint
 from blda_video.build import ESTIMATORS, estimator_of
 from blda_video.clips.clip_dataset import EvaluationClips
@@ -115,13 +118,17 @@ class Target:
 
 def target_frames(run: Run) -> Dataset[Sample]:
     """Return the target's whole training images without labels, as clips with the frame before if they are a video."""
+    return joined(run.config, "target", partial(_member_frames, run))
+
+
+def _member_frames(run: Run, number: int) -> Dataset[Sample]:
     readers = run.data.readers
-    reader = readers.target()
+    reader, size = readers.target(number), readers.resize("target", number)
     if not hasattr(reader, "neighbour") or not any(reader.neighbour(frame, -1) for frame in reader.frames):
-        return run.data.whole_images("target")
+        return EvaluationDataset(reader, None, size)
     own = getattr(run.config, "flow", {})
     flow = estimator_of("flow", own if own.get("name") in ESTIMATORS else "dis-medium")
-    return EvaluationClips(reader, None, readers.resize("target"), (-1,), flow)
+    return EvaluationClips(reader, None, size, (-1,), flow)
 
 
 def report(ranked: Sequence[Ranked]) -> dict[str, Any]:

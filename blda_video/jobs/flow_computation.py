@@ -7,7 +7,8 @@ from typing import Any
 from blda.build.run import Run
 from blda.config import loading
 from blda.engine import runtime
-from blda_video.build import video_run
+from blda_video.build import NeededFlow, video_run
+from blda_video.clips.clip_crop import Estimator
 from blda_video.clips.fill_store import compute
 from blda_video.clips.verify_store import Verdict, gathered, verify
 from blda_video.config import VideoConfig
@@ -27,14 +28,15 @@ def video_run_of(config: str, overrides: Sequence[str]) -> Run:
 
 def fill(run: Run) -> int:
     """Store all missing flow of a run; return the number of flows this process wrote."""
-    store = run.data.flow()
-    if not isinstance(store, FlowStore):
+    stores = [(each, store) for each in run.data.needed_flow() if isinstance(store := _store(run, each), FlowStore)]
+    if not stores:
         raise ValueError(f"flow: this run computes no flow beforehand; {EXAMPLE}")
-    estimator, device, share = run.data.stored_flow_estimator(), run.accelerator.device, _share(run)
+    device, share = run.accelerator.device, _share(run)
     written = 0
     with runtime.StopSignal() as stop:
-        for reader, offsets in run.data.flow_pairs():
-            written += compute(reader, offsets, estimator, store, **share, device=device, stopped=lambda: stop.received)
+        for each, store in stores:
+            how = {**share, "device": device, "stopped": lambda: stop.received}
+            written += compute(each.reader, each.offsets, each.estimator(), store, **how)
     if stop.received:
         sys.exit(f"stopped by {stop.received} after {written} flows; the same command continues")
     return written
@@ -42,11 +44,15 @@ def fill(run: Run) -> int:
 
 def examine(run: Run) -> Verdict:
     """Check all flow of a run by reading it; the verdict is that of all processes."""
-    store = run.data.flow()
-    if not isinstance(store, StoredFlow):
+    stores = [(each, store) for each in run.data.needed_flow() if isinstance(store := _store(run, each), StoredFlow)]
+    if not stores:
         raise ValueError(f"flow: this run stores no flow; {EXAMPLE}")
-    verdicts = (verify(reader, offsets, store, **_share(run)) for reader, offsets in run.data.flow_pairs())
+    verdicts = (verify(each.reader, each.offsets, store, **_share(run)) for each, store in stores)
     return gathered(sum(verdicts, Verdict()))
+
+
+def _store(run: Run, needed: NeededFlow) -> Estimator | StoredFlow:
+    return run.data.flow(needed.component)
 
 
 def _share(run: Run) -> dict[str, Any]:

@@ -43,7 +43,8 @@ def named(kind: str | None) -> Callable[[Path, Sequence[str]], Kind]:
 def of_run(path: Path, overrides: Sequence[str] = ()) -> Kind:
     """Return the kind for any config file with its overrides: video if it has a key or a reader that only video has."""
     tree = tree_of(path, overrides)
-    sections = [tree.get(name) for name in ("source", "target", "evaluation")]
+    given = [tree.get(name) for name in ("source", "target", "evaluation")]
+    sections = [section for each in given for section in (each if isinstance(each, list) else [each])]
     readers = [section.get("reader") for section in sections if isinstance(section, dict)]
     names = {reader.get("name") for reader in readers if isinstance(reader, dict)}
     video = ONLY_VIDEO & tree.keys() or VIDEO_READERS & names

@@ -32,10 +32,15 @@ def make_like(name: str, variants: Sequence[str], root: Path | None = None) -> P
     kind, compose = kinds.of_run(path, [str(each) for each in variants])
     made = rehearsal.make(path, kind, root or ROOT, variants)
     config = loading.load(made, kind)
-    video = isinstance(config, VideoConfig)
-    if video and config.flow.get("name") == "store":
+    if isinstance(config, VideoConfig) and stores_flow(config):
         flow_computation.fill(compose(config, runtime.start("no")))
     return made
+
+
+def stores_flow(config: VideoConfig) -> bool:
+    """Return whether a run reads flow of its own stores."""
+    flows = (config.flow, *(each.flow for each in config.target.members))
+    return any(flow is not None and flow.get("name") == "store" for flow in flows)
 
 
 def make_layout(args: Namespace) -> Iterator[str]:

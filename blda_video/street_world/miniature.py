@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,28 +75,37 @@ def moved(folder: Path, path: str | Path) -> Path:
     return folder.joinpath(*(part for part in path.parts if part not in (path.anchor, "..")))
 
 
-def copies(config: Config, folder: Path, scale: Callable[[Any], Any]) -> tuple[list[Copy], dict[str, Component]]:
-    """List the copies to write below `folder` so that a config's readers find their data, and the readers' new
-    keywords.
+def copies(config: Config, folder: Path, scale: Callable[[Any], Any]) -> tuple[list[Copy], dict[str, list[Component]]]:
+    """List the copies to write below `folder` so that a config's readers find their data, and the new keywords of the
+    readers of source, target and evaluation: of each data set in the config's order.
 
     scale: (height, width) of the config -> (height, width) of the small run. ValueError for a reader without a layout.
     """
     result: dict[tuple[Any, ...], Copy] = {}
-    readers = {}
-    for role, data in (("source", config.source), ("target", config.target), ("evaluation", config.evaluation)):
+    readers: dict[str, list[Component]] = {"source": [], "target": [], "evaluation": []}
+    for role, data in _data_sets(config):
         make = READERS.get(data.reader.get("name"))
         if make is None:
             name = str(data.reader.get("name"))
             raise ValueError(f"{role}.reader: no miniature of '{name}'; {nearest(name, list(READERS))}")
         wanted = _wanted(config, data, "source" if role == "source" else "target", folder, scale)
-        parts, readers[role] = make(wanted)
+        parts, keywords = make(wanted)
+        readers[role].append(keywords)
         for part in parts:
-            before = result.get(part.key)
-            # What is wanted twice is written once, with labels if either has them.
-            if before is None or (part.spec.options.get("labels") and not before.spec.options.get("labels")):
-                result[part.key] = part
+            before = result.get(part.key, part)
+            # What is wanted twice is written once, with labels if either has them, as the target if either is.
+            kept = part if part.spec.options.get("labels") and not before.spec.options.get("labels") else before
+            look = part.spec.look if before.spec.look == "source" else before.spec.look
+            result[part.key] = replace(kept, spec=replace(kept.spec, look=look))
     seeded = (replace(copy, spec=replace(copy.spec, seed=seed)) for seed, copy in enumerate(result.values()))
     return list(seeded), readers
+
+
+def _data_sets(config: Config) -> Iterator[tuple[str, Any]]:
+    """Yield the role and the keys of every data set of a config."""
+    yield from (("source", each) for each in config.source.members)
+    yield from (("target", each) for each in config.target.members)
+    yield "evaluation", config.evaluation
 
 
 def _wanted(config: Config, data: Any, look: str, folder: Path, scale: Callable[[Any], Any]) -> Wanted:

@@ -13,7 +13,7 @@ import yaml
 
 from blda.config import loading
 from blda.config.classification import ClassifyConfig
-from blda.config.schema import Config, Model, SelfTraining
+from blda.config.schema import Component, Config, Model, SelfTraining, Target
 from blda_video.config import VideoConfig
 from blda_video.street_world.miniature import copies, moved
 from blda_video.street_world.world_writer import write
@@ -63,18 +63,26 @@ def make(path: Path, kind: type[Config], root: Path, variants: Sequence[Path] = 
     return folder / "config.yaml"
 
 
-def changes(config: Config, folder: Path, scale: float, readers: dict[str, dict]) -> dict[str, Any]:
+def changes(config: Config, folder: Path, scale: float, readers: dict[str, list[dict]]) -> dict[str, Any]:
     """Changes of the rehearsal's config against the original.
 
     scale: factor by which images, crops and rows shrink; pixel counts shrink by its square. readers: role -> new
-    keywords.
+    keywords of each data set.
     """
     training, counted = config.training, _counted(config, scale)
     small: dict[str, Any] = {"run": str(folder / "run"), "resolution": 1}
-    small |= {role: _of_data(getattr(config, role), keywords, scale) for role, keywords in readers.items()}
-    if config.source.rare is not None:
-        rare = config.source.rare
-        small["source"]["rare"] = {"min_pixels": counted(rare.min_pixels), "min_crop_ratio": rare.min_crop_ratio}
+    small["evaluation"] = _of_data(config.evaluation, readers["evaluation"][0], scale)
+    source, target = (
+        [_of_data(data, keywords, scale) for data, keywords in zip(domain.members, readers[role], strict=True)]
+        for role, domain in (("source", config.source), ("target", config.target))
+    )
+    if (rare := config.source.rare) is not None:
+        small_rare = {"min_pixels": counted(rare.min_pixels), "min_crop_ratio": rare.min_crop_ratio}
+        source = [{**each, "rare": small_rare} for each in source]
+    for each, data in zip(target, config.target.members, strict=True):
+        if own := getattr(data, "flow", None):
+            each["flow"] = _of_flow(own, folder)
+    small |= {"source": _as_written(config.source, source), "target": _as_written(config.target, target)}
     small["evaluation"]["every"] = STEPS // 2
     small["model"] = _of_model(config.model)
     # The small encoder has no pretrained weights to stay near.
@@ -92,6 +100,20 @@ def changes(config: Config, folder: Path, scale: float, readers: dict[str, dict]
     small["log"] = {"every": STEPS // 4, "pictures": STEPS // 2}
     small["data"] = {"cache": None, "on_unseen": "warn"}
     return {**small, **_of_video(config, folder), **_of_classifier(config, scale)}
+
+
+def _as_written(domain: Target, small: list[dict[str, Any]]) -> dict[str, Any] | list[dict[str, Any]]:
+    """Return the changes of a single data set; of several, all keys of all, as a list replaces the original's list."""
+    if not domain.others:
+        return small[0]
+    whole = loading.plain(domain)
+    return [_over(each, changed) for each, changed in zip(whole, small, strict=True)]
+
+
+def _over(keys: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys with the changed ones; parts keep the keywords that are not changed."""
+    both = {key: {**keys[key], **value} for key, value in changed.items() if isinstance(keys.get(key), dict)}
+    return {**keys, **changed, **both}
 
 
 def _of_model(model: Model) -> dict[str, Any]:
@@ -129,12 +151,13 @@ def _of_data(data: Any, keywords: dict[str, Any], scale: float) -> dict[str, Any
 def _of_video(config: Config, folder: Path) -> dict[str, Any]:
     if not isinstance(config, VideoConfig):
         return {}
-    flow = dict(config.flow)
+    return {"flow": _of_flow(config.flow, folder), "worlds": []}
+
+
+def _of_flow(flow: Component, folder: Path) -> Component:
     if flow.get("name") == "store":
-        flow = {"name": "store", "root": str(moved(folder, flow["root"])), "estimator": "dis-medium"}
-    elif flow.get("name") != "dis":
-        flow = {"name": "dis", "preset": "medium"}
-    return {"flow": flow, "worlds": []}
+        return {"name": "store", "root": str(moved(folder, flow["root"])), "estimator": "dis-medium"}
+    return dict(flow) if flow.get("name") in ("dis", "none") else {"name": "dis", "preset": "medium"}
 
 
 def _of_classifier(config: Config, scale: float) -> dict[str, Any]:

@@ -27,9 +27,10 @@ CODE = ["".join(cell["source"]) for cell in BOOK["cells"] if cell["cell_type"] =
 SMALL_DEMO = """
 base: {demo}
 worlds:
-  - {{root: data/world/viper, layout: viper, look: source, split: train, sequences: 8, frames: 2, seed: 1}}
-  - {{root: data/world/city, layout: cityscapes_seq, look: target, split: train, sequences: 2, frames: 4, seed: 2}}
-  - {{root: data/world/city, layout: cityscapes_seq, look: target, split: val, sequences: 1, frames: 4, seed: 7}}
+  - {{root: data/world/viper, layout: viper, look: source, split: train, sequences: 3, frames: 2, seed: 1}}
+  - {{root: data/world/city, layout: cityscapes_seq, look: target, split: train, sequences: 1, frames: 4, seed: 2}}
+  - {{root: data/world/city, layout: cityscapes_seq, look: target, split: val, sequences: 1, frames: 3, seed: 7,
+      labelled: [1]}}
 data: {{on_unseen: warn}}
 training: {{workers: 0}}
 """

@@ -115,7 +115,8 @@ def test_modules_and_config_keys_that_a_page_names_exist(page: Path) -> None:
 
 def is_key(name: str) -> bool:
     """Whether a dotted name is a key of a config, down to a component's keywords, which only its constructor knows."""
-    return any(_has(kind, name.split(".")) for kind in (VideoConfig, ClassifyConfig))
+    keys = [key for key in name.split(".") if not key.isdigit()]  # source.1.share: of the second of a list
+    return any(_has(kind, keys) for kind in (VideoConfig, ClassifyConfig))
 
 
 def _has(kind: typing.Any, keys: list[str]) -> bool:

@@ -74,6 +74,19 @@ def test_a_pretrained_encoder_may_learn_slowly():
     assert schedule_warnings(with_key(slow, "training.steps", 40000), ("blda",)) == []
 
 
+def test_a_trial_is_not_told_that_it_learns_little():
+    run = with_key(with_key(SHORT, "optimizer.lr", 6e-5), "self_training.momentum", 0.999)
+    for key, value in {
+        "optimizer.warmup": 5,
+        "self_training.burn_in": 5,
+        "blda.warmup": 5,
+        "evaluation.every": 10,
+    }.items():
+        run = with_key(run, key, value)
+    assert len(schedule_warnings(with_key(run, "training.steps", 700), ("blda",))) == 2
+    assert schedule_warnings(with_key(run, "training.steps", 20), ("blda",)) == []
+
+
 def test_statistics_are_updated_once_a_pass():
     warm = with_key(SHORT, "blda.warmup", 1000)
     assert len(schedule_warnings(warm, ("blda",))) == 1

@@ -36,7 +36,7 @@ def test_all_places_of_a_shipped_config_move(path):
     assert isinstance(config, VideoConfig) == (path.stem in VIDEO)
 
 
-VIDEO = {"ablation", "demo", "synthiaseq2csseq", "viper2bdd", "viper2csseq", "world2camvid"}
+VIDEO = {"all2csseq", "ablation", "demo", "synthiaseq2csseq", "viper2bdd", "viper2csseq", "world2camvid"}
 
 
 def test_a_root_that_moves_nothing_is_refused():

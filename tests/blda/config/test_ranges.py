@@ -62,6 +62,8 @@ def numbers(hint: Any, path: str = "", place: tuple[Any, ...] = ()) -> Iterator[
             yield from numbers(option, path, place)
     elif dataclasses.is_dataclass(hint):
         for name, item in typing.get_type_hints(hint, include_extras=True).items():
+            if name == "others":  # of the same kind, without end
+                continue
             yield from numbers(item, f"{path}.{name}".strip("."), (*place, name))
 
 
