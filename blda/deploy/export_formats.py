@@ -19,6 +19,8 @@ AXES = {0: "batch", 2: "height", 3: "width"}
 """Names of the axes of images that a dynamic program leaves free."""
 LARGEST = 2**31 - 2**24
 """Bytes of parameters in one ONNX file: protobuf allows 2 GiB with everything."""
+OLDEST_TORCH = (2, 7)
+"""Oldest torch that may write ONNX: 2.6 fails on batch norms with onnxscript 0.5, and to serialise with 0.2."""
 METADATA = "metadata.json"
 """Name of the extra file that holds the metadata of a program of torch.export."""
 
@@ -59,6 +61,14 @@ class Onnx(ExportFormat):
 
     suffix = ".onnx"
     needs = ("onnx", "onnxscript", "onnxruntime")
+
+    def require(self) -> None:
+        if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
+            raise ValueError(
+                f"torch {torch.__version__} does not work with today's onnxscript; update torch, or use "
+                "--format torch.export"
+            )
+        super().require()
 
     def content(self, program: ExportedProgram, output: str, metadata: Mapping[str, str]) -> bytes:
         size = sum(tensor.nbytes for tensor in program.state_dict.values())

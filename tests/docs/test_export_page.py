@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-
+import onnx_export
 from cli import tool
 from pages import ROOT, blocks, section
 from trained import CLASSES, checkpoint_in
 
 
 def test_the_snippet_reads_an_exported_network(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("onnxruntime", reason="export needs: pip install 'blda-video[export]'")
+    onnx_export.skip_without()
     path = checkpoint_in(tmp_path, "image")
     tool("export", path, "--size", 32, 64, "--output", tmp_path / "step_000700.onnx")
     capsys.readouterr()

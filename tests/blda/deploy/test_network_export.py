@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import onnx_export
 from blda.balance.alignment import Alignment
 from blda.balance.logit_grid import BINS
 from blda.calibration.calibration_file import Calibration
@@ -36,8 +37,7 @@ CLASSES = ("road", "sky", "straße")
 
 @pytest.fixture(autouse=True)
 def needs_the_extra() -> None:
-    for library in Onnx.needs:
-        pytest.importorskip(library, reason="export needs: pip install 'blda-video[export]'")
+    onnx_export.skip_without()
 
 
 def _segmenter(encoder: nn.Module, head: type[nn.Module], **keywords: object) -> Segmenter:

@@ -10,6 +10,7 @@ import torch
 import yaml
 
 import blda
+import onnx_export
 from blda.balance.alignment import Alignment
 from blda.balance.logit_grid import BINS
 from blda.calibration.calibration_file import Calibration
@@ -20,8 +21,6 @@ from cli import error_of, exit_of, tool
 from tiny import runtime
 from trained import CLASSES, checkpoint_in
 
-onnxruntime = pytest.importorskip("onnxruntime", reason="export needs: pip install 'blda-video[export]'")
-
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> Path:
@@ -29,6 +28,7 @@ def saved(tmp_path_factory) -> Path:
 
 
 def test_onnx_of_a_run_with_calibration_is_what_blda_load_predicts(saved, tmp_path, capsys):
+    onnx_export.skip_without()
     generator = torch.Generator().manual_seed(0)
     lookup = 8 * torch.rand(3, 3, BINS, generator=generator).sort().values - 4
     Calibration(Alignment(lookup, torch.ones(3, dtype=torch.bool)), 0.5, CLASSES).save(tmp_path / "calibration.pt")
@@ -38,6 +38,8 @@ def test_onnx_of_a_run_with_calibration_is_what_blda_load_predicts(saved, tmp_pa
     assert printed["largest_difference"] < printed["limit"] == 1e-3
     assert printed["calibration"] == "tau 0.5"
     assert printed["left_out"] == ["evaluation.flip"]
+
+    import onnxruntime
 
     session = onnxruntime.InferenceSession(printed["output"])
     pixels = torch.randint(0, 256, (32, 48, 3), generator=generator, dtype=torch.uint8).numpy()
@@ -69,6 +71,7 @@ def test_torch_export_of_a_classifier(tmp_path, capsys):
 
 
 def test_mistakes_are_one_line(saved, tmp_path, capsys, monkeypatch):
+    onnx_export.skip_without()
     assert "give --size HEIGHT WIDTH" in error_of("export", saved, "--output", tmp_path / "x")
     assert "no checkpoint" in error_of("export", tmp_path / "nothing.pt", "--size", 32, 32)
     missing = ("export", saved, "--size", 32, 32, "--calibration", tmp_path / "missing.pt")
