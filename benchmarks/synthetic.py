@@ -12,7 +12,8 @@ from blda.build.image_run import image_run
 from blda.build.network_factory import NetworkFactory
 from blda.build.reader_factory import class_names
 from blda.build.run import Run
-from blda.config.schema import Config, Target
+from blda.config.data_schema import Target
+from blda.config.schema import Config
 from blda.data import seeding
 from blda.data.sample import IGNORE, Sample
 from blda.engine.trainer import Batches

@@ -23,7 +23,7 @@ from blda.build.run import Run
 from blda.build.statistics_factory import balances, image_statistics, statistics_arguments
 from blda.config.components import Constructors, construct
 from blda.config.data_root import located
-from blda.config.schema import Component
+from blda.config.data_schema import Component
 from blda.data.checks.data_report import DataReport
 from blda.data.checks.dataset_check import CheckScope, CheckTarget
 from blda.data.class_statistics import ClassCounts

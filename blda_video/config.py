@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from blda.config.data_schema import Component, Target
 from blda.config.ranges import Count, Natural, Offset, Positive, Range
-from blda.config.schema import Component, Config, Target
+from blda.config.schema import Config
 
 Side = Annotated[int, Range(16)]
 """Of a street world's images."""

@@ -16,7 +16,7 @@ from blda.build.run import Run
 from blda.build.statistics_factory import pooled_statistics
 from blda.config.classification import ClassifyConfig
 from blda.config.components import Constructors
-from blda.config.schema import Target
+from blda.config.data_schema import Target
 from blda.data.checks.data_report import DataReport
 from blda.data.checks.dataset_check import CheckScope, CheckTarget, attempt, inspect
 from blda.data.class_statistics import ClassCounts

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from blda.build.data_factory import DataFactory
-from blda.config.schema import Evaluation
+from blda.config.data_schema import Evaluation
 from blda.engine.evaluator import Evaluator
 from blda.engine.inference import Predictor
 from blda.engine.metrics import Metric

@@ -13,7 +13,8 @@ from blda.balance.density_loss import DensityLoss
 from blda.balance.logit_statistics import LogitStatistics
 from blda.build.reader_factory import class_names
 from blda.build.statistics_factory import StatisticsFactory
-from blda.config.schema import THINGS, Config
+from blda.config.method_schema import THINGS
+from blda.config.schema import Config
 from blda.selftraining.criterion import Criterion, PlainLoss, ReweightedLoss
 from blda.selftraining.feature_distance import FeatureDistance
 from blda.selftraining.hrda_detail_loss import HRDADetailLoss

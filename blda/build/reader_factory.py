@@ -8,7 +8,8 @@ from typing import Any
 
 from blda.config.components import Constructors, construct
 from blda.config.data_root import located
-from blda.config.schema import Component, Config
+from blda.config.data_schema import Component
+from blda.config.schema import Config
 from blda.data import seeding
 from blda.data.label_map import CLASS_LISTS, LabelLookup, label_lookup
 from blda.data.protocols import PROTOCOLS, Protocol, protocol_of

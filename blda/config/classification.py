@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from blda.config.method_schema import Mask
 from blda.config.ranges import PositiveShare, Range, Size
-from blda.config.schema import Config, Mask
+from blda.config.schema import Config
 
 
 @dataclass(frozen=True)

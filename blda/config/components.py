@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from blda.config.data_schema import Component
 from blda.config.keyword_types import hints_of, require_type
-from blda.config.schema import Component
 from blda.spelling import nearest
 
 Constructors = Mapping[str, Callable[..., Any]]

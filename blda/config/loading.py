@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +11,7 @@ from typing import Any, TypeVar
 import yaml
 
 from blda import atomic, text
-from blda.config.ranges import Range
-from blda.spelling import nearest
+from blda.config.conversion import are_mappings, converted
 
 T = TypeVar("T")
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -41,7 +38,7 @@ def config_of(tree: Mapping[str, Any], kind: type[T], where: str) -> T:
 
     Errors and `resolved`: see `load`.
     """
-    config = _convert(tree, kind, where)
+    config = converted(tree, kind, where)
     return config.resolved() if hasattr(config, "resolved") else config
 
 
@@ -149,18 +146,14 @@ def _is_table(tree: Mapping[str, Any], key: str) -> bool:
 
 
 def _merged(old: Any, value: Any) -> Any:
-    if _are_mappings(old) and isinstance(value, dict):
+    if are_mappings(old) and isinstance(value, dict):
         return [_merged(item, value) for item in old]
-    if isinstance(old, dict) and _are_mappings(value):
+    if isinstance(old, dict) and are_mappings(value):
         return [_merged(old, item) for item in value]
     both = isinstance(value, dict) and isinstance(old, dict)
     # Another named part replaces the old one whole: its keywords mean nothing to the new constructor.
     same = both and value.get("name", old.get("name")) == old.get("name")
     return _merge(dict(old), value) if same else value
-
-
-def _are_mappings(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
 def _assign(tree: dict[Any, Any], keys: list[str], value: Any) -> None:
@@ -172,7 +165,7 @@ def _assign(tree: dict[Any, Any], keys: list[str], value: Any) -> None:
             tree[key] = value
         else:
             _merge(tree, {key: value})
-    elif _are_mappings(child):
+    elif are_mappings(child):
         tree[key] = [dict(item) for item in child]
         _assign_in_list(tree[key], key, rest, value)
     else:
@@ -192,88 +185,3 @@ def _assign_in_list(items: list[dict[str, Any]], where: str, keys: list[str], va
             _merge(item, value)
         else:
             raise ValueError(f"{where}.{number} must be a mapping, not {value!r}")
-
-
-def _convert(value: Any, kind: Any, where: str) -> Any:
-    """Convert a value of a YAML tree to `kind`; ValueError naming the key that does not fit."""
-    origin = typing.get_origin(kind)
-    if origin is typing.Annotated:
-        number, *notes = typing.get_args(kind)
-        return _within(_convert(value, number, where), notes, where)
-    if origin in (typing.Union, types.UnionType):
-        options = typing.get_args(kind)
-        if value is None and type(None) in options:
-            return None
-        return _convert(value, next(o for o in options if o is not type(None)), where)
-    if dataclasses.is_dataclass(kind):
-        return _convert_dataclass(value, kind, where)
-    if origin is tuple:
-        return _convert_tuple(value, typing.get_args(kind), where)
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise ValueError(f"{where} must be a mapping, not {value!r}")
-        return value
-    return _convert_plain(value, kind, where)
-
-
-def _convert_plain(value: Any, kind: Any, where: str) -> Any:
-    if kind is Any:
-        return tuple(value) if isinstance(value, list) else value
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        quotes = "; YAML reads yes, no, on and off as true and false: put it in quotes, such as '\"no\"'"
-        hint = quotes if kind is str and isinstance(value, bool) else ""
-        raise ValueError(f"{where} must be {kind.__name__}, not {value!r}{hint}")
-    return value
-
-
-def _within(value: Any, notes: Sequence[Any], where: str) -> Any:
-    for note in notes:
-        if isinstance(note, Range) and value not in note:
-            raise ValueError(f"{where} is {value}; it must be {note}")
-    return value
-
-
-def _convert_dataclass(value: Any, kind: Any, where: str) -> Any:
-    if isinstance(value, list) and hasattr(kind, "joined"):
-        return _convert_joined(value, kind, where)
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} must be a mapping, not {value!r}")
-    hints = typing.get_type_hints(kind, include_extras=True)
-    for key in value:
-        if key not in hints:
-            raise ValueError(f"{where}: unknown key '{key}'; {nearest(key, list(hints))}")
-    required = {f.name for f in dataclasses.fields(kind) if _has_no_default(f)}
-    if missing := sorted(required - value.keys()):
-        raise ValueError(f"{where}: missing {', '.join(missing)}")
-    return kind(**{key: _convert(item, hints[key], f"{where}: {key}") for key, item in value.items()})
-
-
-def _convert_joined(items: list[Any], kind: Any, where: str) -> Any:
-    """Convert a list of mappings to one dataclass by its classmethod `joined`.
-
-    What the first item says of the keys in `kind.SHARED` holds for all items that do not give them.
-    """
-    if not _are_mappings(items):
-        raise ValueError(f"{where} must be a mapping or a list of mappings, not {items!r}")
-    shared = {key: items[0][key] for key in kind.SHARED if key in items[0]}
-    members = [_convert_dataclass({**shared, **item}, kind, f"{where}.{number}") for number, item in enumerate(items)]
-    try:
-        return kind.joined(members)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-
-
-def _has_no_default(item: dataclasses.Field) -> bool:
-    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-
-
-def _convert_tuple(value: Any, items: tuple[Any, ...], where: str) -> tuple[Any, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise ValueError(f"{where} must be a list, not {value!r}")
-    if len(items) == 2 and items[1] is Ellipsis:
-        return tuple(_convert(item, items[0], where) for item in value)
-    if len(value) != len(items):
-        raise ValueError(f"{where} must have {len(items)} values, not {list(value)}")
-    return tuple(_convert(item, kind, where) for item, kind in zip(value, items, strict=True))

@@ -3,130 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 from blda.config import data_root
-from blda.config.data_union import DataUnion
-from blda.config.ranges import Count, Natural, NotNegative, Positive, PositiveShare, Range, Share, Size
+from blda.config.data_schema import Component, Data, Evaluation, Source, Target
+from blda.config.method_schema import Blda, FeatureDistance, Reweighting, SelfTraining
+from blda.config.ranges import Count, Natural, NotNegative, Positive, PositiveShare, Share, Size
 from blda.config.resolution import at_resolution
 
 C = TypeVar("C", bound="Config")
-
-Component = dict[str, Any]
-"""A part by name with its keywords, for example {name: dis, preset: medium}; `build` calls its constructor."""
-THINGS = ("light", "sign", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
-"""Cityscapes' classes of countable things, 6, 7 and 11 to 18 of its 19 (DAFormer, section 3.3)."""
-
-
-def _one_of(key: str, value: str, *known: str) -> None:
-    if value not in known:
-        raise ValueError(f"{key} is '{value}'; use {' or '.join(known)}")
-
-
-def _shown(size: Size | None) -> str:
-    return "null" if size is None else str(list(size))
-
-
-@dataclass(frozen=True)
-class Target(DataUnion):
-    """Images of one domain, and the training crops cut from them; a list of these joins data sets, see `DataUnion`.
-
-    reader: {name, root, ...}. resize: (height, width) of the whole image, null keeps its size.
-    crop: (height, width) of a random window of the resized image, null for the whole.
-    flip: mirror half of the crops. keep_ratio: resize to the largest size of the image's shape within `resize`
-        (upright or lying), not to `resize` itself.
-    share: of the draws, in a list of data sets.
-    """
-
-    reader: Component
-    resize: Size | None = None
-    crop: Size | None = None
-    flip: bool = True
-    keep_ratio: bool = False
-    share: PositiveShare | None = None
-    others: tuple[Target, ...] = ()
-
-
-@dataclass(frozen=True)
-class Source(Target):
-    """Labelled images of the source domain; see `Target` for the other keys.
-
-    rename: the data set's class names -> the run's.
-    max_share: crops in which one class has this share or more are drawn again.
-    rare: rare-class sampling, null for uniform sampling.
-    photometric: distort the colours of the images of method source_only, as published (blda/data/distortion.py).
-    """
-
-    SHARED = (*Target.SHARED, "max_share", "rare", "photometric")
-
-    rename: dict[str, str] = field(default_factory=dict)
-    max_share: PositiveShare = 0.75
-    rare: Rare | None = None
-    photometric: bool = False
-    others: tuple[Source, ...] = ()
-
-
-@dataclass(frozen=True)
-class Rare:
-    """Rare-class sampling (METHOD 6)."""
-
-    temperature: Positive = 0.01
-    min_pixels: Natural = 3000
-    min_crop_ratio: NotNegative = 0.5
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Labelled images to evaluate on; see also blda/models/test_time_augmentation.py.
-
-    rename: the data set's class names -> the run's. size: (height, width) of the image, null for its own.
-    keep_ratio: see `Target`. window: (height, width) of sliding windows, null to predict the whole image at once.
-    stride: (height, width) between windows, null for half a window. window_batch: windows predicted at a time.
-    flip: average with the mirror image. every: steps between evaluations. protocols: names or {name, classes, ...}.
-    """
-
-    reader: Component
-    rename: dict[str, str] = field(default_factory=dict)
-    size: Size | None = None
-    keep_ratio: bool = False
-    window: Size | None = None
-    stride: Size | None = None
-    window_batch: Count = 4
-    flip: bool = False
-    every: Count = 2000
-    protocols: tuple[Any, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.stride is not None and self.window is None:
-            raise ValueError("evaluation.stride needs evaluation.window; give both, or remove the stride")
-
-
-@dataclass(frozen=True)
-class Data:
-    """Handling of data sets.
-
-    on_error: action at a frame whose files cannot be used: 'stop', or 'skip' to take another frame and report it.
-    on_unseen: action when no source label shows a scored class: 'stop', or 'warn', for trials with a few images.
-    cache: folder for class statistics, null for `<run>/cache`; runs may share it.
-    draws: 'epochs' shows every frame once an epoch, a class's frames have at least `rare.min_pixels` of it, and a crop
-    is
-        drawn at most 10 times; 'published' draws with replacement, a class's frames have more than that, and a crop is
-        drawn at most 11 times.
-    label_resize: 'nearest_exact' labels a pixel by the nearest centre, 'nearest' by the pixel under its upper left
-        corner (published); the names are OpenCV's.
-    """
-
-    on_error: str = "stop"
-    on_unseen: str = "stop"
-    cache: str | None = None
-    draws: str = "epochs"
-    label_resize: str = "nearest_exact"
-
-    def __post_init__(self) -> None:
-        _one_of("data.on_error", self.on_error, "stop", "skip")
-        _one_of("data.on_unseen", self.on_unseen, "stop", "warn")
-        _one_of("data.draws", self.draws, "epochs", "published")
-        _one_of("data.label_resize", self.label_resize, "nearest_exact", "nearest")
 
 
 @dataclass(frozen=True)
@@ -159,117 +44,6 @@ class Model:
     head: Component
     hrda: Hrda | None = None
     weights: str | None = None
-
-
-@dataclass(frozen=True)
-class Mask:
-    """Blocks of about `block` pixels, each hidden from the student with probability `ratio`."""
-
-    block: Count = 64
-    ratio: Share = 0.7
-
-
-@dataclass(frozen=True)
-class Masked(Mask):
-    """Loss on masked images.
-
-    domains: 'target', or 'both' to take every other image from the source, with its label.
-    jitter: jitter and blur the images before masking.
-    """
-
-    domains: str = "target"
-    jitter: bool = True
-
-    def __post_init__(self) -> None:
-        _one_of("self_training.masked.domains", self.domains, "target", "both")
-
-
-@dataclass(frozen=True)
-class SelfTraining:
-    """Self-training (METHOD 6).
-
-    momentum: momentum of the teacher. threshold: smallest probability of a confident pseudo-label.
-    ignore_top, ignore_bottom: rows of the target crop without pseudo-label.
-    strength: largest change by the colour jitter. jitter, blur: probability of colour jitter and of blur.
-    margins: top, bottom, left and right rows and columns of the whole resized target image without pseudo-label, null
-        for none.
-    masked: third loss, on masked target images (MIC), null for none.
-    burn_in: first steps on the source alone, for networks without pretrained weights.
-    augment: 'per_image' jitters each image by itself, with torchvision's operations; 'published' jitters a batch
-        alike, with the stronger operations of kornia 0.5.8.
-    mixer: {name, keyword: value}, builds the mixed image.
-    classmix: 'per_image' pastes half of an image's classes; 'per_batch' half of those of the whole batch, ignored
-        pixels among them (published).
-    """
-
-    momentum: Share = 0.999
-    threshold: Share = 0.968
-    ignore_top: Natural = 0
-    ignore_bottom: Natural = 0
-    strength: Share = 0.2
-    jitter: Share = 0.8
-    blur: Share = 0.5
-    margins: tuple[Natural, Natural, Natural, Natural] | None = None
-    masked: Masked | None = None
-    burn_in: Natural = 0
-    augment: str = "per_image"
-    mixer: Component = field(default_factory=lambda: {"name": "classmix"})
-    classmix: str = "per_image"
-
-    def __post_init__(self) -> None:
-        _one_of("self_training.augment", self.augment, "per_image", "published")
-        _one_of("self_training.classmix", self.classmix, "per_image", "per_batch")
-
-
-@dataclass(frozen=True)
-class FeatureDistance:
-    """Distance between the encoder's features and its pretrained weights' features, on things of the source (METHOD 6).
-
-    strength: lambda. min_ratio: share of a feature's pixels that one thing must cover. things: class names, of which
-    the run may lack some.
-    """
-
-    strength: NotNegative = 0.005
-    min_ratio: Annotated[float, Range(0.5, 1, above=True)] = 0.75
-    things: tuple[str, ...] = THINGS
-
-
-@dataclass(frozen=True)
-class Density:
-    """Cumulative-density regression (METHOD 5). strength: lambda. power: 2 (paper) or 1 (its code)."""
-
-    strength: NotNegative = 0.2
-    power: Annotated[int, Range(1, 2)] = 2
-
-
-@dataclass(frozen=True)
-class Reweighting:
-    """Class weights of the method `reweighted`: 1 / share^power."""
-
-    power: NotNegative = 0.5
-
-
-@dataclass(frozen=True)
-class Blda:
-    """Class-balanced logits (METHOD 3 and 4).
-
-    tau: strength of the correction. components: Gaussians of a cell's mixture.
-    momentum: largest weight of the past in the statistics. warmup: updates until the momentum is reached.
-    min_pixels: a class with fewer pixels in a batch is not updated.
-    correct_target: False corrects source pixels only.
-    by_belief: count a pseudo-labelled pixel for a class sampled from the teacher's probabilities instead of its
-        likeliest class.
-    density: cumulative-density regression, null for none.
-    """
-
-    tau: NotNegative = 0.1
-    components: Count = 5
-    momentum: Share = 0.99
-    warmup: Natural = 1500
-    min_pixels: Natural = 100
-    correct_target: bool = True
-    by_belief: bool = False
-    density: Density | None = None
 
 
 @dataclass(frozen=True)
@@ -360,11 +134,11 @@ class Config:
     seed: Natural = 0
     resolution: Positive = 1.0
     data_root: str = data_root.DEFAULT
-    data: Data = Data()
-    self_training: SelfTraining = SelfTraining()
+    data: Data = field(default_factory=Data)
+    self_training: SelfTraining = field(default_factory=SelfTraining)
     feature_distance: FeatureDistance | None = None
-    blda: Blda = Blda()
-    reweighting: Reweighting = Reweighting()
+    blda: Blda = field(default_factory=Blda)
+    reweighting: Reweighting = field(default_factory=Reweighting)
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
     log: Log = Log()
@@ -396,6 +170,10 @@ class Config:
             raise ValueError(
                 f"source.crop is {one} and target.crop {other}, but images of both are mixed; give both the same crop"
             )
+
+
+def _shown(size: Size | None) -> str:
+    return "null" if size is None else str(list(size))
 
 
 def _crop_of(data: Target) -> Size | None:

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from blda.config.components import Constructors, component_name
-from blda.config.schema import Component
+from blda.config.data_schema import Component
 
 
 def component_of(estimator: str | Component, constructors: Constructors) -> Component:

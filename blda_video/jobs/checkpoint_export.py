@@ -8,7 +8,7 @@ from typing import Any
 
 from blda import atomic
 from blda.calibration.calibration_file import Calibration
-from blda.config.schema import Evaluation
+from blda.config.data_schema import Evaluation
 from blda.deploy import hub
 from blda.deploy.checkpoint_search import checkpoint_of
 from blda.deploy.export_formats import FORMATS

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from blda.balance.logit_statistics import LogitStatistics
-from blda.config.schema import Component
+from blda.config.data_schema import Component
 from blda.deploy.load import load
 from blda.deploy.prediction import Prediction
 from blda.deploy.trained_segmenter import TrainedSegmenter

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from blda.config.schema import Component, Config, Target
+from blda.config.data_schema import Component, Target
+from blda.config.schema import Config
 from blda.data.label_map import CLASS_LISTS
 from blda.spelling import nearest
 from blda_video.config import WorldSpec

@@ -13,7 +13,9 @@ import yaml
 
 from blda.config import loading
 from blda.config.classification import ClassifyConfig
-from blda.config.schema import Component, Config, Model, SelfTraining, Target
+from blda.config.data_schema import Component, Target
+from blda.config.method_schema import SelfTraining
+from blda.config.schema import Config, Model
 from blda_video.config import VideoConfig
 from blda_video.street_world.miniature import copies, moved
 from blda_video.street_world.world_writer import write

@@ -7,7 +7,9 @@ import torch
 
 import smoothing
 from blda.balance.logit_statistics import LogitStatistics
-from blda.config.schema import Blda, Evaluation, Model, SelfTraining, Source, Target
+from blda.config.data_schema import Evaluation, Source, Target
+from blda.config.method_schema import Blda, SelfTraining
+from blda.config.schema import Model
 from blda_video.clips.clip import Clip
 from blda_video.config import VideoConfig
 

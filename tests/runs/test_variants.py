@@ -16,7 +16,8 @@ import tiny
 from blda.build.image_run import image_run
 from blda.build.training_run import CONFIG
 from blda.config import loading
-from blda.config.schema import Component, Config
+from blda.config.data_schema import Component
+from blda.config.schema import Config
 from blda.engine import checkpoint, runtime
 from blda_video.config import VideoConfig
 from blda_video.street_world import rehearsal

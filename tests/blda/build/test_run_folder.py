@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from blda.build import run_folder
-from blda.config.schema import Config, Evaluation, Model, Optimizer, Source, Target
+from blda.config.data_schema import Evaluation, Source, Target
+from blda.config.schema import Config, Model, Optimizer
 
 
 def _dead() -> int:

@@ -12,7 +12,9 @@ import yaml
 import tiny
 from blda.build.schedule_warnings import schedule_warnings
 from blda.config import loading
-from blda.config.schema import Blda, Config, Evaluation, Log, Model, Optimizer, SelfTraining, Source, Target, Training
+from blda.config.data_schema import Evaluation, Source, Target
+from blda.config.method_schema import Blda, SelfTraining
+from blda.config.schema import Config, Log, Model, Optimizer, Training
 from blda.engine import runtime
 from blda_video.jobs import kinds, shipped_configs
 

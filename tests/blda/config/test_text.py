@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from blda.config import loading as configfile
-from blda.config.schema import Data
+from blda.config.data_schema import Data
 from blda.data.readers.class_folders import ClassFolders
 from blda.data.readers.frames import read_split
 from blda.text import read_lines, read_text

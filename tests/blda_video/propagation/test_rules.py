@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from blda.config.schema import Evaluation, Model, Source, Target
+from blda.config.data_schema import Evaluation, Source, Target
+from blda.config.schema import Model
 from blda_video.build import RULES, rule_of
 from blda_video.config import VideoConfig
 from blda_video.propagation.agreement_rules import ConsistentConfidence, Oracle, RareClass
