@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -69,7 +71,7 @@ class BalancedLoss(nn.Module):
         The loss is averaged over all pixels, ignored ones too. Raises ValueError for other shapes and types, and on a
         CPU for labels that are not classes; on a GPU such labels make the loss NaN.
         """
-        with torch.autocast(logits.device.type, enabled=False):
+        with _full_precision(logits.device.type):
             labels, weight = self._checked(logits, labels, weight)
             if self.training:
                 self.source_statistics.update(logits.detach(), _counted(labels, weight))
@@ -94,7 +96,7 @@ class BalancedLoss(nn.Module):
 
         Before the first source batch nothing is corrected, as anchors are the source's.
         """
-        with torch.autocast(logits.device.type, enabled=False):
+        with _full_precision(logits.device.type):
             labels, weight = self._checked(logits, labels, weight)
             from_source = _mask(from_source, labels)
             if self.training:
@@ -121,6 +123,11 @@ class BalancedLoss(nn.Module):
         pixels.same_device("the balanced loss", self.source_statistics.means, logits)
         weight = pixels.weights_of(weight, labels)
         return labels, None if weight is None else weight.detach()
+
+
+def _full_precision(device: str) -> AbstractContextManager:
+    """Return a context without autocast, which some devices do not have at all."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def _counted(labels: Tensor, weight: Tensor | None) -> Tensor:

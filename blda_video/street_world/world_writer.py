@@ -7,11 +7,13 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +129,19 @@ def _run(jobs: list[tuple], workers: int) -> Iterator[None]:
     if workers <= 1:
         yield from (_sequence(job) for job in jobs)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
         yield from pool.map(_sequence, jobs)
+
+
+def _start_worker() -> None:
+    """Limit a worker to one thread, and end it with the process that started it, which may be killed."""
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)  # waits for no other worker, which may wait for this one
 
 
 def _sequence(job: tuple[WorldSpec, int, Path]) -> None:

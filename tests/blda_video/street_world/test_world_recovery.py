@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,46 @@ def test_a_world_that_is_being_moved_is_left_alone(tmp_path: Path) -> None:
     world_writer._moving(spec).write_text(json.dumps({"from": "x", "process": os.getppid()}))
     with pytest.raises(ValueError, match="being made by process"):
         ensure(spec, progress=False)
+
+
+MANY = """
+import sys
+from blda_video.config import WorldSpec
+from blda_video.street_world import world_writer
+if __name__ == "__main__":
+    world_writer.make(WorldSpec(sys.argv[1], "viper", "source", "train", 900, 20, (32, 64)), progress=False, workers=2)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks /proc for processes")
+def test_processes_that_make_a_world_end_with_the_one_that_started_them(tmp_path):
+    script = tmp_path / "many.py"
+    script.write_text(MANY)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    maker = subprocess.Popen([sys.executable, str(script), str(tmp_path / "world")], env=environment)
+    try:
+        # All have begun once there are files.
+        wait_for(lambda: next(tmp_path.rglob("*.jpg"), None), 120)
+        workers = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _parent(pid) == maker.pid]
+        assert len(workers) >= 2
+    finally:
+        maker.send_signal(signal.SIGKILL)
+        maker.wait()
+    wait_for(lambda: all(_parent(pid) is None for pid in workers), 30)
+
+
+def wait_for(condition, seconds: float) -> None:
+    """Ask until it holds; an AssertionError after so many seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def _parent(pid: int) -> int | None:
+    """The parent of a running process; None for one that has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[1])
