@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -44,7 +46,7 @@ class LossFactory:
     def criterion(self, method: str, trained: nn.Module, statistics: Statistics | None) -> Criterion:
         """Build the criterion of a method; statistics: see `statistics`."""
         if method == "reweighted":
-            weighted = ReweightedLoss(self._frequency(), self.config.reweighting.power)
+            weighted = ReweightedLoss(self._frequency(), self.config.reweighting.power, self.class_factors())
             return self.with_detail(weighted, weighted)
         if method != "blda":
             return self.with_detail(PlainLoss(), PlainLoss())
@@ -79,6 +81,18 @@ class LossFactory:
         """Add to a criterion the distance to the pretrained encoder's features of things."""
         settings, autocast = self.config.feature_distance, self.accelerator.autocast
         return FeatureDistance(criterion, pretrained, self.things(), settings.strength, settings.min_ratio, autocast)
+
+    def class_factors(self) -> Tensor:
+        """Return the factor of each class's weight, (C,); ValueError for an unknown class or a factor below 0."""
+        factors, names = self.config.reweighting.factors, class_names(self.config)
+        for name, factor in factors.items():
+            if name not in names:
+                raise ValueError(f"reweighting.factors: no class '{name}'; {nearest(str(name), names)}")
+            if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 <= factor < math.inf:
+                raise ValueError(f"reweighting.factors: {name} is {factor!r}; it must be a number of at least 0")
+        if factors and not any(factors.get(name, 1) for name in names):
+            raise ValueError("reweighting.factors are all 0, so no pixel counts; give one above 0")
+        return torch.tensor([float(factors.get(name, 1)) for name in names])
 
     def things(self) -> list[int]:
         """Return the class indices of the things whose features stay near the pretrained encoder's.

@@ -79,6 +79,7 @@ class Run:
             self.adaptation.pseudo_labeler(self.config)
             self.adaptation.mixer(self.config)
             self.losses.things()
+            self.losses.class_factors()
         if self.accelerator.is_main_process:
             for text in schedule_warnings(self.config, methods):
                 _LOG.warning("%s", text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from blda.config.data_schema import Component, one_of
 from blda.config.ranges import Count, Natural, NotNegative, Range, Share
@@ -95,9 +95,13 @@ class Density:
 
 @dataclass(frozen=True)
 class Reweighting:
-    """Class weights of the method `reweighted`: 1 / share^power."""
+    """Class weights of the method `reweighted`: factor / share^power.
+
+    factors: class -> factor, 1 for classes that are not named; with power 0 these are the weights themselves.
+    """
 
     power: NotNegative = 0.5
+    factors: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -61,13 +61,16 @@ class ReweightedLoss(PlainLoss):
     """Cross-entropy with larger weights for rare classes: the baseline that BLDA is compared with (paper, ablation).
 
     frequency: number of source pixels of each class, (C,).
-    power: exponent of the class weight 1 / share^power. Weights are scaled to a mean of 1 over the source's pixels;
-        classes that never occur have weight 0.
+    power: exponent of the class weight factor / share^power. Weights are scaled to a mean of 1 over the source's
+        pixels; classes that never occur have weight 0.
+    factors: factor of each class, (C,), None for 1.
     """
 
-    def __init__(self, frequency: Tensor, power: float = 0.5) -> None:
+    def __init__(self, frequency: Tensor, power: float = 0.5, factors: Tensor | None = None) -> None:
         share = frequency.double() / frequency.sum()
         weight = torch.where(share > 0, share.clamp_min(1e-12) ** -power, 0)
+        if factors is not None:
+            weight = weight * factors.to(weight)
         self.weight = (weight / (weight * share).sum()).float()
 
     def source_loss(self, output: Tensor | Output, source: Sample) -> Tensor:

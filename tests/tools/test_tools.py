@@ -114,6 +114,8 @@ def test_a_mistake_of_the_method_shows_before_the_baseline_is_trained(worlds, tm
         (["training.precision=fp32"], "precision"),
         (["log.pictures=0"], "log: pictures is 0; it must be at least 1"),
         (["target.rare={}"], "unknown key 'rare'"),
+        (["reweighting.factors={rode: 2}"], "reweighting.factors: no class 'rode'; did you mean 'road'?"),
+        (["reweighting.factors={road: -1}"], "road is -1; it must be a number of at least 0"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_run(worlds, tmp_path, overrides, message):

@@ -135,3 +135,14 @@ def test_reweighting_keeps_the_mean_weight_of_source_pixels_at_one():
     source = Sample(logits, label, ("a", "b"), (0, 1))
     even = ReweightedLoss(torch.ones(CLASSES))
     torch.testing.assert_close(even.source_loss(logits, source), cross_entropy(logits, label))
+
+
+def test_class_weights_by_hand_multiply_those_of_the_frequency():
+    frequency, factors = torch.tensor([900, 90, 10, 0]), torch.tensor([1.0, 2.0, 0.0, 5.0])
+    by_hand = ReweightedLoss(frequency, 0, factors).weight
+    torch.testing.assert_close(by_hand[1] / by_hand[0], torch.tensor(2.0))
+    assert by_hand[2] == 0 and by_hand[3] == 0
+    torch.testing.assert_close((by_hand * frequency).sum() / frequency.sum(), torch.tensor(1.0))
+    both, plain = ReweightedLoss(frequency, 0.5, factors).weight, ReweightedLoss(frequency).weight
+    torch.testing.assert_close(both[1] / both[0], 2 * plain[1] / plain[0])
+    assert torch.equal(ReweightedLoss(frequency, 0.5, torch.ones(4)).weight, plain)
