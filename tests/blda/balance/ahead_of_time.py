@@ -117,8 +117,7 @@ def _source(kernel: Any, types: dict, constants: dict, even: list[str], ones: se
         signature = {name: types.get(name, "constexpr") for name in kernel.arg_names}
         attributes = {(index(name),): [["tt.divisibility", 16]] for name in even}
         return ASTSource(kernel, signature, {(index(name),): value for name, value in constants.items()}, attributes)
-    from triton.compiler import AttrsDescriptor  # until Triton 3.1
+    from triton.backends.compiler import AttrsDescriptor  # Triton 3.2
 
-    attributes = AttrsDescriptor(tuple(map(index, even)), tuple(map(index, ones)))
-    by_index = ({index(name): value for name, value in by_name.items()} for by_name in (types, constants))
-    return ASTSource(kernel, *by_index, attributes)
+    hints = {**{index(name): 16 for name in even}, **{index(name): 1 for name in ones}}
+    return ASTSource(kernel, types, constants, AttrsDescriptor.from_hints(hints))

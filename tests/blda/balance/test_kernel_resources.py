@@ -9,11 +9,14 @@ if find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)
 
 import ahead_of_time
+import triton
 
 from blda.balance.gaussian_mixture import Mixture
 from blda.balance.kernels import cuda, cuda_mixtures
 from blda.balance.logit_grid import BINS
 
+TRITON = tuple(map(int, triton.__version__.split(".")[:2]))
+OLD = "Triton 3.2, of torch 2.6, spills registers with 8 components; the default is 5"
 CAPABILITIES = [75, 80, 86, 89, 90, 100, 120]
 
 MOST_REGISTERS = {
@@ -82,6 +85,6 @@ def test_kernels_for_odd_sizes_and_half_precision_do_not_spill(shape, dtype, cap
     _check(ahead_of_time.launches(cuda, lambda: _pixels(shape, dtype), monkeypatch), capability)
 
 
-@pytest.mark.parametrize("components", [1, 8])
+@pytest.mark.parametrize("components", [1, pytest.param(8, marks=pytest.mark.skipif(TRITON < (3, 3), reason=OLD))])
 def test_kernels_for_other_numbers_of_components_do_not_spill(components, monkeypatch):
     _check(ahead_of_time.launches(cuda_mixtures, lambda: _cells(19, components), monkeypatch), 90)
