@@ -9,11 +9,14 @@ import zipfile
 import zlib
 
 RESUME = "then continue with --resume"
+_LOADER = (
+    "a loader process was ended from outside, mostly because memory ran out; "
+    f"lower training.workers or training.batch, {RESUME}"
+)
 _RUNTIME = (
     (
         r"DataLoader worker .*(killed|exited)|Pin memory thread exited",
-        "a loader process was ended from outside, mostly because memory ran out; "
-        f"lower training.workers or training.batch, {RESUME}",
+        _LOADER,
     ),
     (
         r"Too many open files|received \d+ items of ancdata",
@@ -49,6 +52,8 @@ def in_one_line(error: BaseException) -> str | None:
     """
     if isinstance(error, ImportError):
         return _missing(error)
+    if isinstance(error, ConnectionError) and error.filename is None:
+        return _LOADER  # which hands tensors over by a socket; processes of a run lose each other by a RuntimeError
     if isinstance(error, OSError):
         return _of_system(error)
     if isinstance(error, MemoryError):

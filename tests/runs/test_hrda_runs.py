@@ -133,5 +133,5 @@ def test_a_classifier_refuses_two_resolutions(tmp_path):
 
 def test_a_rehearsal_has_windows_of_its_own_crop(worlds, tmp_path):
     config = tiny.load(worlds, tmp_path, "image", *HRDA_ON, "source.rare=null")
-    small = rehearsal.changes(config, tmp_path, 0.5, {"evaluation": {}})
+    small = rehearsal.changes(config, tmp_path, 0.5, {role: [{}] for role in ("source", "target", "evaluation")})
     assert small["model"]["hrda"] == {"attention": {"name": "segformer", "embed": 16}, "detail": None}

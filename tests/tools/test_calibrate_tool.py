@@ -322,8 +322,11 @@ def test_a_checkpoint_is_calibrated_evaluated_and_drawn(run, tmp_path, capsys):
     tool("evaluate", run)
     assert json.loads(capsys.readouterr().out)["mIoU"] == pytest.approx(found["before"]["mIoU"])
     picture = tmp_path / "sheet.png"
-    tool("draw_predictions", run, "--output", picture, "--frames", 1, "--calibration", output)
-    assert cv2.imread(str(picture)).shape == (16, 4 * 24, 3)
+    widths = []
+    for calibrated in ((), ("--calibration", output)):
+        tool("draw_predictions", run, "--output", picture, "--frames", 1, *calibrated)
+        widths.append(cv2.imread(str(picture)).shape[1])
+    assert widths[1] * 3 == widths[0] * 4, "a fourth column beside image, truth and prediction"
     for name, more in (("evaluate", []), ("draw_predictions", ["--output", picture])):
         other = tmp_path / "other.pt"
         Calibration(Calibration.load(output, NAMES).alignment, 0.1, ("a", "b", "c", "d")).save(other)
