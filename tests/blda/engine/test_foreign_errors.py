@@ -31,6 +31,7 @@ WORKER = "Caught {0} in DataLoader worker process 0.\nOriginal Traceback (most r
         (RuntimeError("Too many open files. Communication with"), "ulimit"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "training.batch"),
         (RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer"), "another process.*--resume"),
+        (ConnectionResetError(104, "Connection reset by peer"), "a loader process was ended.*--resume"),
         (RuntimeError("PytorchStreamWriter failed writing file data/0"), "room on the disk"),
         (zipfile.BadZipFile("File is not a zip file"), "damaged"),
         (zlib.error("Error -3"), "damaged"),
