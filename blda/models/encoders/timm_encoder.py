@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import KeysView
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -49,15 +50,23 @@ class TimmEncoder(nn.Module):
             self.mean, self.std = LITE0_MEAN, LITE0_STD
         # A weight file may hold the parameters of the whole classifier, but no others. The pyramid's names differ from
         # the whole network's by a wrapper's prefix and by underscores instead of dots.
-        with torch.device("meta"):
-            whole = timm.create_model(name).state_dict()
+        whole = _keys_of_whole(name)
         names = {_flat(own): own for own in self.net.state_dict()}
         state = {names.get(_flat(key), key): tensor for key, tensor in own_names(stored).items()}
-        check_and_load(self.net, state, weights, network=name, optional=whole.keys())
+        check_and_load(self.net, state, weights, network=name, optional=whole)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         levels = list(self.net(image))[self.finer :]
         return [level.permute(0, 3, 1, 2) for level in levels] if self.channels_last else levels
+
+
+def _keys_of_whole(name: str) -> KeysView[str]:
+    """Return the names of all weights of a network of timm, with its classifier."""
+    try:
+        with torch.device("meta"):
+            return timm.create_model(name).state_dict().keys()
+    except NotImplementedError:  # older versions of timm read numbers off a tensor while they build some networks
+        return timm.create_model(name).state_dict().keys()
 
 
 def _flat(name: str) -> str:
