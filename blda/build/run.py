@@ -82,7 +82,7 @@ class Run:
             self.losses.class_factors()
         if self.accelerator.is_main_process:
             for text in schedule_warnings(self.config, methods):
-                _LOG.warning("%s", text)
+                _LOG.warning("warning: %s", text)
         for report in examine(self.data, methods, AT_START):
             require(report)
             if self.accelerator.is_main_process:

@@ -42,4 +42,4 @@ def statistics_arguments(config: Config, domain: str) -> dict[str, Any]:
 
 def balances(config: Config) -> bool:
     """Return whether any method of this run has statistics."""
-    return "blda" in (config.method, *config.compare)
+    return "blda" in config.methods

@@ -55,7 +55,7 @@ def train(compose: Callable[[Config, Accelerator], Run], config: Config, resume:
     precision = launcher.agreed_precision(config.training.precision)
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, precision=precision))
     folder = Path(config.run)
-    methods = tuple(dict.fromkeys((*config.compare, config.method)))
+    methods = config.methods
     for method in methods:
         _check_folder(folder / method, config, resume)
     tracker_factory.require(config)

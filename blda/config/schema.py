@@ -162,10 +162,15 @@ class Config:
         readers = [each.reader for domain in (self.source, self.target) for each in domain.members]
         return [*readers, self.evaluation.reader]
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods that the run trains, each once, in order."""
+        return tuple(dict.fromkeys((*self.compare, self.method)))
+
     def require_equal_crops(self) -> None:
         """Raise ValueError unless source and target crops have one size, if any method mixes them."""
         source, target = ({_crop_of(each) for each in domain.members} for domain in (self.source, self.target))
-        if (len(source) > 1 or source != target) and {*self.compare, self.method} != {"source_only"}:
+        if (len(source) > 1 or source != target) and self.methods != ("source_only",):
             one, other = (" or ".join(sorted(map(_shown, sizes))) for sizes in (source, target))
             raise ValueError(
                 f"source.crop is {one} and target.crop {other}, but images of both are mixed; give both the same crop"

@@ -54,11 +54,8 @@ class Evaluator:
         """Evaluate `predict`; every process returns the scores of the whole data set."""
         metrics, first = self.metrics(), None
         for sample in tqdm(self.loader, desc="evaluate", disable=not self.bar, leave=False):
-            sample = sample.to(self.accelerator.device)
-            logits = _predicted(predict, sample)
-            first = first or (sample, logits)
-            for metric in metrics:
-                metric.update(sample, logits, predict)
+            measured = self.measure(sample, predict, metrics)
+            first = first or measured
         scores: dict[str, float] = {}
         for metric in metrics:
             # A process without an image has not met the device yet.
@@ -66,6 +63,14 @@ class Evaluator:
             scores.update(metric.compute())
         confusion = next((metric.counts.cpu() for metric in metrics if isinstance(metric, Confusion)), None)
         return Result(scores, first, confusion)
+
+    def measure(self, sample: Sample, predict: Predictor, metrics: Sequence[Metric]) -> tuple[Sample, Tensor]:
+        """Predict a batch of the loader and update the metrics; return it on the device, with its logits."""
+        sample = sample.to(self.accelerator.device)
+        logits = _predicted(predict, sample)
+        for metric in metrics:
+            metric.update(sample, logits, predict)
+        return sample, logits
 
 
 def _predicted(predict: Predictor, sample: Sample) -> Tensor:

@@ -27,10 +27,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_overrides(arguments)
     arguments.add_argument("--config", required=True, help="YAML file of a run with this network, or a shipped name")
     arguments.add_argument("--output", type=Path, required=True, help="step_000000.pt in a folder of its own")
-    networks = ("model", "ema_model", "imnet_model")
-    arguments.add_argument(
-        "--network", choices=networks, default="model", help="student (model) or teacher (ema_model)"
-    )
+    which = "student (model) or teacher (ema_model); a wrong name lists those of the file"
+    arguments.add_argument("--network", metavar="NAME", default="model", help=which)
     arguments.add_argument(
         "--without", nargs="+", default=[], metavar="PREFIX", help="leave out stored names that begin so"
     )

@@ -5,12 +5,11 @@ from pathlib import Path
 
 from blda.build.data_examination import examine
 from blda.build.run import Run
-from blda.config import loading
 from blda.data.checks.data_report import DataReport, Problem
 from blda.data.checks.dataset_check import CheckScope
 from blda.data.checks.digests import compare, files_of
 from blda.engine import runtime
-from blda_video.jobs import kinds, shipped_configs
+from blda_video.jobs import kinds
 
 
 def check(config: str, overrides: Sequence[str], scope: CheckScope, digests: Path | None = None) -> list[DataReport]:
@@ -18,12 +17,10 @@ def check(config: str, overrides: Sequence[str], scope: CheckScope, digests: Pat
 
     digests: text file of digests; the reports then name the files that changed since it was written.
     """
-    path, overrides = shipped_configs.found(config), shipped_configs.found_variants(overrides)
-    kind, compose = kinds.of_run(path, overrides)
-    config = loading.load(path, kind, overrides)
-    run = compose(config, runtime.start("no"))
+    loaded, compose = kinds.loaded(config, overrides)
+    run = compose(loaded, runtime.start("no"))
     run.make_data()
-    reports = list(examine(run.data, (*config.compare, config.method), scope, count_rare=True))
+    reports = list(examine(run.data, loaded.methods, scope, count_rare=True))
     return reports if digests is None else [*reports, _compared(run, digests)]
 
 

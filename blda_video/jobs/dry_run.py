@@ -9,23 +9,21 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
 from blda.build.run import Run
-from blda.config import loading
 from blda.config.schema import Config
 from blda.engine import checkpoint, launcher, runtime
 from blda.engine.trainer import Trainer
-from blda_video.jobs import kinds, shipped_configs
+from blda_video.jobs import kinds
 
 STEPS = {"cpu": (1, 2), "cuda": (4, 8)}
 """Device -> steps before timing, and timed steps. A GPU tunes its kernels and captures graphs in the first ones."""
 IMAGES = 3
-"""Evaluated images; the first one is not timed."""
+"""Evaluated images; the first one starts the loader, and its time does not count unless it is the only one."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,7 @@ def dry_run(config: str, overrides: Sequence[str] = (), kind: str | None = None)
     config, overrides, kind: see `blda_video.jobs.training_job.train_config`. The burn-in is left out, so that a step
     has all of its losses. Returns one cost for each method, in the main process only. Raises what training would raise.
     """
-    path, overrides = shipped_configs.found(config), shipped_configs.found_variants(overrides)
-    config_type, compose = kinds.named(kind)(path, overrides)
-    loaded = loading.load(path, config_type, overrides)
+    loaded, compose = kinds.loaded(config, overrides, kind)
     launcher.require_accumulation(loaded.training.accumulate)
     accelerator = runtime.start(launcher.agreed_precision(loaded.training.precision))
     costs = measured(loaded, compose, accelerator)
@@ -74,11 +70,10 @@ def measured(config: Config, compose: Callable[[Config, Accelerator], Run], acce
     """Measure the methods of a loaded config, one after the other, in a temporary folder."""
     whole = dataclasses.replace(config, self_training=dataclasses.replace(config.self_training, burn_in=0))
     run = compose(whole, accelerator)
-    methods = tuple(dict.fromkeys((*config.compare, config.method)))
-    run.prepare(methods)
+    run.prepare(config.methods)
     costs = []
     with tempfile.TemporaryDirectory(prefix="blda-dry-run-") as folder:
-        for method in methods:
+        for method in config.methods:
             trainer = run.trainer(method, Path(folder) / method)
             costs.append(_cost(method, trainer, accelerator))
             trainer.log.close()
@@ -106,22 +101,15 @@ def _cost(method: str, trainer: Trainer, accelerator: Accelerator) -> Cost:
 
 def _evaluated(trainer: Trainer, accelerator: Accelerator) -> float:
     """Return the seconds of an evaluated image, with reading it and measuring its prediction."""
-    metrics, count = trainer.evaluator.metrics(), 0
+    evaluator, metrics = trainer.evaluator, trainer.evaluator.metrics()
 
-    def evaluate(samples: Sequence) -> None:
-        nonlocal count
-        for sample in samples:
-            sample = sample.to(accelerator.device)
-            logits = trainer.predict(sample.image)
-            for metric in metrics:
-                metric.update(sample, logits, trainer.predict)
-            count += 1
+    def evaluate() -> None:
+        evaluator.measure(next(samples), trainer.predict, metrics)
 
-    samples = iter(trainer.evaluator.loader)
-    evaluate(islice(samples, 1))
-    count = 0
-    seconds = _seconds(accelerator, lambda: evaluate(islice(samples, IMAGES - 1)))
-    return seconds / max(count, 1)
+    samples = iter(evaluator.loader)
+    images = min(len(evaluator.loader), IMAGES)
+    seconds = [_seconds(accelerator, evaluate) for _ in range(images)]
+    return sum(seconds[1:]) / (images - 1) if images > 1 else sum(seconds)
 
 
 def _seconds(accelerator: Accelerator, action: Callable[[], object]) -> float:

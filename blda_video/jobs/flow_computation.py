@@ -5,23 +5,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from blda.build.run import Run
-from blda.config import loading
 from blda.engine import runtime
-from blda_video.build import NeededFlow, video_run
+from blda_video.build import NeededFlow
 from blda_video.clips.clip_crop import Estimator
 from blda_video.clips.fill_store import compute
 from blda_video.clips.verify_store import Verdict, gathered, verify
-from blda_video.config import VideoConfig
 from blda_video.flow.flow_store import FlowStore, StoredFlow
-from blda_video.jobs import shipped_configs
+from blda_video.jobs import kinds
 
 EXAMPLE = "set flow={name: store, root: DIR, estimator: dis-medium}"
 
 
 def video_run_of(config: str, overrides: Sequence[str]) -> Run:
     """Compose the video run of a config, and make the worlds that it names."""
-    path, overrides = shipped_configs.found(config), shipped_configs.found_variants(overrides)
-    run = video_run(loading.load(path, VideoConfig, overrides), runtime.start("no"))
+    loaded, compose = kinds.loaded(config, overrides, "video")
+    run = compose(loaded, runtime.start("no"))
     run.make_data()
     return run
 

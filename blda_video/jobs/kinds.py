@@ -12,12 +12,14 @@ from blda.build.image_run import image_run
 from blda.build.reader_factory import READERS as IMAGE_READERS
 from blda.build.run import Run
 from blda.config.classification import ClassifyConfig
-from blda.config.loading import tree_of
+from blda.config.loading import load, tree_of
 from blda.config.schema import Config
 from blda_video.build import READERS, video_run
 from blda_video.config import VideoConfig
+from blda_video.jobs import shipped_configs
 
-Kind = tuple[type[Config], Callable[[Config, Accelerator], Run]]
+Compose = Callable[[Config, Accelerator], Run]
+Kind = tuple[type[Config], Compose]
 """The type of a config, and the function that composes its run."""
 ONLY_VIDEO = VideoConfig.__dataclass_fields__.keys() - Config.__dataclass_fields__.keys()
 """Keys by which a config is known as a video run's."""
@@ -38,6 +40,17 @@ def of_images(path: Path, overrides: Sequence[str] = ()) -> Kind:
 def named(kind: str | None) -> Callable[[Path, Sequence[str]], Kind]:
     """Return the function for configs of 'images' or 'video', or for None the one that finds out."""
     return {None: of_run, "images": of_images, "video": of_video}[kind]
+
+
+def loaded(config: str, overrides: Sequence[str] = (), kind: str | None = None) -> tuple[Config, Compose]:
+    """Load a config as its kind of run; return it with the function that composes the run.
+
+    config: YAML file, or the name of a shipped config. overrides: key=value, further files, names of shipped variants.
+    kind: see `named`. Raises ValueError and FileNotFoundError for what a user can mend.
+    """
+    path, overrides = shipped_configs.found(config), shipped_configs.found_variants(overrides)
+    config_type, compose = named(kind)(path, overrides)
+    return load(path, config_type, overrides), compose
 
 
 def of_run(path: Path, overrides: Sequence[str] = ()) -> Kind:

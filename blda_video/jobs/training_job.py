@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from blda.build import training_run
-from blda.config import loading
-from blda_video.jobs import kinds, shipped_configs
+from blda_video.jobs import kinds
 
 
 def train(
@@ -42,6 +41,5 @@ def as_override(key: str, value: Any) -> str:
 
 
 def _trained(config: str, overrides: Sequence[str], resume: bool, kind: str | None = None) -> training_run.Trained:
-    path, overrides = shipped_configs.found(config), shipped_configs.found_variants(overrides)
-    config_type, compose = kinds.named(kind)(path, overrides)
-    return training_run.train(compose, loading.load(path, config_type, overrides), resume)
+    loaded, compose = kinds.loaded(config, overrides, kind)
+    return training_run.train(compose, loaded, resume)

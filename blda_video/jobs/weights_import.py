@@ -5,7 +5,7 @@ from pathlib import Path
 from blda.config import loading
 from blda.engine import checkpoint, runtime
 from blda.models.weights.external_checkpoint import ExternalCheckpoint
-from blda_video.jobs import kinds, shipped_configs
+from blda_video.jobs import kinds
 
 
 def convert(
@@ -15,9 +15,7 @@ def convert(
     beside = output.parent / "config.yaml"
     if output.exists() or beside.exists():
         raise ValueError(f"{output.parent} holds a run; choose --output in another folder")
-    path, overrides = shipped_configs.found(config), shipped_configs.found_variants(overrides)
-    kind, compose = kinds.of_run(path, overrides)
-    settings = loading.load(path, kind, overrides)
+    settings, compose = kinds.loaded(config, overrides)
     published = ExternalCheckpoint.read(file)
     run = compose(settings, runtime.start("no"))
     student = run.networks.student(pretrained=False)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import moving_frames
 import tiny
 from blda.build.run import Run
 from blda.config import loading
@@ -45,14 +45,7 @@ def run(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory) -> Path:
     """Two folders of frames."""
-    root = tmp_path_factory.mktemp("frames")
-    texture = np.random.default_rng(0).integers(0, 256, (8, 20, 3), np.uint8)
-    wide = cv2.resize(texture, (160, SIZE[0]), interpolation=cv2.INTER_CUBIC)
-    for folder in "ab":
-        (root / folder).mkdir()
-        for i in range(FRAMES):
-            cv2.imwrite(str(root / folder / f"{i + 8}.png"), wide[:, 2 * i : 2 * i + SIZE[1]])
-    return root
+    return moving_frames.write(tmp_path_factory.mktemp("frames"), SIZE, range(8, 8 + FRAMES), first=8)
 
 
 def _composed(folder: Path, *overrides: str) -> Run:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,6 +12,7 @@ from PIL import Image
 
 import blda
 import blda_video
+import moving_frames
 import trained
 from blda.balance.logit_statistics import LogitStatistics
 from blda.engine import checkpoint
@@ -42,15 +42,7 @@ def run(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory) -> Path:
     """Two equal folders of frames that get darker."""
-    root = tmp_path_factory.mktemp("frames")
-    texture = np.random.default_rng(0).integers(0, 256, (8, 20, 3), np.uint8)
-    wide = cv2.resize(texture, (160, SIZE[0]), interpolation=cv2.INTER_CUBIC)
-    for folder in "ab":
-        (root / folder).mkdir()
-        for i in NUMBERS:
-            shown = (wide[:, 2 * i : 2 * i + SIZE[1]] * (1 - 0.2 * i)).astype(np.uint8)
-            cv2.imwrite(str(root / folder / f"{i}.png"), shown)
-    return root
+    return moving_frames.write(tmp_path_factory.mktemp("frames"), SIZE, NUMBERS, darker=0.2)
 
 
 def _labels(folder: Path) -> dict[str, np.ndarray]:

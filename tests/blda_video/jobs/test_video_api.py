@@ -14,6 +14,7 @@ from PIL import Image
 
 import blda
 import blda_video
+import moving_frames
 import tiny
 import trained
 from blda.config import loading
@@ -37,14 +38,8 @@ def run(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory) -> Path:
     """Two folders of frames that move, and an image of another size in the second."""
-    root = tmp_path_factory.mktemp("frames")
-    texture = np.random.default_rng(0).integers(0, 256, (8, 20, 3), np.uint8)
-    wide = cv2.resize(texture, (160, SIZE[0]), interpolation=cv2.INTER_CUBIC)
-    for folder in "ab":
-        (root / folder).mkdir()
-        for i in range(3):
-            cv2.imwrite(str(root / folder / f"{i}.png"), wide[:, 2 * i : 2 * i + SIZE[1]])
-    cv2.imwrite(str(root / "b" / "3.png"), wide[:33, :45])
+    root = moving_frames.write(tmp_path_factory.mktemp("frames"), SIZE, range(3))
+    cv2.imwrite(str(root / "b" / "3.png"), moving_frames.texture(SIZE[0])[:33, :45])
     return root
 
 
