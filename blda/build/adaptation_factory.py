@@ -17,14 +17,16 @@ from blda.config.components import Constructors, component_name, construct
 from blda.config.schema import Config
 from blda.data import seeding
 from blda.engine.trainer import Method
+from blda.models.frozen_features import FrozenFeatures
 from blda.models.segmenter import IMAGENET_MEAN
 from blda.selftraining.augmentation import ColourAndBlur, PublishedColourAndBlur, unchanged
 from blda.selftraining.criterion import Criterion, PlainLoss
+from blda.selftraining.foundation_distance import TargetFoundationDistance
 from blda.selftraining.masked_consistency import MaskedConsistency
 from blda.selftraining.masking import Augment, BlockMask
 from blda.selftraining.mixing import ClassMix, WholeImages, chosen_classes, chosen_classes_of_batch
 from blda.selftraining.pseudo_labels import ImageLabels, TeacherLabels
-from blda.selftraining.self_training import Diagnostics, Mixer, PseudoLabeler, SelfTraining
+from blda.selftraining.self_training import Consistency, Diagnostics, Mixer, PseudoLabeler, SelfTraining
 from blda.selftraining.supervised import Supervised
 from blda.selftraining.teacher import Teacher
 
@@ -49,9 +51,17 @@ class AdaptationFactory:
     augment: Callable[[Config, Augment], Augment] = lambda config, jitter: jitter
 
     def method(
-        self, student: nn.Module, teacher: Teacher | None, criterion: Criterion, diagnostics: Diagnostics | None
+        self,
+        student: nn.Module,
+        teacher: Teacher | None,
+        criterion: Criterion,
+        diagnostics: Diagnostics | None,
+        frozen: FrozenFeatures | None = None,
     ) -> Method:
-        """Build `SelfTraining`, or `Supervised` without a teacher; student: wrapped by Accelerate."""
+        """Build `SelfTraining`, or `Supervised` without a teacher.
+
+        student: wrapped by Accelerate. frozen: features of the foundation distance, None for a method without it.
+        """
         if teacher is None:
             return Supervised(student, criterion)
         config = self.config
@@ -59,7 +69,16 @@ class AdaptationFactory:
         masked = self.masked(teacher.model.mean)
         parts = (student, teacher, self.pseudo_labeler(config), criterion, augment, len(class_names(config)))
         burn_in = config.self_training.burn_in
-        return SelfTraining(*parts, config.seed, burn_in, self.mixer(config), masked, diagnostics)
+        further = {} if frozen is None else self.foundation(frozen)
+        return SelfTraining(*parts, config.seed, burn_in, self.mixer(config), masked, diagnostics, further)
+
+    def foundation(self, frozen: FrozenFeatures) -> dict[str, Consistency]:
+        """Build the distance to frozen features of the target, by its name in the log; empty for the source alone."""
+        settings = self.config.foundation_distance
+        if settings.domains == "source":
+            return {}
+        jitter = self.jitter(seeding.seed_of(self.config.seed, "foundation"))
+        return {"foundation": TargetFoundationDistance(frozen, settings.strength, jitter)}
 
     def masked(self, mean: Tensor) -> MaskedConsistency | None:
         """Build the loss on masked target images, None if the config has none.

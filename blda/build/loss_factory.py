@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from blda.balance.balanced_criterion import BalancedCriterion
 from blda.balance.density_loss import DensityLoss
 from blda.balance.logit_statistics import LogitStatistics
+from blda.build.network_factory import is_pretrained
 from blda.build.reader_factory import class_names
 from blda.build.statistics_factory import StatisticsFactory
 from blda.config.method_schema import THINGS
 from blda.config.schema import Config
+from blda.models.frozen_features import FrozenFeatures
 from blda.selftraining.criterion import Criterion, PlainLoss, ReweightedLoss
 from blda.selftraining.feature_distance import FeatureDistance
+from blda.selftraining.foundation_distance import SourceFoundationDistance
 from blda.selftraining.hrda_detail_loss import HRDADetailLoss
 from blda.spelling import nearest
 
@@ -82,6 +85,13 @@ class LossFactory:
         settings, autocast = self.config.feature_distance, self.accelerator.autocast
         return FeatureDistance(criterion, pretrained, self.things(), settings.strength, settings.min_ratio, autocast)
 
+    def with_foundation_distance(
+        self, criterion: Criterion, frozen: FrozenFeatures, head: nn.Module
+    ) -> SourceFoundationDistance:
+        """Add to a criterion the distance to frozen features of the source, if it has a part; head: of a student."""
+        settings = self.config.foundation_distance
+        return SourceFoundationDistance(criterion, frozen, head, settings.strength, settings.domains != "target")
+
     def class_factors(self) -> Tensor:
         """Return the factor of each class's weight, (C,); ValueError for an unknown class or a factor below 0."""
         factors, names = self.config.reweighting.factors, class_names(self.config)
@@ -102,7 +112,7 @@ class LossFactory:
         settings, encoder, names = self.config.feature_distance, self.config.model.encoder, class_names(self.config)
         if settings is None:
             return []
-        if not encoder.get("weights") and not encoder.get("pretrained"):
+        if not is_pretrained(encoder):
             raise ValueError(
                 "feature_distance is to pretrained features, but model.encoder starts at random; give "
                 "model.encoder.weights=PATH or .pretrained=true, or set feature_distance=null"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import nn
 
 from blda.build.reader_factory import class_names
 from blda.config.components import Constructors, construct
+from blda.config.data_schema import Component
 from blda.config.schema import Config, Hrda, Model
 from blda.data import seeding
 from blda.engine import checkpoint
@@ -20,6 +22,7 @@ from blda.models.encoders.resnet import ResNetEncoder
 from blda.models.encoders.small import SmallEncoder
 from blda.models.encoders.timm_encoder import TimmEncoder
 from blda.models.encoders.vit_pyramid import ViTPyramid
+from blda.models.frozen_features import FrozenFeatures
 from blda.models.heads.daformer import DAFormerHead
 from blda.models.heads.deeplab import DeepLabV2Head
 from blda.models.heads.segformer import SegFormerHead
@@ -34,6 +37,8 @@ ENCODERS: Constructors = {
     "timm": TimmEncoder,
     "vit_pyramid": ViTPyramid,
 }
+WEIGHTS = ("weights", "pretrained")
+"""Keywords of an encoder that name its pretrained weights."""
 HEADS: Constructors = {"daformer": DAFormerHead, "deeplab_v2": DeepLabV2Head, "segformer": SegFormerHead}
 
 
@@ -41,11 +46,11 @@ class NetworkFactory:
     """Factory of a run's networks.
 
     config: of the run. heads: constructors by `model.head.name`. kind: class of the network that joins encoder and
-    head.
+    head. The attribute `pretrained` is True; a dry run sets it to False to leave pretrained weights out everywhere.
     """
 
     def __init__(self, config: Config, heads: Constructors = HEADS, kind: Callable[..., nn.Module] = Segmenter) -> None:
-        self.config, self._heads, self._kind = config, heads, kind
+        self.config, self._heads, self._kind, self.pretrained = config, heads, kind, True
 
     def student(self, pretrained: bool = True) -> nn.Module:
         """Build the network; its initial weights are a function of the seed.
@@ -55,6 +60,7 @@ class NetworkFactory:
         config = self.config
         torch.manual_seed(seeding.seed_of(config.seed, "student"))
         num_classes = len(class_names(config))
+        pretrained = pretrained and self.pretrained
         return network(config.model, num_classes, pretrained, self._heads, self._kind, config.source.crop)
 
     def start(self, student: nn.Module) -> None:
@@ -66,6 +72,33 @@ class NetworkFactory:
     def teacher(self, student: nn.Module, autocast: Callable[[], AbstractContextManager]) -> Teacher:
         """Build the teacher, the student's moving average."""
         return Teacher(student, self.config.self_training.momentum, autocast)
+
+    def frozen(
+        self, method: str, student: nn.Module, autocast: Callable[[], AbstractContextManager]
+    ) -> FrozenFeatures | None:
+        """Build the frozen encoder of the foundation distance, None for a method without; a resumed run gets the same.
+
+        student: new, with its encoder's own weights.
+        """
+        settings = self.config.foundation_distance
+        if settings is None or method == "source_only":
+            return None
+        if settings.encoder is None:
+            encoder = copy.deepcopy(student.encoder)
+            return FrozenFeatures(encoder, student.mean, student.std, settings.size, autocast)
+        part = settings.encoder if self.pretrained else without_weights(settings.encoder)
+        encoder = construct("foundation_distance.encoder", part, ENCODERS)
+        return FrozenFeatures(encoder, encoder.mean, encoder.std, settings.size, autocast).to(student.mean.device)
+
+    def require_pretrained(self) -> None:
+        """Raise ValueError if the foundation distance is to the features of random weights."""
+        settings = self.config.foundation_distance
+        if settings is not None and not is_pretrained(settings.encoder or self.config.model.encoder):
+            key = "model" if settings.encoder is None else "foundation_distance"
+            raise ValueError(
+                f"foundation_distance is to pretrained features, but {key}.encoder starts at random; give "
+                f"{key}.encoder.weights=PATH or .pretrained=true, or set foundation_distance=null"
+            )
 
     def trained(self, method: str, student: nn.Module) -> nn.Module:
         """Build the module that a method trains: the student, or the student with a head that only training has."""
@@ -86,9 +119,7 @@ def network(
     pretrained: False leaves the encoder's own weights out, for a network that a checkpoint fills. crop: (height, width)
     of the training images, from which HRDA takes the size of its windows.
     """
-    part = model.encoder
-    if not pretrained:
-        part = {key: value for key, value in part.items() if key not in ("weights", "pretrained")}
+    part = model.encoder if pretrained else without_weights(model.encoder)
     encoder = construct("model.encoder", part, ENCODERS)
     head = construct("model.head", model.head, heads, channels=encoder.channels, num_classes=num_classes)
     if model.hrda is None:
@@ -98,6 +129,16 @@ def network(
     hrda = model.hrda
     normalised = encoder.mean, encoder.std
     return HRDA(encoder, head, attention, window, *normalised, hrda.scale, hrda.windows, hrda.stride)
+
+
+def without_weights(encoder: Component) -> Component:
+    """Return the component of an encoder that starts at random."""
+    return {key: value for key, value in encoder.items() if key not in WEIGHTS}
+
+
+def is_pretrained(encoder: Component) -> bool:
+    """Return whether the component of an encoder names pretrained weights."""
+    return any(encoder.get(key) for key in WEIGHTS)
 
 
 def detail_of(hrda: Hrda, crop: tuple[int, int] | None) -> tuple[int, int]:

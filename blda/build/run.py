@@ -33,6 +33,9 @@ from blda.engine.trainer import Plan, Trainer
 from blda.models.activation_checkpointing import checkpoint_activations
 from blda.models.cuda_graphs import GraphedTraining, graph_inference
 from blda.models.feature_tap import FeatureTap
+from blda.models.frozen_features import FrozenFeatures, projection
+from blda.models.layer_decay import layer_factors
+from blda.selftraining.criterion import Criterion
 from blda.spelling import nearest
 
 _LOG = logging.getLogger(__name__)
@@ -79,6 +82,7 @@ class Run:
             self.adaptation.pseudo_labeler(self.config)
             self.adaptation.mixer(self.config)
             self.losses.things()
+            self.networks.require_pretrained()
             self.losses.class_factors()
         if self.accelerator.is_main_process:
             for text in schedule_warnings(self.config, methods):
@@ -102,6 +106,7 @@ class Run:
             _require_graphs(config, accelerator)
         student = self.networks.student().to(accelerator.device)
         pretrained = self.losses.pretrained_encoder(method, student)
+        frozen = self.networks.frozen(method, student, accelerator.autocast)
         self.networks.start(student)
         if config.training.channels_last:
             student.to(memory_format=torch.channels_last)
@@ -110,28 +115,44 @@ class Run:
         if config.training.checkpointing:
             checkpoint_activations(student)
         trained = self.networks.trained(method, student).to(accelerator.device)
-        optimizer = self.optimizer(trained)
         statistics = self.losses.statistics(method)
         criterion = self.losses.criterion(method, trained, statistics)
-        if pretrained is not None:
-            trained = FeatureTap(trained, student.encoder)
-            criterion = self.losses.with_feature_distance(criterion, pretrained)
+        if pretrained is not None or frozen is not None:
+            trained, criterion = self._with_distances(trained, student, criterion, pretrained, frozen)
+        optimizer = self.optimizer(trained, student)
         wrapped, optimizer = accelerator.prepare(trained, optimizer)
         if config.training.compile:
             # Around all, so that the student itself keeps its names, and evaluates other sizes as it is.
             wrapped = torch.compile(wrapped)
         if config.training.cuda_graphs:
             wrapped = GraphedTraining(wrapped)
-            for fixed in (teacher, pretrained):
+            for fixed in (teacher, pretrained, frozen):
                 if fixed is not None:
                     graph_inference(fixed)
         batches = self.batches.batches(adapts=teacher is not None)
         log = self.log(method, folder)
         diagnostics = None if statistics is None else StatisticsDiagnostics(*statistics, self.class_names)
-        trained_by = self.adaptation.method(wrapped, teacher, criterion, diagnostics)
+        trained_by = self.adaptation.method(wrapped, teacher, criterion, diagnostics, frozen)
         measure, predict = self.evaluation.evaluator(), self.evaluation.predictor(student)
         how = (batches, measure, log, folder, self.plan(), self.batches.skipped, predict)
         return Trainer(accelerator, trained_by, student, optimizer, *how)
+
+    def _with_distances(
+        self,
+        trained: nn.Module,
+        student: nn.Module,
+        criterion: Criterion,
+        pretrained: nn.Module | None,
+        frozen: FrozenFeatures | None,
+    ) -> tuple[FeatureTap, Criterion]:
+        """Add to a criterion the distances to frozen features, and to the trained module the outputs they need."""
+        head = None
+        if pretrained is not None:
+            criterion = self.losses.with_feature_distance(criterion, pretrained)
+        if frozen is not None:
+            head = projection(student.encoder.channels[-1], frozen.channels).to(self.accelerator.device)
+            criterion = self.losses.with_foundation_distance(criterion, frozen, head)
+        return FeatureTap(trained, student.encoder, head), criterion
 
     def log(self, method: str, folder: Path) -> RunLog:
         """Build the log of a method's run; only the main process has trackers."""
@@ -139,11 +160,13 @@ class Run:
         shown = tracker_factory.trackers(self.config, folder, method, protocol) if main else ()
         return RunLog(folder, self.class_names, main, self.config.log.bar, protocol, shown)
 
-    def optimizer(self, trained: nn.Module) -> Optimizer:
-        """Build AdamW over all trained parameters."""
+    def optimizer(self, trained: nn.Module, student: nn.Module) -> Optimizer:
+        """Build AdamW over all trained parameters; student: the network in `trained` whose encoder's rates decay."""
         settings = self.config.optimizer
-        exempt = NO_DECAY[settings.no_decay]
-        return optim.adamw(trained, settings.lr, settings.head_factor, settings.weight_decay, exempt)
+        exempt, factors = NO_DECAY[settings.no_decay], {}
+        if settings.layer_decay != 1:
+            factors = layer_factors(student.encoder, settings.layer_decay, _is_encoder_head)
+        return optim.adamw(trained, settings.lr, settings.head_factor, settings.weight_decay, exempt, factors)
 
     def plan(self) -> Plan:
         """Build the schedule of the run."""
@@ -160,6 +183,11 @@ class Run:
             keep=training.keep,
             seed=config.seed,
         )
+
+
+def _is_encoder_head(name: str) -> bool:
+    """Return whether a child of an encoder starts at random on top of pretrained weights."""
+    return optim.in_head(f"encoder.{name}")
 
 
 def _require_graphs(config: Config, accelerator: Accelerator) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from blda.config.data_schema import Component, one_of
-from blda.config.ranges import Count, Natural, NotNegative, Range, Share
+from blda.config.ranges import Count, Natural, NotNegative, Range, Share, Size
 
 THINGS = ("light", "sign", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 """Cityscapes' classes of countable things, 6, 7 and 11 to 18 of its 19 (DAFormer, section 3.3)."""
@@ -83,6 +83,24 @@ class FeatureDistance:
     strength: NotNegative = 0.005
     min_ratio: Annotated[float, Range(0.5, 1, above=True)] = 0.75
     things: tuple[str, ...] = THINGS
+
+
+@dataclass(frozen=True)
+class FoundationDistance:
+    """Distance between a student's features, through a small head, and those of a frozen pretrained encoder (METHOD 6).
+
+    strength: weight of the distance on each domain. domains: 'source', 'target' or 'both'.
+    encoder: {name, ...} of the frozen encoder, null for `model.encoder` as its weights are.
+    size: (height, width) at which the frozen encoder sees an image, whatever the `resolution`; null for the crop's.
+    """
+
+    strength: NotNegative = 0.1
+    domains: str = "both"
+    encoder: Component | None = None
+    size: Size | None = None
+
+    def __post_init__(self) -> None:
+        one_of("foundation_distance.domains", self.domains, "source", "target", "both")
 
 
 @dataclass(frozen=True)

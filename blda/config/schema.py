@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from blda.config import data_root
 from blda.config.data_schema import Component, Data, Evaluation, Source, Target
-from blda.config.method_schema import Blda, FeatureDistance, Reweighting, SelfTraining
+from blda.config.method_schema import Blda, FeatureDistance, FoundationDistance, Reweighting, SelfTraining
 from blda.config.ranges import Count, Natural, NotNegative, Positive, PositiveShare, Share, Size
 from blda.config.resolution import at_resolution
 
@@ -50,12 +50,14 @@ class Model:
 class Optimizer:
     """AdamW with a linear warm-up, then linear decay to zero.
 
-    head_factor: learning rate of heads as a multiple of lr. no_decay: weights that do not decay, `norms` or, as
-    published, only `encoder_layer_norms`. clip: largest gradient norm, null for none.
+    head_factor: learning rate of heads as a multiple of lr. layer_decay: learning rate of an encoder's layer as a
+    multiple of the next layer's, 1 for one rate (blda/models/layer_decay.py). no_decay: weights that do not decay,
+    `norms` or, as published, only `encoder_layer_norms`. clip: largest gradient norm, null for none.
     """
 
     lr: Positive = 6e-5
     head_factor: Positive = 10.0
+    layer_decay: PositiveShare = 1.0
     weight_decay: NotNegative = 0.01
     no_decay: str = "norms"
     warmup: Natural = 1500
@@ -137,6 +139,7 @@ class Config:
     data: Data = field(default_factory=Data)
     self_training: SelfTraining = field(default_factory=SelfTraining)
     feature_distance: FeatureDistance | None = None
+    foundation_distance: FoundationDistance | None = None
     blda: Blda = field(default_factory=Blda)
     reweighting: Reweighting = field(default_factory=Reweighting)
     optimizer: Optimizer = Optimizer()

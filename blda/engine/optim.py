@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -11,7 +12,7 @@ from torch.optim import AdamW, Optimizer
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 FUSED = ("cpu", "cuda")
 """Devices with AdamW in one pass over the weights; on a CPU it takes a fifth of the time."""
-HEADS = ("head.", "attention.", "encoder.pyramid.")
+HEADS = ("head.", "attention.", "projection.", "encoder.pyramid.", "encoder.prior.")
 """What starts at random on top of pretrained weights, by name; see also `Segmenter`."""
 
 
@@ -35,17 +36,25 @@ def is_encoder_layer_norm(name: str, module: nn.Module) -> bool:
 
 def in_head(name: str) -> bool:
     """Return whether a module or parameter of this name is randomly initialised, on top of pretrained weights."""
-    return f"{name}.".removeprefix("segmenter.").startswith(HEADS)
+    return f"{name}.".replace("segmenter.", "").startswith(HEADS)
 
 
-def adamw(model: nn.Module, lr: float, head_factor: float, weight_decay: float, exempt: Exempt = is_norm) -> AdamW:
+def adamw(
+    model: nn.Module,
+    lr: float,
+    head_factor: float,
+    weight_decay: float,
+    exempt: Exempt = is_norm,
+    factors: Mapping[nn.Parameter, float] = MappingProxyType({}),
+) -> AdamW:
     """Build AdamW with a learning rate of `head_factor * lr` in heads; positions and `exempt` modules do not decay.
 
+    factors: factors of the learning rate of parameters outside of heads, 1 where it names none.
     Every group keeps its own peak rate under `peak`. Norms have groups of their own whether or not they decay, so that
     an optimizer's saved state fits either rule.
     """
     modules = dict(model.named_modules())
-    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, float, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -53,16 +62,19 @@ def adamw(model: nn.Module, lr: float, head_factor: float, weight_decay: float, 
         position = "pos" in own
         plain = not (position or is_norm(owner, modules[owner]))
         decays = not (position or exempt(owner, modules[owner]))
-        groups.setdefault((in_head(name), plain, decays), []).append(parameter)
+        head = in_head(name)
+        # Falling factors, so that the first group, whose rate is logged, has that of the last layer.
+        factor = head_factor if head else factors.get(parameter, 1.0)
+        groups.setdefault((head, -factor, plain, decays), []).append(parameter)
     return AdamW(
         [
             {
                 "params": parameters,
-                "lr": lr * (head_factor if head else 1),
-                "peak": lr * (head_factor if head else 1),
+                "lr": lr * -negative,
+                "peak": lr * -negative,
                 "weight_decay": weight_decay if decays else 0.0,
             }
-            for (head, _, decays), parameters in sorted(groups.items())
+            for (_, negative, _, decays), parameters in sorted(groups.items())
         ],
         fused=all(parameter.device.type in FUSED for parameter in model.parameters()),
     )

@@ -14,11 +14,12 @@ class FeatureTap(nn.Module):
 
     segmenter: the network, images (B, 3, H, W) -> logits or `Output`.
     encoder: the encoder inside `segmenter`.
+    projection: head on the coarsest level, whose output is `Output.projected`; None for none.
     """
 
-    def __init__(self, segmenter: nn.Module, encoder: nn.Module) -> None:
+    def __init__(self, segmenter: nn.Module, encoder: nn.Module, projection: nn.Module | None = None) -> None:
         super().__init__()
-        self.segmenter = segmenter
+        self.segmenter, self.projection = segmenter, projection
         self._encoder = (encoder,)  # in a tuple, which does not register its parameters a second time
 
     def forward(self, image: Tensor) -> Output:
@@ -35,4 +36,5 @@ class FeatureTap(nn.Module):
         finally:
             hook.remove()
         output = output if isinstance(output, Output) else Output(output)
-        return output._replace(features=calls[0])
+        projected = None if self.projection is None else self.projection(calls[0].last)
+        return output._replace(features=calls[0], projected=projected)

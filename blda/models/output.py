@@ -36,14 +36,24 @@ class Output(NamedTuple):
     density: predicted F_yy(z_y) of each pixel, (B, H, W), for whichever class y labels it (METHOD 5).
     detail: the detail prediction that is part of the fused logits of two resolutions (METHOD 6).
     features: features of the encoder's first call in the forward.
+    projected: its coarsest level through a head that predicts frozen features, (B, F, h, w).
     """
 
     logits: Tensor
     density: Tensor | None = None
     detail: Detail | None = None
     features: Features | None = None
+    projected: Tensor | None = None
 
 
 def logits_of(output: Tensor | Output) -> Tensor:
     """Return the logits of an output, which may be the logits themselves."""
     return output if isinstance(output, Tensor) else output.logits
+
+
+def unused(*outputs: Tensor | None) -> Tensor | float:
+    """Return 0 with a gradient for outputs that a loss does not use; None counts for nothing.
+
+    Training on several processes waits for a gradient of every parameter in every pass.
+    """
+    return sum(0 * output.float().sum() for output in outputs if output is not None)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from blda.data.batches import Mixed, PseudoLabels
 from blda.data.sample import Sample
-from blda.models.output import Output
+from blda.models.output import Output, unused
 from blda.selftraining.criterion import Criterion
 from blda.selftraining.masking import Augment
 
@@ -36,10 +36,7 @@ class MaskedConsistency:
         image = self.mask(unmasked.image, target.draw)
         output = student(image)
         loss = self.criterion.mixed_loss(output, replace(unmasked, image=image), pseudo)
-        if isinstance(output, Output) and output.density is not None:
-            # Distributed training waits for a gradient of every parameter, also of the unused regression head.
-            loss = loss + 0 * output.density.sum()
-        return loss
+        return loss + unused(output.density, output.projected) if isinstance(output, Output) else loss
 
     def _unmasked(self, source: Sample | None, target: Sample, pseudo: PseudoLabels) -> Mixed:
         """Return the images before masking, each wholly of one domain."""

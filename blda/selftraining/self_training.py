@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -64,6 +65,7 @@ class SelfTraining:
         of its first pseudo-labels.
     mixer: combines (source, target, pseudo) into the mixed batch; None for `ClassMix`.
     masked: third loss, of (student, target, pseudo, source), such as `MaskedConsistency`; None to leave it out.
+    further: more losses of these, by the name under which they are logged.
     diagnostics: draws the criterion's statistics and compares them with labels; None for a criterion without any.
     """
 
@@ -80,11 +82,12 @@ class SelfTraining:
         mixer: Mixer | None = None,
         masked: Consistency | None = None,
         diagnostics: Diagnostics | None = None,
+        further: Mapping[str, Consistency] = MappingProxyType({}),
     ) -> None:
         self.student, self.teacher, self.pseudo_labeler, self.criterion = student, teacher, pseudo_labeler, criterion
         self.augment, self.num_classes, self.seed, self.burn_in = augment, num_classes, seed, burn_in
         self.mixer, self.masked = mixer or ClassMix(num_classes, seed), masked
-        self.diagnostics = diagnostics
+        self.diagnostics, self.further = diagnostics, further
         self.snapshot: Snapshot | None = None
 
     def losses(self, source: Sample, target: Sample) -> Iterator[tuple[str, Tensor]]:
@@ -100,6 +103,8 @@ class SelfTraining:
         yield "mixed", self.criterion.mixed_loss(self.student(image), mixed, pseudo)
         if self.masked is not None:
             yield "masked", self.masked(self.student, target, pseudo, source)
+        for name, loss in self.further.items():
+            yield name, loss(self.student, target, pseudo, source)
 
     def after_step(self, student: nn.Module) -> None:
         """Update the teacher after the optimizer's step; student: the model without its DDP wrapper."""

@@ -10,10 +10,13 @@ from timm.layers import LayerNorm2d
 from torch import SymInt, Tensor, nn
 from torch.nn import functional as F
 
+from blda.models.encoders.spatial_prior import SpatialPrior
 from blda.models.encoders.timm_encoder import create
 from blda.models.weights.reading import check_and_load, read_weights
 
 LEVELS = 4
+PRIOR_CELL = 16
+"""Side of a patch in the image that the prior sees, in pixels; its strides then give the sizes of the levels."""
 
 
 class SimplePyramid(nn.Module):
@@ -70,6 +73,7 @@ class ViTPyramid(nn.Module):
     pretrained: download timm's weights.
     weights: a path or 'package:NAME' to use instead of the download (see `locate` in `weights/reading.py`), with timm's
         or Meta's parameter names.
+    spatial_prior: add a `SpatialPrior` of the image to the levels, which brings details that are finer than a patch.
 
     Raises ValueError for another kind of network or weights of another network, FileNotFoundError for missing weights.
     """
@@ -81,6 +85,7 @@ class ViTPyramid(nn.Module):
         blocks: Sequence[int] | None = None,
         pretrained: bool = False,
         weights: str | Path | None = None,
+        spatial_prior: bool = False,
     ) -> None:
         super().__init__()
         self.net = create(
@@ -98,18 +103,36 @@ class ViTPyramid(nn.Module):
             )
         self.patch = strides.pop()
         self.channels = (width,) * LEVELS
+        self.pretrained_channels = self.net.embed_dim
         self.pyramid = SimplePyramid(self.net.embed_dim, width)
+        self.prior = SpatialPrior(width) if spatial_prior else None
         self.mean, self.std = (tuple(self.net.pretrained_cfg[key]) for key in ("mean", "std"))
         if weights is not None:
             check_and_load(self.net, _timm_names(read_weights(weights), self.net), weights, network=model)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        size = [-(-side // self.patch) * self.patch for side in image.shape[-2:]]
+        levels = self.pyramid(self._maps(image))
+        if self.prior is None:
+            return levels
+        details = self.prior(self._in_cells(image, PRIOR_CELL))
+        return [level + detail for level, detail in zip(levels, details, strict=True)]
+
+    def pretrained_features(self, image: Tensor) -> Tensor:
+        """Return the last block's normalised tokens as a map (B, embed_dim, h, w): what the weights alone compute."""
+        return self._maps(image)[-1]
+
+    def _maps(self, image: Tensor) -> list[Tensor]:
+        """Return the tokens of the chosen blocks as maps (B, embed_dim, h, w)."""
+        image = self._in_cells(image, self.patch)
+        return self.net.forward_intermediates(image, indices=self.blocks, norm=True, intermediates_only=True)
+
+    def _in_cells(self, image: Tensor, cell: int) -> Tensor:
+        """Resize an image so that every patch, of which a part may be outside, has `cell` pixels a side."""
+        size = [-(-side // self.patch) * cell for side in image.shape[-2:]]
         # Where torch.export leaves the size free, the resize is always in the graph: it changes no whole patches.
         if isinstance(size[0], SymInt) or size != list(image.shape[-2:]):
             image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
-        maps = self.net.forward_intermediates(image, indices=self.blocks, norm=True, intermediates_only=True)
-        return self.pyramid(maps)
+        return image
 
 
 def _is_valid(blocks: list[int], depth: int) -> bool:
