@@ -87,8 +87,8 @@ def changes(config: Config, folder: Path, scale: float, readers: dict[str, list[
     small |= {"source": _as_written(config.source, source), "target": _as_written(config.target, target)}
     small["evaluation"]["every"] = STEPS // 2
     small["model"] = _of_model(config.model)
-    # The small encoder has no pretrained weights to stay near.
-    small["feature_distance"] = None
+    # The small encoder has no pretrained weights to stay near, and needs no second network beside it.
+    small["feature_distance"] = small["foundation_distance"] = None
     small["self_training"] = _of_self_training(config.self_training, scale)
     small["blda"] = {"warmup": STEPS // 4, "min_pixels": counted(config.blda.min_pixels)}
     small["optimizer"] = {"warmup": STEPS // 4}

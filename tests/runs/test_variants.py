@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import yaml
 
@@ -43,6 +44,9 @@ STILL = {
 }
 DLV2 = {"name": "deeplab_v2", "dilations": [6, 12]}
 VIT = "model.encoder={name: vit_pyramid, model: test_vit, width: 16}"
+PRIOR = "model.encoder={name: vit_pyramid, model: test_vit, width: 16, spatial_prior: true, blocks: [1, 2, 3, 5]}"
+FROZEN = "foundation_distance={size: [32, 32], encoder: {name: vit_pyramid, model: test_vit, weights: %s}}"
+"""The random ViT of the session that stands for DINOv2."""
 
 
 def _kind(name: str) -> type[Config]:
@@ -59,7 +63,7 @@ def _variant(name: str) -> Path:
 
 def test_every_benchmark_takes_every_variant_and_no_two_share_a_folder():
     pairs = list(itertools.product((*IMAGES, *VIDEO), VARIANTS))
-    assert {"dacs", "daformer", "hrda", "mic", "dinov3"} <= set(VARIANTS)
+    assert {"dacs", "daformer", "hrda", "mic", "dinov3", "vfm", "vfm_large"} <= set(VARIANTS)
     assert [_load(*pair).run for pair in pairs] == [f"runs/{name}-{variant}" for name, variant in pairs]
 
 
@@ -80,6 +84,14 @@ def test_variants_say_what_is_published():
     assert (deeplab.model.head, deeplab.model.hrda.attention, deeplab.model.hrda.stride) == (DLV2, DLV2, 8)
     assert hrda.model.hrda.stride == 4
     assert {_load(name, "mic").training.precision for name in (*IMAGES, *VIDEO)} == {"no"}
+    vfm, large = _load("gta2cs", "vfm"), _load("gta2cs", "vfm_large")
+    assert (vfm.source.crop, vfm.target.crop, vfm.evaluation.window) == ((1022, 1022),) * 3
+    assert round(1022 / vfm.self_training.masked.block) == round(1120 / 64), "as many blocks as theirs"
+    assert (vfm.optimizer.layer_decay, vfm.foundation_distance.strength) == (0.9, 0.1)
+    # Their heads learn at 5e-5 (ViT-B) and 1e-5 (ViT-L) times the root of the batch of 8, their encoders at a tenth.
+    assert vfm.optimizer.lr == pytest.approx(5e-6 * 8**0.5, rel=0.01)
+    assert large.optimizer.lr == pytest.approx(1e-6 * 8**0.5, rel=0.01)
+    assert large.foundation_distance == vfm.foundation_distance
     dacs = _load("gta2cs", "dacs")
     assert (dacs.feature_distance, dacs.source.rare, dacs.self_training.momentum) == (None, None, 0.99)
 
@@ -117,9 +129,19 @@ def _small(root: Path, weights: Path, folder: Path, name: str, variant: str, *ov
     network = [f"model.encoder={{name: mit, variant: tiny, weights: {weights}}}", NEAR]
     if config.feature_distance is None:
         network = [VIT] if config.model.encoder["name"] == "vit_pyramid" else []
+    if config.foundation_distance is not None:
+        network = [PRIOR, FROZEN % _vit_weights(weights.parent)]
     flow = [] if name in IMAGES else ["flow={name: dis, preset: ultrafast}"]
     overrides = [f"run={folder / variant}", *QUICK, *network, *flow, *overrides]
     return loading.load(folder / "small.yaml", _kind(name), overrides)
+
+
+def _vit_weights(folder: Path) -> Path:
+    """Random weights that stand for a foundation model's."""
+    path = folder / "vit.pth"
+    if not path.exists():
+        torch.save(timm.create_model("test_vit").state_dict(), path)
+    return path
 
 
 @pytest.mark.parametrize(("name", "variant", "method"), CELLS)
@@ -131,6 +153,9 @@ def test_a_variant_trains_scores_and_resumes_bit_for_bit(small, name, variant, m
     logged = set().union(*tiny.lines(whole))
     assert ("train/loss/masked" in logged) == (config.self_training.masked is not None)
     assert ("train/feature_distance" in logged) == (config.feature_distance is not None)
+    has_foundation = config.foundation_distance is not None
+    assert ({"train/foundation_distance", "train/loss/foundation"} <= logged) == has_foundation
+    assert ("foundation_head" in whole.state()) == has_foundation
 
     resumed = tiny.trainer(config, "resumed")
     resumed.folder.mkdir(exist_ok=True)
