@@ -95,9 +95,7 @@ class RandomBatches:
 class RandomNetworks(NetworkFactory):
     """Networks with random weights, wherever the config reads its weights from."""
 
-    def student(self, pretrained: bool = False) -> nn.Module:
-        """The network without its encoder's own weights."""
-        return super().student(pretrained=False)
+    pretrained = False
 
     def start(self, student: nn.Module) -> None:
         """Ignore the weights to start from."""

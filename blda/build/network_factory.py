@@ -46,11 +46,14 @@ class NetworkFactory:
     """Factory of a run's networks.
 
     config: of the run. heads: constructors by `model.head.name`. kind: class of the network that joins encoder and
-    head. The attribute `pretrained` is True; a dry run sets it to False to leave pretrained weights out everywhere.
+    head.
     """
 
+    pretrained = True
+    """False leaves pretrained weights out of all networks, for measurements that do not depend on them."""
+
     def __init__(self, config: Config, heads: Constructors = HEADS, kind: Callable[..., nn.Module] = Segmenter) -> None:
-        self.config, self._heads, self._kind, self.pretrained = config, heads, kind, True
+        self.config, self._heads, self._kind = config, heads, kind
 
     def student(self, pretrained: bool = True) -> nn.Module:
         """Build the network; its initial weights are a function of the seed.

@@ -21,6 +21,7 @@ from blda.build.data_factory import DataFactory
 from blda.build.evaluation_factory import EvaluationFactory
 from blda.build.loss_factory import LossFactory
 from blda.build.network_factory import NetworkFactory
+from blda.build.patch_warnings import patch_warnings
 from blda.build.schedule_warnings import schedule_warnings
 from blda.config.schema import Config
 from blda.data.checks.data_report import require, warnings_of
@@ -104,7 +105,7 @@ class Run:
         runtime.set_deterministic(config.training.deterministic)
         if config.training.cuda_graphs:
             _require_graphs(config, accelerator)
-        student = self.networks.student().to(accelerator.device)
+        student = self._student()
         pretrained = self.losses.pretrained_encoder(method, student)
         frozen = self.networks.frozen(method, student, accelerator.autocast)
         self.networks.start(student)
@@ -136,6 +137,14 @@ class Run:
         measure, predict = self.evaluation.evaluator(), self.evaluation.predictor(student)
         how = (batches, measure, log, folder, self.plan(), self.batches.skipped, predict)
         return Trainer(accelerator, trained_by, student, optimizer, *how)
+
+    def _student(self) -> nn.Module:
+        """Build the network on the device, and warn about images that its encoder has to resize."""
+        student = self.networks.student()
+        if self.accelerator.is_main_process:
+            for text in patch_warnings(self.config, getattr(student.encoder, "patch", None)):
+                _LOG.warning("warning: %s", text)
+        return student.to(self.accelerator.device)
 
     def _with_distances(
         self,

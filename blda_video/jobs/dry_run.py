@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from blda.engine import checkpoint, launcher, runtime
 from blda.engine.trainer import Trainer
 from blda_video.jobs import kinds
 
+_LOG = logging.getLogger(__name__)
 STEPS = {"cpu": (1, 2), "cuda": (4, 8)}
 """Device -> steps before timing, and timed steps. A GPU tunes its kernels and captures graphs in the first ones."""
 IMAGES = 3
@@ -57,7 +60,8 @@ def dry_run(config: str, overrides: Sequence[str] = (), kind: str | None = None)
     """Take a few steps of every method of a config, on its own data; nothing of it is kept but counts of classes.
 
     config, overrides, kind: see `blda_video.jobs.training_job.train_config`. The burn-in is left out, so that a step
-    has all of its losses. Returns one cost for each method, in the main process only. Raises what training would raise.
+    has all of its losses. Missing pretrained weights are replaced by random ones, with a warning. Returns one cost for
+    each method, in the main process only. Raises what training would raise otherwise.
     """
     loaded, compose = kinds.loaded(config, overrides, kind)
     launcher.require_accumulation(loaded.training.accumulate)
@@ -71,6 +75,7 @@ def measured(config: Config, compose: Callable[[Config, Accelerator], Run], acce
     whole = dataclasses.replace(config, self_training=dataclasses.replace(config.self_training, burn_in=0))
     run = compose(whole, accelerator)
     run.prepare(config.methods)
+    _allow_missing_weights(run, config.methods)
     costs = []
     with tempfile.TemporaryDirectory(prefix="blda-dry-run-") as folder:
         for method in config.methods:
@@ -80,6 +85,18 @@ def measured(config: Config, compose: Callable[[Config, Accelerator], Run], acce
             del trainer
             accelerator.free_memory()
     return costs
+
+
+def _allow_missing_weights(run: Run, methods: Sequence[str]) -> None:
+    """Measure with random weights where pretrained ones are missing: time and memory do not depend on them."""
+    try:
+        student = run.networks.student()
+        for method in methods:
+            run.networks.frozen(method, student, nullcontext)
+    except FileNotFoundError as error:
+        run.networks.pretrained = False
+        if run.accelerator.is_main_process:
+            _LOG.warning("warning: measured with random weights, because training would stop: %s", error)
 
 
 def _cost(method: str, trainer: Trainer, accelerator: Accelerator) -> Cost:

@@ -104,6 +104,6 @@ def test_a_run_with_decay_resumes_bit_for_bit_and_keeps_the_configs_rates(worlds
 
 @pytest.mark.parametrize("decay", ["0", "1.1", "-0.5"])
 def test_a_decay_out_of_range_is_an_error(worlds, tmp_path, decay):
-    with pytest.raises(ValueError, match="optimizer: layer_decay is .*above 0 and at most 1"):
+    with pytest.raises(ValueError, match=r"optimizer: layer_decay is .*above 0 and at most 1"):
         tiny.load(worlds, tmp_path, "image", f"optimizer.layer_decay={decay}")
     assert Optimizer().layer_decay == 1

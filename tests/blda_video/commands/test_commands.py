@@ -117,6 +117,15 @@ def test_a_dry_run_tells_the_cost_and_keeps_nothing(worlds, tmp_path, capsys):
     assert "give one of them" in error_of("train", config, *_small(worlds, run), "--dry-run", "--resume")
 
 
+def test_a_dry_run_without_pretrained_weights_measures_random_ones(worlds, tmp_path, capsys, caplog):
+    missing = tmp_path / "absent.pth"
+    frozen = f"{{name: vit_pyramid, model: test_vit, weights: {missing}}}"
+    distance = f"foundation_distance={{size: [32, 32], encoder: {frozen}}}"
+    tool("train", ROOT / "tests/support/tiny_video.yaml", *_small(worlds, tmp_path / "run"), distance, "--dry-run")
+    assert capsys.readouterr().out.startswith("blda:")
+    assert f"measured with random weights, because training would stop: weights '{missing}' do not exist" in caplog.text
+
+
 def test_a_rehearsal_runs_at_once(tmp_path, capsys):
     tool("make_world", "--like", "world2camvid", "--root", tmp_path, "--run")
     assert capsys.readouterr().out.startswith("protocol camvid11")
