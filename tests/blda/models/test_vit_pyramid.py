@@ -47,9 +47,39 @@ def test_maps_are_the_vits_of_an_image_resized_to_whole_patches():
     torch.testing.assert_close(maps[0].flatten(2).mT, tokens)
 
 
-@pytest.mark.parametrize(("model", "blocks"), [(TINY, None), (TINY, [2, 5, 8, 11]), (DINOV3, None)])
-def test_every_parameter_gets_a_gradient(model, blocks):
-    encoder = ViTPyramid(model, width=8, blocks=blocks)
+@pytest.mark.parametrize(
+    ("model", "size"), [(DINOV2, (56, 84)), (DINOV2, (57, 71)), (DINOV3, (64, 96)), (DINOV3, (5, 33))]
+)
+def test_the_prior_is_added_to_every_level_at_its_size(model, size):
+    encoder = ViTPyramid(model, width=16, spatial_prior=True).eval()
+    image = torch.rand(2, 3, *size)
+    details = []
+    encoder.prior.register_forward_hook(lambda module, arguments, levels: details.extend(levels))
+    with torch.no_grad():
+        levels, plain = encoder(image), encoder.pyramid(encoder._maps(image))
+    assert [level.shape for level in levels] == [level.shape for level in plain] == [level.shape for level in details]
+    for level, one, detail in zip(levels, plain, details, strict=True):
+        torch.testing.assert_close(level, one + detail)
+
+
+def test_the_prior_sees_details_finer_than_a_patch_at_their_place():
+    encoder = ViTPyramid(TINY, width=16, spatial_prior=True).eval()
+    image = torch.zeros(1, 3, 64, 64)
+    with torch.no_grad():
+        before = encoder.prior(image)[0]
+        image[..., 20:22, 40:42] = 1
+        changed = (encoder.prior(image)[0] - before).abs().sum(1)[0]
+    rows, columns = changed.gt(1e-6).nonzero(as_tuple=True)
+    assert changed[5, 10] > 1e-6, "stride 4: (20, 40) of the image"
+    assert rows.min() >= 3 and rows.max() <= 8 and columns.min() >= 8 and columns.max() <= 13, "and little around it"
+
+
+@pytest.mark.parametrize(
+    ("model", "blocks", "prior"),
+    [(TINY, None, False), (TINY, [2, 5, 8, 11], True), (DINOV3, None, False)],
+)
+def test_every_parameter_gets_a_gradient(model, blocks, prior):
+    encoder = ViTPyramid(model, width=8, blocks=blocks, spatial_prior=prior)
     net = Segmenter(encoder, SegFormerHead(encoder.channels, 3, embed=8), encoder.mean, encoder.std).train()
     logits = net(torch.rand(2, 3, 40, 50))
     assert logits.shape == (2, 3, 40, 50)
@@ -65,13 +95,13 @@ def test_each_level_can_come_from_its_own_block():
     assert all(torch.equal(a, b) for a, b in zip(pyramid(maps), shared, strict=True))
 
 
-def test_the_pyramid_learns_as_fast_as_a_head():
-    encoder = ViTPyramid(TINY, width=8)
+def test_pyramid_and_prior_learn_as_fast_as_a_head():
+    encoder = ViTPyramid(TINY, width=8, spatial_prior=True)
     net = Segmenter(encoder, SegFormerHead(encoder.channels, 3, embed=8))
     rates = {id(p): group["lr"] for group in adamw(net, 1e-4, 10, 0.01).param_groups for p in group["params"]}
     fast = {name.split(".")[1] for name, p in net.named_parameters() if rates[id(p)] == pytest.approx(1e-3)}
     slow = {name.split(".")[1] for name, p in net.named_parameters() if rates[id(p)] == pytest.approx(1e-4)}
-    assert "pyramid" in fast
+    assert {"pyramid", "prior"} <= fast
     assert slow == {"net"}
 
 
