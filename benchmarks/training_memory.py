@@ -63,9 +63,11 @@ def estimate(config: Config, batch: int) -> dict[str, object]:
     with torch.device("meta"):
         networks = RandomNetworks(config)
         student = networks.student()
+        teacher = copy.deepcopy(student).requires_grad_(False).eval()
         frozen = networks.frozen("self_training", student, partial(_autocast, config))
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
-        step = _Step(config, student.to_empty(device="cpu"), frozen and frozen.to_empty(device="cpu"))
+        made = [module and module.to_empty(device="cpu") for module in (student, teacher, frozen)]
+        step = _Step(config, *made)
         step.run(batch)  # makes the optimizer's state
         stays, live.peak = live.now, live.now
         step.run(batch)
@@ -77,8 +79,8 @@ def estimate(config: Config, batch: int) -> dict[str, object]:
         "crop": config.source.crop,
         "precision": training.precision or "no",
         "checkpointing": training.checkpointing,
-        "weights_GiB": round(stays / 2**30, 2),
-        "GiB": round(live.peak / 2**30, 2),
+        "weights_GiB": round(stays / 2**30, 3),
+        "GiB": round(live.peak / 2**30, 3),
     }
 
 
@@ -120,9 +122,8 @@ class _CrossEntropy(PlainLoss):
 class _Step:
     """Networks of a run, and one step of self-training with them."""
 
-    def __init__(self, config: Config, student: nn.Module, frozen: FrozenFeatures | None) -> None:
-        self.config, self.frozen, self.student = config, frozen, student
-        self.teacher = copy.deepcopy(student).requires_grad_(False).eval()
+    def __init__(self, config: Config, student: nn.Module, teacher: nn.Module, frozen: FrozenFeatures | None) -> None:
+        self.config, self.teacher, self.frozen = config, teacher, frozen
         if config.training.checkpointing:
             checkpoint_activations(student)
         head = None if frozen is None else projection(student.encoder.channels[-1], frozen.channels)
