@@ -20,6 +20,7 @@ from blda.engine.trainer import Method
 from blda.models.segmenter import IMAGENET_MEAN
 from blda.selftraining.augmentation import ColourAndBlur, PublishedColourAndBlur, unchanged
 from blda.selftraining.criterion import Criterion, PlainLoss
+from blda.selftraining.fixed_teacher import FixedTeacher
 from blda.selftraining.masked_consistency import MaskedConsistency
 from blda.selftraining.masking import Augment, BlockMask
 from blda.selftraining.mixing import ClassMix, WholeImages, chosen_classes, chosen_classes_of_batch
@@ -49,14 +50,22 @@ class AdaptationFactory:
     augment: Callable[[Config, Augment], Augment] = lambda config, jitter: jitter
 
     def method(
-        self, student: nn.Module, teacher: Teacher | None, criterion: Criterion, diagnostics: Diagnostics | None
+        self,
+        student: nn.Module,
+        teacher: Teacher | FixedTeacher | None,
+        criterion: Criterion,
+        diagnostics: Diagnostics | None,
+        mean: Tensor,
     ) -> Method:
-        """Build `SelfTraining`, or `Supervised` without a teacher; student: wrapped by Accelerate."""
+        """Build `SelfTraining`, or `Supervised` without a teacher.
+
+        student: wrapped by Accelerate. mean: the mean that it subtracts from images.
+        """
         if teacher is None:
             return Supervised(student, criterion)
         config = self.config
         augment = self.augment(config, self.jitter(config.seed))
-        masked = self.masked(teacher.model.mean)
+        masked = self.masked(mean)
         parts = (student, teacher, self.pseudo_labeler(config), criterion, augment, len(class_names(config)))
         burn_in = config.self_training.burn_in
         return SelfTraining(*parts, config.seed, burn_in, self.mixer(config), masked, diagnostics)
