@@ -1,4 +1,4 @@
-"""DACS, DAFormer, HRDA, MIC, a ViT and a distillation, with and without BLDA: they compose, train, score, resume, and split."""
+"""DACS, DAFormer, HRDA, MIC, a ViT and a distillation, with and without BLDA: they train, score, resume, and split."""
 
 from __future__ import annotations
 
