@@ -57,7 +57,8 @@ def stored_teacher(config: Config) -> StoredNetwork:
             raise ValueError(f"{stored.weights} was saved before its first step, with random weights; train it first")
         _require_same(stored, class_names(config))
     except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"{KEY}: {error}") from error
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(f"{KEY}: {error}") from error
     return stored
 
 
