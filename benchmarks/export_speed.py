@@ -34,6 +34,7 @@ from runs import circumstances
 
 CLASSES = tuple(f"class {i}" for i in range(19))
 MIT = {"name": "mit", "variant": "b0"}
+REAL_TIME = ("lcnet_050", "lcnet_100", "mobilenetv3_small_100", "mobilenetv4_conv_small", "tf_efficientnet_lite0")
 LARGEST = 20.0
 SEGFORMER, DAFORMER = {"name": "segformer"}, {"name": "daformer"}
 CALIBRATED = "SegFormer MiT-B0, calibrated"
@@ -45,6 +46,10 @@ NETWORKS = {
     "HRDA MiT-B0": Model(MIT, DAFORMER, Hrda()),
     "SegFormer DINOv2-S": Model({"name": "vit_pyramid", "model": "vit_small_patch14_dinov2"}, SEGFORMER),
     "DAFormer EfficientNet-lite0": Model({"name": "timm", "model": "tf_efficientnet_lite0"}, DAFORMER),
+    **{
+        f"narrow SegFormer {name}": Model({"name": "timm", "model": name}, {**SEGFORMER, "embed": 128})
+        for name in REAL_TIME
+    },
 }
 
 

@@ -21,6 +21,7 @@ from blda.models.frozen_features import FrozenFeatures
 from blda.models.segmenter import IMAGENET_MEAN
 from blda.selftraining.augmentation import ColourAndBlur, PublishedColourAndBlur, unchanged
 from blda.selftraining.criterion import Criterion, PlainLoss
+from blda.selftraining.fixed_teacher import FixedTeacher
 from blda.selftraining.foundation_distance import TargetFoundationDistance
 from blda.selftraining.masked_consistency import MaskedConsistency
 from blda.selftraining.masking import Augment, BlockMask
@@ -53,20 +54,22 @@ class AdaptationFactory:
     def method(
         self,
         student: nn.Module,
-        teacher: Teacher | None,
+        teacher: Teacher | FixedTeacher | None,
         criterion: Criterion,
         diagnostics: Diagnostics | None,
+        mean: Tensor,
         frozen: FrozenFeatures | None = None,
     ) -> Method:
         """Build `SelfTraining`, or `Supervised` without a teacher.
 
-        student: wrapped by Accelerate. frozen: features of the foundation distance, None for a method without it.
+        student: wrapped by Accelerate. mean: the mean that it subtracts from images. frozen: features of the foundation
+        distance, None for a method without it.
         """
         if teacher is None:
             return Supervised(student, criterion)
         config = self.config
         augment = self.augment(config, self.jitter(config.seed))
-        masked = self.masked(teacher.model.mean)
+        masked = self.masked(mean)
         parts = (student, teacher, self.pseudo_labeler(config), criterion, augment, len(class_names(config)))
         burn_in = config.self_training.burn_in
         further = {} if frozen is None else self.foundation(frozen)

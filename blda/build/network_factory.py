@@ -73,7 +73,7 @@ class NetworkFactory:
             checkpoint.restore(path, checkpoint.read(path), {"student": student})
 
     def teacher(self, student: nn.Module, autocast: Callable[[], AbstractContextManager]) -> Teacher:
-        """Build the teacher, the student's moving average."""
+        """Build the teacher that is the student's moving average."""
         return Teacher(student, self.config.self_training.momentum, autocast)
 
     def frozen(

@@ -18,6 +18,7 @@ from blda.build.adaptation_factory import METHODS, AdaptationFactory
 from blda.build.batch_stream import BatchStream
 from blda.build.data_examination import examine
 from blda.build.data_factory import DataFactory
+from blda.build.distillation import fixed_teacher, warnings_of_teacher
 from blda.build.evaluation_factory import EvaluationFactory
 from blda.build.loss_factory import LossFactory
 from blda.build.network_factory import NetworkFactory
@@ -37,6 +38,8 @@ from blda.models.feature_tap import FeatureTap
 from blda.models.frozen_features import FrozenFeatures, projection
 from blda.models.layer_decay import layer_factors
 from blda.selftraining.criterion import Criterion
+from blda.selftraining.fixed_teacher import FixedTeacher
+from blda.selftraining.teacher import Teacher
 from blda.spelling import nearest
 
 _LOG = logging.getLogger(__name__)
@@ -85,14 +88,12 @@ class Run:
             self.losses.things()
             self.networks.require_pretrained()
             self.losses.class_factors()
-        if self.accelerator.is_main_process:
-            for text in schedule_warnings(self.config, methods):
-                _LOG.warning("warning: %s", text)
+            if self.config.self_training.teacher is not None:
+                self._warn(warnings_of_teacher(self.config), "warning: ")
+        self._warn(schedule_warnings(self.config, methods), "warning: ")
         for report in examine(self.data, methods, AT_START):
             require(report)
-            if self.accelerator.is_main_process:
-                for text in warnings_of(report):
-                    _LOG.warning("%s", text)
+            self._warn(warnings_of(report))
 
     def make_data(self) -> None:
         """Generate, in one process, the data that the config describes, such as street worlds."""
@@ -112,7 +113,7 @@ class Run:
         if config.training.channels_last:
             student.to(memory_format=torch.channels_last)
         # The teacher is copied before Accelerate wraps the student's forward.
-        teacher = None if method == "source_only" else self.networks.teacher(student, accelerator.autocast)
+        teacher = None if method == "source_only" else self.teacher(student)
         if config.training.checkpointing:
             checkpoint_activations(student)
         trained = self.networks.trained(method, student).to(accelerator.device)
@@ -128,22 +129,27 @@ class Run:
         if config.training.cuda_graphs:
             wrapped = GraphedTraining(wrapped)
             for fixed in (teacher, pretrained, frozen):
-                if fixed is not None:
+                if isinstance(fixed, nn.Module):
                     graph_inference(fixed)
         batches = self.batches.batches(adapts=teacher is not None)
         log = self.log(method, folder)
         diagnostics = None if statistics is None else StatisticsDiagnostics(*statistics, self.class_names)
-        trained_by = self.adaptation.method(wrapped, teacher, criterion, diagnostics, frozen)
+        trained_by = self.adaptation.method(wrapped, teacher, criterion, diagnostics, student.mean, frozen)
         measure, predict = self.evaluation.evaluator(), self.evaluation.predictor(student)
         how = (batches, measure, log, folder, self.plan(), self.batches.skipped, predict)
         return Trainer(accelerator, trained_by, student, optimizer, *how)
 
+    def teacher(self, student: nn.Module) -> Teacher | FixedTeacher:
+        """Build what labels the target: the moving average of a new student, or the config's trained network."""
+        device, autocast = self.accelerator.device, self.accelerator.autocast
+        if self.config.self_training.teacher is not None:
+            return fixed_teacher(self.config, device, autocast)
+        return self.networks.teacher(student, autocast)
+
     def _student(self) -> nn.Module:
         """Build the network on the device, and warn about images that its encoder has to resize."""
         student = self.networks.student()
-        if self.accelerator.is_main_process:
-            for text in patch_warnings(self.config, getattr(student.encoder, "patch", None)):
-                _LOG.warning("warning: %s", text)
+        self._warn(patch_warnings(self.config, getattr(student.encoder, "patch", None)), "warning: ")
         return student.to(self.accelerator.device)
 
     def _with_distances(
@@ -192,6 +198,11 @@ class Run:
             keep=training.keep,
             seed=config.seed,
         )
+
+    def _warn(self, texts: Sequence[str], before: str = "") -> None:
+        """Log lines in the main process."""
+        for text in texts if self.accelerator.is_main_process else ():
+            _LOG.warning("%s%s", before, text)
 
 
 def _is_encoder_head(name: str) -> bool:

@@ -70,7 +70,8 @@ def _of_self_training(config: Config) -> list[str]:
             f"self_training.burn_in is {settings.burn_in} and training.steps {steps}, so no step uses the target; "
             f"set self_training.burn_in={steps // 3}"
         )
-    if steps >= TRIAL and settings.momentum < 1 and _memory(settings.momentum) > steps:
+    averages = settings.teacher is None and settings.momentum < 1
+    if steps >= TRIAL and averages and _memory(settings.momentum) > steps:
         fit = next((momentum for momentum in MOMENTA if 5 * _memory(momentum) <= steps), MOMENTA[-1])
         warnings.append(
             f"self_training.momentum is {settings.momentum:g}, a memory of {_memory(settings.momentum):.0f} steps, and "

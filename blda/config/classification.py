@@ -46,6 +46,8 @@ class ClassifyConfig(Config):
                 raise ValueError(f"{domain} is a list of data sets, but a classifier takes one; give one")
         if self.model.hrda is not None:
             raise ValueError("model.hrda: a classifier has no pixel predictions to fuse; remove it from the config")
+        if self.self_training.teacher is not None:
+            raise ValueError("self_training.teacher labels pixels, which a classifier has not; set it to null")
         if self.feature_distance is not None:
             raise ValueError(
                 "feature_distance needs pixel labels of things, which a classifier has not; set it to null"

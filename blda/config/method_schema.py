@@ -36,10 +36,28 @@ class Masked(Mask):
 
 
 @dataclass(frozen=True)
+class TrainedTeacher:
+    """Trained network that labels the target, in place of the student's moving average.
+
+    weights: a run's folder, a checkpoint (step_*.pt), a saved folder, or "user/name" of the Hugging Face hub, read as
+        `blda.load` does. Its network may be any; its classes are the run's.
+    calibration: file of `blda calibrate` for that network, null for the one that was saved with it, if any.
+    """
+
+    weights: str
+    calibration: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.weights.strip():
+            raise ValueError("self_training.teacher.weights is empty; give a run's folder, or set the teacher to null")
+
+
+@dataclass(frozen=True)
 class SelfTraining:
     """Self-training (METHOD 6).
 
-    momentum: momentum of the teacher. threshold: smallest probability of a confident pseudo-label.
+    teacher: trained network that labels the target (distillation), null for the student's moving average.
+    momentum: momentum of the moving average. threshold: smallest probability of a confident pseudo-label.
     ignore_top, ignore_bottom: rows of the target crop without pseudo-label.
     strength: largest change by the colour jitter. jitter, blur: probability of colour jitter and of blur.
     margins: top, bottom, left and right rows and columns of the whole resized target image without pseudo-label, null
@@ -66,6 +84,7 @@ class SelfTraining:
     augment: str = "per_image"
     mixer: Component = field(default_factory=lambda: {"name": "classmix"})
     classmix: str = "per_image"
+    teacher: TrainedTeacher | None = None
 
     def __post_init__(self) -> None:
         one_of("self_training.augment", self.augment, "per_image", "published")

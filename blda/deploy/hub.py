@@ -1,10 +1,9 @@
-"""Trained networks on the Hugging Face hub, and the folder that a repository of the hub is a copy of."""
+"""Saving trained networks to a folder, and pushing them to the Hugging Face hub; `saved_folder` reads them."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
@@ -12,57 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
-from safetensors.torch import load_file, save
-from torch import Tensor
+from safetensors.torch import save
 
 from blda import atomic
+from blda.build.network_settings import CONFIG
+from blda.build.saved_folder import CALIBRATION, CARD, ID, RESULT, WEIGHTS
 from blda.deploy.model_card import model_card
-from blda.deploy.network_settings import CONFIG
 from blda.models.weights.hub_access import asked
 
 if TYPE_CHECKING:
     from blda.deploy.trained_segmenter import TrainedSegmenter
-
-WEIGHTS, CARD, RESULT, CALIBRATION = "model.safetensors", "README.md", "result.json", "calibration.pt"
-FILES = [WEIGHTS, CONFIG, CARD, RESULT, CALIBRATION]
-"""Files of a saved network; the last two may be missing."""
-_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
-
-
-def is_id(where: str | os.PathLike) -> bool:
-    """Tell whether a text names a repository of the hub, "user/name" or "user/name@revision", and no file here."""
-    if not isinstance(where, str) or Path(where).exists() or not _ID.fullmatch(where):
-        return False
-    return not where.endswith((".pt", ".pth", ".safetensors"))
-
-
-def is_saved(folder: Path) -> bool:
-    """Tell whether a folder is one of `save_pretrained`."""
-    return (folder / WEIGHTS).is_file()
-
-
-def states(path: Path) -> dict[str, dict[str, Tensor]]:
-    """Read the weights of a saved network as the states of a checkpoint; ValueError naming a damaged file."""
-    try:
-        return {"student": load_file(path)}
-    except Exception as error:  # safetensors raises its own type
-        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); save or download it again") from error
-
-
-def downloaded(name: str) -> Path:
-    """Download a network of the hub, or find it in the hub's cache, and return its folder.
-
-    Raises FileNotFoundError with the fix for a name that the hub does not have, and without a connection.
-    """
-    repository, _, revision = name.partition("@")
-
-    def download(hub: Any) -> str:
-        return hub.snapshot_download(repository, revision=revision or None, allow_patterns=FILES)
-
-    folder = Path(asked(download, f"cannot load {name}: there is no such file or folder, and", repository))
-    if not is_saved(folder):
-        raise FileNotFoundError(f"{name} of the hub holds no {WEIGHTS}; it was not saved by blda (save_pretrained)")
-    return folder
 
 
 def save_pretrained(
@@ -91,7 +49,7 @@ def save_pretrained(
 
 def push_to_hub(segmenter: TrainedSegmenter, name: str, private: bool | None = None, command: str | None = None) -> str:
     """Upload a network to the hub as "user/name", and return its address; see `TrainedSegmenter`."""
-    if not _ID.fullmatch(name) or "@" in name:
+    if not ID.fullmatch(name) or "@" in name:
         raise ValueError(f"'{name}' is no name of a repository; give user/name")
 
     def push(hub: Any) -> str:

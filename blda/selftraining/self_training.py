@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from blda.data.batches import Mixed, PseudoLabels
 from blda.data.sample import Sample
 from blda.selftraining.criterion import Criterion
+from blda.selftraining.fixed_teacher import FixedTeacher
 from blda.selftraining.masking import Augment
 from blda.selftraining.mixing import ClassMix
 from blda.selftraining.teacher import Teacher
 
-PseudoLabeler = Callable[[Teacher, Sample], PseudoLabels]
+PseudoLabeler = Callable[[Teacher | FixedTeacher, Sample], PseudoLabels]
 """(teacher, target batch) -> pseudo-labels of the target batch."""
 
 Mixer = Callable[[Sample, Sample, PseudoLabels], Mixed]
@@ -55,7 +56,7 @@ class SelfTraining:
     """Self-training with EMA teacher, pseudo-labels and ClassMix (METHOD 6); balanced if `criterion` is.
 
     student: the DDP-wrapped model, so that gradients are averaged over processes.
-    teacher: moving average of the student; it predicts the target.
+    teacher: moving average of the student, or a trained network; it predicts the target.
     pseudo_labeler: makes pseudo-labels of the target batch before photometric augmentation.
     criterion: losses of the source batch and of the mixed batch.
     augment: photometric augmentation of the mixed images.
@@ -72,7 +73,7 @@ class SelfTraining:
     def __init__(
         self,
         student: nn.Module,
-        teacher: Teacher,
+        teacher: Teacher | FixedTeacher,
         pseudo_labeler: PseudoLabeler,
         criterion: Criterion,
         augment: Augment,
@@ -139,6 +140,6 @@ class SelfTraining:
         """Compare the criterion's statistics with the scores of an evaluation; empty without diagnostics."""
         return {} if self.diagnostics is None else self.diagnostics.validation(scores)
 
-    def state(self) -> dict[str, nn.Module]:
-        """Return the modules that a checkpoint must save, by name."""
+    def state(self) -> dict[str, nn.Module | FixedTeacher]:
+        """Return what a checkpoint must save, by name."""
         return {"teacher": self.teacher, **self.criterion.state()}

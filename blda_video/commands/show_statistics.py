@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--json", action="store_true", help="print the numbers")
     given = parse(arguments, argv)
     with one_line_errors():
-        from blda.deploy.checkpoint_search import checkpoint_of
+        from blda.build.checkpoint_search import checkpoint_of
         from blda_video.jobs.statistics_report import draw, numbers, read
 
         path = checkpoint_of(given.checkpoint)

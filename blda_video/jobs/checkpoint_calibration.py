@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, Subset
 
 from blda import text
 from blda.balance.logit_statistics import LogitStatistics
+from blda.build.checkpoint_search import checkpoint_of
 from blda.build.image_run import image_run
 from blda.build.run import Run
 from blda.calibration.posthoc import Calibrated, Subject, calibrate
@@ -17,7 +18,6 @@ from blda.calibration.saved_logits import SavedLogits
 from blda.config.classification import ClassifyConfig
 from blda.data.protocols import protocol_of
 from blda.data.sample import Sample
-from blda.deploy.checkpoint_search import checkpoint_of
 from blda.engine import checkpoint, runtime
 from blda.engine.inference import Predictor
 from blda.engine.metrics import MeanIoU

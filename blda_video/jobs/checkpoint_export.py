@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from blda import atomic
+from blda.build import saved_folder
+from blda.build.checkpoint_search import checkpoint_of
+from blda.build.network_settings import saved_settings
 from blda.calibration.calibration_file import Calibration
 from blda.config.data_schema import Evaluation
-from blda.deploy import hub
-from blda.deploy.checkpoint_search import checkpoint_of
 from blda.deploy.export_formats import FORMATS
 from blda.deploy.exportable_network import Size, TrainedNetwork
 from blda.deploy.load import load
 from blda.deploy.network_export import LIMIT, ExportCheck, export
-from blda.deploy.network_settings import saved_settings
 from blda_video.jobs.restored_run import restored
 
 
@@ -60,7 +60,7 @@ def export_checkpoint(
 
 def _trained(where: str, calibration: Path | None) -> tuple[TrainedNetwork, Evaluation, Path]:
     """Load a network of any kind of run; return it with the run's evaluation and the file of its weights."""
-    if not hub.is_id(where) and not hub.is_saved(Path(where)):
+    if not saved_folder.is_id(where) and not saved_folder.is_saved(Path(where)):
         path = checkpoint_of(Path(where))
         if "classification" in saved_settings(path):
             run, student = restored(path, [])

@@ -96,7 +96,7 @@ class Target:
         checkpoint.restore(path, states, {"student": student})
         predict = self.run.evaluation.predictor(student)
         teacher = None
-        if "teacher" in states:
+        if "teacher" in states and self.run.config.self_training.teacher is None:
             teacher = self.run.networks.teacher(student, self.run.accelerator.autocast)
             checkpoint.restore(path, states, {"teacher": teacher})
             teacher = self.run.evaluation.predictor(teacher)

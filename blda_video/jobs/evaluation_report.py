@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from blda.build.checkpoint_search import checkpoint_of
 from blda.calibration.calibration_file import Calibration
-from blda.deploy.checkpoint_search import checkpoint_of
 from blda.engine import score_table
 from blda.engine.metrics import headline
 from blda_video.jobs.restored_run import restored

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from blda.build.checkpoint_search import checkpoint_of
 from blda.calibration.calibration_file import Calibration
 from blda.data.sample import IGNORE
-from blda.deploy.checkpoint_search import checkpoint_of
 from blda.engine.label_colors import to_rgb
 from blda.engine.label_pictures import seen, sheet
 from blda_video.jobs.restored_run import restored

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from blda.build.checkpoint_search import checkpoint_of
 from blda.build.run import Run
+from blda.build.trained_network import fill
 from blda.config.loading import load
-from blda.deploy.checkpoint_search import checkpoint_of
-from blda.deploy.load import fill
 from blda.engine import checkpoint, runtime
 from blda.models.segmenter import Segmenter
 from blda_video.jobs import kinds

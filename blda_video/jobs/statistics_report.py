@@ -14,9 +14,9 @@ from blda.balance import bias_agreement
 from blda.balance.figures import statistics_figure
 from blda.balance.figures.cells import NEGATIVE, POSITIVE, cells, median_correction
 from blda.balance.logit_statistics import LogitStatistics
+from blda.build.checkpoint_search import checkpoint_of
 from blda.config import loading
 from blda.data import measured_bias
-from blda.deploy.checkpoint_search import checkpoint_of
 from blda.engine import checkpoint, runtime
 from blda.engine.run_log import read_log
 from blda_video.jobs import kinds

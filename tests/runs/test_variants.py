@@ -1,4 +1,4 @@
-"""DACS, DAFormer, HRDA, MIC and a ViT, with and without BLDA: they compose, train, score, resume, and split."""
+"""DACS, DAFormer, HRDA, MIC, a ViT and a distillation, with and without BLDA: they train, score, resume, and split."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 import yaml
 
 import tiny
+import trained
 from blda.build.image_run import image_run
 from blda.build.training_run import CONFIG
 from blda.config import loading
@@ -65,7 +66,7 @@ def _variant(name: str) -> Path:
 
 def test_every_benchmark_takes_every_variant_and_no_two_share_a_folder():
     pairs = list(itertools.product((*IMAGES, *VIDEO), VARIANTS))
-    assert {"dacs", "daformer", "hrda", "mic", "dinov3", "vfm", "vfm_large"} <= set(VARIANTS)
+    assert {"dacs", "daformer", "hrda", "mic", "dinov3", "vfm", "vfm_large", "distil"} <= set(VARIANTS)
     assert [_load(*pair).run for pair in pairs] == [f"runs/{name}-{variant}" for name, variant in pairs]
 
 
@@ -133,6 +134,9 @@ def _small(root: Path, weights: Path, folder: Path, name: str, variant: str, *ov
         network = [VIT] if config.model.encoder["name"] == "vit_pyramid" else []
     if config.foundation_distance is not None:
         network = [PRIOR, FROZEN % _vit_weights(weights.parent)]
+    if config.self_training.teacher is not None:
+        taught = trained.checkpoint_in(folder / "teacher", "image", "classes=cityscapes19").parent
+        network = [f"self_training.teacher.weights={taught}"]
     flow = [] if name in IMAGES else ["flow={name: dis, preset: ultrafast}"]
     overrides = [f"run={folder / variant}", *QUICK, *network, *flow, *overrides]
     return loading.load(folder / "small.yaml", _kind(name), overrides)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 import blda
 import trained
+from blda.build import saved_folder
 from blda.config import loading
 from blda.deploy import hub
 from blda.deploy.trained_segmenter import TrainedSegmenter
@@ -224,8 +225,8 @@ def test_paths_are_not_taken_for_names_of_the_hub(tmp_path, monkeypatch):
         "../demo",
         Path("me/net"),
     ):
-        assert not hub.is_id(where), where
+        assert not saved_folder.is_id(where), where
     for where in ("me/net", "me/net@main", "me/net-1.0_b"):
-        assert hub.is_id(where), where
+        assert saved_folder.is_id(where), where
     with pytest.raises(ValueError, match="no step_"):
         blda.load("runs/demo")
