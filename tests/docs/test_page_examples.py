@@ -50,7 +50,7 @@ def test_the_readmes_two_commands_are_whole() -> None:
 
 
 REST = {"model": {"encoder": {"name": "small"}, "head": {"name": "daformer"}}, "run": "runs/x"}
-"""What the examples of YAML leave out."""
+"""Keys that the examples of YAML leave out."""
 
 
 def own_data(page: str, heading: str) -> dict:

@@ -25,7 +25,7 @@ def tool(name: str, *arguments: object) -> None:
 
 
 def exit_of(name: str, *arguments: object) -> str | int | None:
-    """What a tool exits with: 0, another code, or the line that it says is wrong."""
+    """Return a tool's exit code, or the line of its error."""
     try:
         tool(name, *arguments)
     except SystemExit as stopped:

@@ -39,7 +39,7 @@ def images() -> list[np.ndarray]:
 
 
 def expected_labels(path: Path, image: np.ndarray, *overrides: str) -> np.ndarray:
-    """What the run's own evaluation predicts: its predictor on its image, scores resized as its metric does."""
+    """Predict as the run's own evaluation does: its predictor on its image, scores resized as its metric does."""
     run, student = restored(path, list(overrides))
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     scores = run.evaluation.predictor(student)(pixels)
