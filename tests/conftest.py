@@ -56,6 +56,17 @@ def worlds(tmp_path_factory) -> Path:
     return tiny.make_worlds(tmp_path_factory.mktemp("worlds"))
 
 
+@pytest.fixture(scope="session")
+def more_worlds(worlds) -> Path:
+    """The worlds with one like GTA5, of two images."""
+    import tiny
+    from blda_video.config import WorldSpec
+    from blda_video.street_world.world_writer import make
+
+    make(WorldSpec(worlds / "game", "gta5", "source", "train", 1, 2, tiny.SIZE, seed=9), progress=False)
+    return worlds
+
+
 @pytest.fixture(scope="module")
 def mit_weights(tmp_path_factory) -> Iterator[Path]:
     """Random weights that stand for ImageNet's, of the MiT `tiny`."""
