@@ -36,7 +36,7 @@ from runs import circumstances
 from synthetic import synthetic
 
 STEADY = ("log.bar=false", "self_training.burn_in=0")
-"""What the config says otherwise holds for the first steps alone."""
+"""Overrides for a step as most are; other values of these keys hold for the first steps alone."""
 GROUPS = {
     "teacher on context": ("teacher on context",),
     "propagation": ("labels", "flow warps", "rule"),

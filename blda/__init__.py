@@ -7,8 +7,7 @@ The names of `__all__` are the public interface for Python; they are imported wh
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from blda.lazy_names import lazy_names
 
 _HOME = {
     "Alignment": "blda.balance.alignment",
@@ -25,14 +24,4 @@ _HOME = {
     "scores": "blda.calibration.scores",
 }
 __all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use, so that `import blda` loads no network and no kernel."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'blda' has no attribute '{name}'; it offers {', '.join(__all__)}")
-    return getattr(import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -58,7 +58,7 @@ def sweep(folder: Path) -> list[Path]:
 
 
 def alive(process: int) -> bool:
-    """Whether a process of this machine is there."""
+    """Tell whether a process of this machine is there."""
     if process == os.getpid():
         return True
     try:
@@ -121,7 +121,7 @@ def read_tensors(path: Path) -> Any:
 
 
 def has_digest(path: Path) -> bool:
-    """Whether a file ends in a digest of itself."""
+    """Tell whether a file ends in a digest of itself."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _LENGTH))
         return file.read().startswith(SEAL)

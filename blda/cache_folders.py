@@ -38,7 +38,7 @@ def _of_others(state: os.stat_result, user: int) -> bool:
 
 
 def writable(folder: Path) -> bool:
-    """Whether files can be made in a folder, which is made if need be."""
+    """Tell whether files can be made in a folder, which is made if need be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -41,7 +41,7 @@ def read_lines(path: Path, any_bytes: bool = False) -> list[str]:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a text holds no byte that was not UTF-8 in its file or in a file's name."""
+    """Tell whether a text holds no byte that was not UTF-8 in its file or in a file's name."""
     return not any("\udc80" <= letter <= "\udcff" for letter in text)
 
 

@@ -6,8 +6,7 @@ import `blda`, never the reverse. Each subpackage names the others that it may i
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from blda.lazy_names import lazy_names
 
 _HOME = {
     "PredictedFrame": "blda_video.jobs.frame_prediction",
@@ -16,14 +15,4 @@ _HOME = {
     "write": "blda_video.jobs.frame_writing",
 }
 __all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use, so that `import blda_video` loads no network and no decoder."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'blda_video' has no attribute '{name}'; it offers {', '.join(__all__)}")
-    return getattr(import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -1,4 +1,4 @@
-"""What the tests share."""
+"""Fixtures and settings that all tests share."""
 
 from __future__ import annotations
 
@@ -56,6 +56,17 @@ def worlds(tmp_path_factory) -> Path:
     return tiny.make_worlds(tmp_path_factory.mktemp("worlds"))
 
 
+@pytest.fixture(scope="session")
+def more_worlds(worlds) -> Path:
+    """The worlds with one like GTA5, of two images."""
+    import tiny
+    from blda_video.config import WorldSpec
+    from blda_video.street_world.world_writer import make
+
+    make(WorldSpec(worlds / "game", "gta5", "source", "train", 1, 2, tiny.SIZE, seed=9), progress=False)
+    return worlds
+
+
 @pytest.fixture(scope="module")
 def mit_weights(tmp_path_factory) -> Iterator[Path]:
     """Random weights that stand for ImageNet's, of the MiT `tiny`."""
@@ -74,6 +85,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """Without `-m cuda` no test sees a GPU: what runs train is to be the same on every machine."""
     if not re.search(r"(?<!not )\bcuda\b", config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """With `-n` of pytest-xdist all tests of a file run in one process, which makes what they share once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

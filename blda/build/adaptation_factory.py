@@ -33,7 +33,7 @@ from blda.selftraining.teacher import Teacher
 
 METHODS = ("source_only", "self_training", "reweighted", "blda")
 MIXERS: Constructors = {"classmix": ClassMix}
-"""What `self_training.mixer` may name; each gets num_classes and the run's seed."""
+"""Mixers that `self_training.mixer` may name; each gets num_classes and the run's seed."""
 
 
 @dataclass

@@ -98,8 +98,8 @@ class BatchStream:
         members = () if shares is None else (dataset.lengths, shares)
         if pixels is not None:
             rare = self.config.source.rare
-            kind = SharedRareClassSampler if members else RareClassSampler
-            return kind(pixels, *members, *position, rare.temperature, rare.min_pixels, published)
+            union = RareClassSampler(pixels, *position, rare.temperature, rare.min_pixels, published)
+            return SharedRareClassSampler(union, *members) if members else union
         if members:
             return SharedSampler(*members, *position, published)
         return (ReplacingSampler if published else DrawSampler)(len(dataset), *position)

@@ -25,7 +25,7 @@ from blda.engine.metrics import headline
 
 RESULT, CONFIG = "result.json", "config.yaml"
 TEXTS = ("protocol", *code_version.KEYS)
-"""What a result says beside its numbers."""
+"""Texts that a result holds beside its numbers."""
 LEAVE_RESULT = ("compare", "data", "data_root", "log", "method", "run")
 """Keys that may differ when a finished run's result is taken as it is."""
 

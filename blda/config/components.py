@@ -11,7 +11,7 @@ from blda.config.keyword_types import hints_of, require_type
 from blda.spelling import nearest
 
 Constructors = Mapping[str, Callable[..., Any]]
-"""What a part may name, for example {"dis": DIS}."""
+"""Names that a part may bear, for example {"dis": DIS}."""
 
 
 def component_name(where: str, part: Component, constructors: Constructors) -> str:

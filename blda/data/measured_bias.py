@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 KEY = "bias/"
-"""What the measured bias of a class is called among the scores: KEY + its name."""
+"""Beginning of the name that a class's measured bias has among the scores: KEY + the class."""
 
 
 def measured(confusion: Tensor) -> Tensor:

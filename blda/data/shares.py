@@ -87,35 +87,23 @@ class SharedSampler(DrawSampler):
         return replace(other, index=start + other.index)
 
 
-class SharedRareClassSampler(RareClassSampler):
+class SharedRareClassSampler(DrawSampler):
     """Rare-class sampling over the union of several data sets, by shares.
 
     A class is drawn with the probability that its frequency in the union gives it, as in `RareClassSampler`. Then a
     member is drawn among those that show the class, with probabilities under which each member has its share of all
     draws, as far as the classes that it shows allow; then a frame of the member that shows the class.
 
-    pixels: of the frames of all members, one after the other. lengths: frames of each member. shares: see `Turns`.
+    union: rare-class sampling over the frames of all members, one after the other. lengths: frames of each member.
+    shares: see `Turns`.
     """
 
-    def __init__(
-        self,
-        pixels: np.ndarray,
-        lengths: Sequence[int],
-        shares: Sequence[Fraction],
-        batch: int,
-        rank: int = 0,
-        world: int = 1,
-        seed: int = 0,
-        start_step: int = 0,
-        temperature: float = 0.01,
-        min_pixels: int = 3000,
-        more: bool = False,
-    ) -> None:
-        super().__init__(pixels, batch, rank, world, seed, start_step, temperature, min_pixels, more)
-        self.starts = _starts(lengths)
-        self.of_member = [self._by_member(frames) for frames in self.frames]
+    def __init__(self, union: RareClassSampler, lengths: Sequence[int], shares: Sequence[Fraction]) -> None:
+        super().__init__(union.length, union.batch, union.rank, union.world, union.seed, union.start_step)
+        self.union, self.starts = union, _starts(lengths)
+        self.of_member = [self._by_member(frames) for frames in union.frames]
         shows = np.array([[bool(frames) for frames in members] for members in self.of_member])
-        self.joint = torch.from_numpy(joint(self.probabilities.numpy(), np.array(shares, np.float64), shows))
+        self.joint = torch.from_numpy(joint(union.probabilities.numpy(), np.array(shares, np.float64), shows))
 
     def draw(self, number: int) -> Draw:
         """Return the draw of that number, with the drawn class as `wanted`."""
@@ -131,7 +119,7 @@ class SharedRareClassSampler(RareClassSampler):
         frames = self.of_member[draw.wanted][member] if draw.wanted is not None and attempt < SAME_CLASS else []
         if set(frames) - {draw.index}:
             return replace(draw, index=self._other(draw, attempt, frames))
-        return super().instead(draw, attempt)
+        return self.union.instead(draw, attempt)
 
     def _by_member(self, frames: Sequence[int]) -> list[list[int]]:
         found: list[list[int]] = [[] for _ in self.starts]

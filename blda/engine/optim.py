@@ -13,7 +13,7 @@ NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 FUSED = ("cpu", "cuda")
 """Devices with AdamW in one pass over the weights; on a CPU it takes a fifth of the time."""
 HEADS = ("head.", "attention.", "projection.", "encoder.pyramid.", "encoder.prior.")
-"""What starts at random on top of pretrained weights, by name; see also `Segmenter`."""
+"""Parts that start at random on top of pretrained weights, by name; see also `Segmenter`."""
 
 
 Exempt = Callable[[str, nn.Module], bool]

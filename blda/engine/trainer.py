@@ -107,7 +107,7 @@ class Trainer:
         self.counts, self.predict = counts, predict or Predictor(student, accelerator.autocast)
         self.step, self.best = 0, (-math.inf, 0)
         self.identity: dict[str, Any] = {}
-        """What says which run this is, in every checkpoint; see `checkpoint.load`."""
+        """Values that tell which run this is, in every checkpoint; see `checkpoint.load`."""
         self._finite = torch.ones((), dtype=torch.bool, device=accelerator.device)
         self._verdict: runtime.AsyncScalar | None = None
         self._seen: dict[str, list[Tensor]] = {}

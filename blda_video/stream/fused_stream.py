@@ -14,7 +14,7 @@ from blda_video.propagation.averaging_rules import FLOOR
 
 _LEAST = math.log(FLOOR)
 CUT = 0.2
-"""Where less of the frame than this is seen in the frame before, it is another scene."""
+"""Part of a frame that is seen in the frame before; a frame with less begins another scene."""
 ALIKE = 0.08
 """Difference of colours in [0, 1] (root mean square) at which what was believed before counts for 1 / e."""
 

@@ -3,26 +3,19 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import golden as golden_benchmark
+from cli import ROOT, benchmark
 from runs import spread, summary
-
-ROOT = Path(__file__).parents[2]
-
-
-def _run(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "benchmarks" / arguments[0]), *arguments[1:]]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("name", ["c5", "c19"])
 def test_recorded_values_hold_directly_and_by_the_fast_path(shared, name):
-    done = _run("golden.py", str(shared / f"golden/blda_reference_{name}.npz"))
+    done = benchmark("golden", str(shared / f"golden/blda_reference_{name}.npz"))
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     assert report["above_promise"] == []
@@ -80,18 +73,18 @@ def _recorded(classes: int = 3) -> dict[str, np.ndarray]:
 def test_golden_takes_any_file_of_the_format_and_fails_on_a_wrong_value(tmp_path):
     values = _recorded()
     np.savez(tmp_path / "right.npz", **values)
-    done = _run("golden.py", str(tmp_path / "right.npz"))
+    done = benchmark("golden", str(tmp_path / "right.npz"))
     assert done.returncode == 0, done.stdout + done.stderr
     values["target_loss"] = values["target_loss"] + 0.01
     np.savez(tmp_path / "wrong.npz", **values)
-    done = _run("golden.py", str(tmp_path / "wrong.npz"))
+    done = benchmark("golden", str(tmp_path / "wrong.npz"))
     assert done.returncode == 1
     assert json.loads(done.stdout)["above_promise"] == ["direct loss", "fast loss"]
 
 
 def test_golden_names_a_file_that_it_cannot_take(tmp_path):
     np.savez(tmp_path / "other.npz", logits=np.zeros(3))
-    done = _run("golden.py", str(tmp_path / "other.npz"))
+    done = benchmark("golden", str(tmp_path / "other.npz"))
     assert done.returncode == 1
     assert "other.npz" in done.stderr
     assert "METHOD 9" in done.stderr
@@ -99,7 +92,10 @@ def test_golden_names_a_file_that_it_cannot_take(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_cost_reports_both_kinds_of_batch():
-    done = _run("blda_cost.py", "--size", "24", "32", "--classes", "3", "--runs", "1", "--direct-size", "8", "8")
+    """In a process of its own, whose memory it reads."""
+    options = ["--size", "24", "32", "--classes", "3", "--runs", "1", "--direct-size", "8", "8"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "blda_cost.py"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["source"]["ratio"] > 0

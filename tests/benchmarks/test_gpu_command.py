@@ -24,12 +24,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def settings(folder: Path, seconds: float = 100) -> Settings:
-    """Those of a rehearsed part."""
+    """Return the settings of a rehearsed part."""
     return Settings(folder, time.time() + seconds, True, folder, None, HERE / "rehearsed.yaml")
 
 
 def rehearsed(folder: Path, *options: str) -> dict[str, dict]:
-    """What the command writes in a rehearsal, by file."""
+    """Run the command in a rehearsal, and return what it writes, by file."""
     command = ["bash", str(ROOT / "benchmarks" / "gpu.sh"), "--rehearse", str(folder), *options]
     done = subprocess.run(
         command, env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, check=False

@@ -178,7 +178,7 @@ def test_changing_noise_is_averaged_away_with_one_prediction_a_frame(run):
     asked = []
 
     def predict(image: torch.Tensor) -> torch.Tensor:
-        """What the world knows of each next frame, in loud noise."""
+        """Return what the world knows of each next frame, in loud noise."""
         asked.append(image)
         drive, number = divmod(len(asked) - 1, FRAMES)
         truth = label_tensor(World("target", sequence_seed(_spec(Path()), drive), SIZE, FRAMES).frame(number).label)

@@ -1,4 +1,4 @@
-"""What the Dockerfile copies and calls exists; building it needs Docker, linting it hadolint (.ci/run)."""
+"""All that the Dockerfile copies and calls exists; building it needs Docker, linting it hadolint (.ci/run)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def instructions(name: str) -> list[str]:
 
 
 def sent(path: str) -> bool:
-    """Whether .dockerignore lets a file or folder at the top through; its last matching line decides."""
+    """Tell whether .dockerignore lets a file or folder at the top through; its last matching line decides."""
     result = True
     for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#") and fnmatch(path, line.lstrip("!")):

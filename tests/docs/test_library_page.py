@@ -18,7 +18,7 @@ PAGE = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
 
 @pytest.fixture
 def yours(tmp_path: Path, monkeypatch) -> dict[str, object]:
-    """What the page calls the reader's: a network, its teacher, an optimizer and batches; one process of several."""
+    """Objects that the page calls the reader's: network, teacher, optimizer and batches; one process of several."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # the default takes a minute
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)

@@ -1,4 +1,4 @@
-"""What the pages name exists: files, folders, functions, tests, config keys, links and their anchors."""
+"""All that the pages name exists: files, folders, functions, tests, config keys, links and their anchors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INVENTED = {
 """Files that the reader of a page is asked to write."""
 
 ENDINGS = ["bin", "json", "jsonl", "md", "npy", "npz", "pt", "pth", "py", "safetensors", "sh", "toml", "yaml"]
-"""What ends the name of a file, which is no key of a config."""
+"""Endings of file names, which are no keys of a config."""
 
 _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w./-]*")
@@ -114,7 +114,7 @@ def test_modules_and_config_keys_that_a_page_names_exist(page: Path) -> None:
 
 
 def is_key(name: str) -> bool:
-    """Whether a dotted name is a key of a config, down to a component's keywords, which only its constructor knows."""
+    """Tell whether a dotted name is a config's key, down to a component's keywords that only its constructor knows."""
     keys = [key for key in name.split(".") if not key.isdigit()]  # source.1.share: of the second of a list
     return any(_has(kind, keys) for kind in (VideoConfig, ClassifyConfig))
 
@@ -130,7 +130,7 @@ def _has(kind: typing.Any, keys: list[str]) -> bool:
 
 
 def is_attribute(name: str) -> bool:
-    """Whether a dotted name is a module of the project or something in one."""
+    """Tell whether a dotted name is a module of the project or something in one."""
     parts = name.split(".")
     if parts[0] not in ("blda", "blda_video"):
         return False

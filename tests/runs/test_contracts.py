@@ -9,6 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import several_data_sets
 import tiny
 from blda.config.schema import Config
 from blda.data.sample import Sample
@@ -179,16 +180,16 @@ def test_resumed_log_has_each_step_once(worlds, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def halved(worlds, mit_weights, tmp_path_factory) -> dict[str, tuple[Config, list[dict]]]:
+def halved(worlds, more_worlds, mit_weights, tmp_path_factory) -> dict[str, tuple[Config, list[dict]]]:
     """Runs, and what each of two real processes ends with on half of their batches; `tests/runs/test_variants.py` has
     more.
 
     `whole method` is all that the image mode can have at once: density, masks, margins and feature distance.
     """
     folder = tmp_path_factory.mktemp("halved")
+    plain = ("optimizer.clip=null", "model.head.dropout=0.0", "blda.min_pixels=64")
 
     def config(name: str, mode: str, *overrides: str) -> Config:
-        plain = ("optimizer.clip=null", "model.head.dropout=0.0", "blda.min_pixels=64")
         return tiny.load(worlds, folder / name, mode, *plain, *overrides)
 
     whole = [
@@ -197,17 +198,19 @@ def halved(worlds, mit_weights, tmp_path_factory) -> dict[str, tuple[Config, lis
         "self_training={masked: {block: 8, ratio: 0.5}, margins: [4, 12, 6, 6]}",
         "feature_distance={strength: 0.1, min_ratio: 0.51, things: [road, building, sky, vegetation, car]}",
     ]
+    several = f"{several_data_sets.SOURCES}\n{several_data_sets.TARGETS}"
     configs = {
         "image with density": tiny.moved(config("density", "image", tiny.DENSITY)),
         "video": tiny.moved(config("video", "video")),
         "whole method": tiny.moved(config("whole", "image", tiny.DENSITY, *whole)),
+        "several data sets": tiny.moved(several_data_sets.load(more_worlds, folder, "video", several, *plain)),
         "batch norm": config("norm", "image", "method=source_only", "training.batch=4", *tiny.BATCH_NORM),
     }
     ends = tiny.on_two_processes(list(configs.values()), folder)
     return {name: (config, end) for (name, config), end in zip(configs.items(), ends, strict=True)}
 
 
-@pytest.mark.parametrize("name", ["image with density", "video", "whole method"])
+@pytest.mark.parametrize("name", ["image with density", "video", "whole method", "several data sets"])
 def test_two_processes_equal_one_on_the_same_global_batch(halved, name):
     config, ranks = halved[name]
     single = tiny.with_sgd(tiny.trainer(config, "single"))

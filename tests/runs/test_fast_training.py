@@ -1,4 +1,4 @@
-"""What makes training faster or smaller changes neither what is computed nor what is saved."""
+"""Options for faster or smaller training change neither what is computed nor what is saved."""
 
 from __future__ import annotations
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from cli import benchmark
 from recorded_steps import RecordedSteps
 from replay_steps import LIMITS, RecordedNetworks, Replay, losses_apart, replayed, weights_apart
 
-ROOT = Path(__file__).parents[2]
 NAMES = ("decode.loss_seg", "decode.hr.loss_seg", "mix.decode.loss_seg", "mix.decode.hr.loss_seg")
 MASKED = ("masked.decode.loss_seg", "masked.decode.hr.loss_seg")
 FEATURES = "src.loss_imnet_feat_dist"
@@ -126,19 +124,14 @@ def test_the_first_teacher_of_earlier_versions_is_noticed(daformer):
     assert weights_apart(teacher, recorded, "teacher")["relative_change"] > 10 * LIMITS["teacher_change"]
 
 
-def _run(path: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "benchmarks" / "replay_steps.py"), str(path)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_the_command_prints_differences_and_fails_above_the_limits(daformer, tmp_path):
     np.savez(tmp_path / "right.npz", **daformer)
-    done = _run(tmp_path / "right.npz")
+    done = benchmark("replay_steps", tmp_path / "right.npz")
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["above_limit"] == []
     daformer["losses"] = daformer["losses"] + 1e-3
     np.savez(tmp_path / "wrong.npz", **daformer)
-    done = _run(tmp_path / "wrong.npz")
+    done = benchmark("replay_steps", tmp_path / "wrong.npz")
     assert done.returncode == 1
     assert json.loads(done.stdout)["above_limit"] == ["losses"]
 
@@ -155,7 +148,7 @@ def test_the_command_prints_differences_and_fails_above_the_limits(daformer, tmp
 def test_a_file_that_cannot_be_replayed_is_refused_in_one_line(daformer, tmp_path, change, message):
     kept = {key: value for key, value in {**daformer, **change}.items() if value is not None}
     np.savez(tmp_path / "odd.npz", **kept)
-    done = _run(tmp_path / "odd.npz")
+    done = benchmark("replay_steps", tmp_path / "odd.npz")
     assert done.returncode == 1
     assert "odd.npz" in done.stderr
     assert message in done.stderr

@@ -22,30 +22,9 @@ from blda.data.checks.dataset_check import CheckScope
 from blda.data.draws import Draw
 from blda.deploy.model_card import model_card
 from blda.engine import runtime
-from blda_video.config import VideoConfig, WorldSpec
+from blda_video.config import VideoConfig
 from blda_video.jobs import kinds
-from blda_video.street_world.world_writer import make
-
-CITY = "{name: cityscapes_seq, root: WORLDS/city, split: train}"
-VIPER = "{name: viper, root: WORLDS/viper, split: train, every: 1}"
-VIDEO = "{name: cityscapes_seq, root: WORLDS/city, split: train, key_frames: all}"
-GAME = "{name: gta5, root: WORLDS/game}"
-SOURCES = f"source: [{{reader: {VIPER}, share: 0.7}}, {{reader: {GAME}, share: 0.3}}]"
-TARGETS = f"target: [{{reader: {VIDEO}}}, {{reader: {GAME}}}]"
-
-
-@pytest.fixture(scope="module")
-def more_worlds(worlds) -> Path:
-    """The worlds with one like GTA5, of two images."""
-    make(WorldSpec(worlds / "game", "gta5", "source", "train", 1, 2, tiny.SIZE, seed=9), progress=False)
-    return worlds
-
-
-def load(worlds: Path, folder: Path, mode: str, text: str, *overrides: str) -> Config:
-    """The config of a tiny run with the keys of a text on top."""
-    file = folder / "several.yaml"
-    file.write_text(text.replace("WORLDS", str(worlds)), encoding="utf-8")
-    return tiny.load(worlds, folder / "run", mode, str(file), *overrides)
+from several_data_sets import CITY, GAME, SOURCES, TARGETS, VIDEO, VIPER, load
 
 
 def composed(config: Config) -> Run:
@@ -102,16 +81,6 @@ def test_an_unreadable_frame_is_replaced_by_one_of_its_data_set(more_worlds, tmp
     assert sum(count for name, count in names.items() if name.startswith("gta5/")) == 30
     assert len([name for name in names if name.startswith("gta5/")]) == 1
     assert run.batches.skipped()["data/skipped"] == 15
-
-
-def test_two_processes_on_several_data_sets_are_one(more_worlds, tmp_path):
-    options = ("blda.min_pixels=64", "model.head.dropout=0.0", "optimizer.clip=null", "training.steps=2")
-    config = tiny.moved(load(more_worlds, tmp_path, "video", f"{SOURCES}\n{TARGETS}", *options))
-    one = tiny.with_sgd(tiny.trainer(config, "one"))
-    one.fit()
-    ((first, second),) = tiny.on_two_processes([config], tmp_path)
-    assert tiny.differences(first["states"], second["states"]) == []
-    tiny.assert_close(first["states"], tiny.states(one))
 
 
 def test_samples_are_the_members_own_and_their_names_say_so(more_worlds, tmp_path):

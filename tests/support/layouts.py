@@ -63,9 +63,9 @@ def save_colours(path: Path, ids: Sequence[int]) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """How to make and read one. image, label: files of the frame `{}`. names: two frames. reader: its constructor.
+    """One layout: how it is made and read. image, label: files of the frame `{}`. names: two frames.
 
-    ids: legal raw ids in the label files. save: writes them.
+    reader: its constructor. ids: legal raw ids in the label files. save: writes them.
     """
 
     image: str

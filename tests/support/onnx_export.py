@@ -1,4 +1,4 @@
-"""Whether networks can be exported to ONNX here."""
+"""A skip of tests where networks cannot be exported to ONNX."""
 
 from __future__ import annotations
 

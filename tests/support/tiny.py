@@ -129,7 +129,7 @@ def assert_close(first: States, second: States) -> None:
 
 
 def lines(trainer: Trainer) -> list[dict[str, float]]:
-    """What the run has logged so far."""
+    """Return the lines that the run has logged so far."""
     return [json.loads(line) for line in (trainer.folder / "metrics.jsonl").read_text().splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""What blda predict writes to be watched: overlays, legends, side by side; and its speed, batches and precision."""
+"""Pictures that blda predict writes: overlays, legends, side by side; and its speed, batches and precision."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from blda_video.street_world.simulator.camera import drive
 from blda_video.street_world.simulator.scene import Builder, Scene
 
 VIEW = 110.0
-"""How far ahead of the last camera position the street is built, in metres."""
+"""Length of street ahead of the last camera position, in metres."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is wrong with a data set is said with the file and the mend, by every reader."""
+"""Every reader names the file at fault and the mend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check of a data set finds, and training that goes on past files it cannot use."""
+"""Findings of a data set's check, and training that goes on past files it cannot use."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_no_more_is_read_than_needed(old: int, new: int, read: int) -> None:
 def drawn_plainly(
     crop: RandomCrop, generator: torch.Generator, label: np.ndarray, wanted: int | None
 ) -> tuple[Geometry, np.ndarray]:
-    """What `RandomCrop.draw` promises, on the whole label of classes."""
+    """Draw as `RandomCrop.draw` promises to, on the whole label of classes."""
     named = resize_label(label, crop.resize(label.shape))
     for _ in range(TRIES):
         for _ in range(TRIES):

@@ -1,4 +1,4 @@
-"""What the benchmark configs take from the published code: jitter, sizes, labels, ClassMix, draws, distortion."""
+"""Data as the published code handles it, for the benchmark configs: jitter, sizes, labels, ClassMix, draws, warps."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from blda.data.sampler import RareClassSampler
 from blda.data.shares import BLOCK, SharedRareClassSampler, SharedSampler, Turns, joint
 
 LENGTHS = (7, 400, 31)
@@ -86,15 +87,13 @@ def pixels() -> np.ndarray:
 
 def rare(**position: int) -> SharedRareClassSampler:
     shares = tuple(map(Fraction, ("0.5", "0.2", "0.3")))
-    return SharedRareClassSampler(
-        pixels(), (4, 3, 5), shares, **{"batch": 1, "seed": 3, **position}, temperature=0.3, min_pixels=3000
-    )
+    union = RareClassSampler(pixels(), **{"batch": 1, "seed": 3, **position}, temperature=0.3, min_pixels=3000)
+    return SharedRareClassSampler(union, (4, 3, 5), shares)
 
 
 def test_rare_classes_of_the_union_and_shares_of_the_members_hold_together() -> None:
-    from blda.data.sampler import RareClassSampler
-
-    sampler, union = rare(), RareClassSampler(pixels(), 1, seed=3, temperature=0.3, min_pixels=3000)
+    sampler = rare()
+    union = sampler.union
     assert np.allclose(sampler.joint.sum(1), union.probabilities)
     assert np.allclose(sampler.joint.sum(0), (0.5, 0.2, 0.3), atol=1e-6)
     draws = [sampler.draw(number) for number in range(2000)]

@@ -50,7 +50,7 @@ def image() -> np.ndarray:
 
 
 class Answer:
-    """What the hub answers with when it refuses."""
+    """Answer of a hub that refuses."""
 
     def __init__(self, status: int) -> None:
         self.status_code, self.headers, self.request = status, {}, None

@@ -1,4 +1,4 @@
-"""What `predict` takes as an image, what it gives back, and its one line for everything else."""
+"""Images that `predict` takes, its answer, and its one line for everything else."""
 
 from __future__ import annotations
 

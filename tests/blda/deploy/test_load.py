@@ -39,7 +39,7 @@ def images() -> list[np.ndarray]:
 
 
 def expected_labels(path: Path, image: np.ndarray, *overrides: str) -> np.ndarray:
-    """What the run's own evaluation predicts: its predictor on its image, scores resized as its metric does."""
+    """Predict as the run's own evaluation does: its predictor on its image, scores resized as its metric does."""
     run, student = restored(path, list(overrides))
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     scores = run.evaluation.predictor(student)(pixels)
@@ -129,13 +129,17 @@ def test_loading_reads_only_what_the_network_and_evaluation_need(run, images, tm
         assert np.array_equal(labels, blda.load(run).predict(images[0]).labels)
 
 
-def test_loading_needs_no_video_and_leaves_random_numbers_alone(run):
+def test_loading_leaves_random_numbers_alone(run):
     state = torch.random.get_rng_state()
     network = blda.load(run).network
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not network.training and not any(each.requires_grad for each in network.parameters())
+
+
+def test_loading_the_network_of_a_video_run_needs_no_video(tmp_path):
+    path = trained.checkpoint_in(tmp_path, "video")
     names = "[name for name in sys.modules if name.startswith('blda_video')]"
-    code = f"import sys, blda; blda.load({str(run)!r}); print({names})"
+    code = f"import sys, blda; blda.load({str(path)!r}); print({names})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
 

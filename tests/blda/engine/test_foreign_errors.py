@@ -1,4 +1,4 @@
-"""What a file, a process or the system raises becomes one line with a fix; our own mistakes keep their traceback."""
+"""Errors of files, processes and the system become one line with a fix; our own mistakes keep their traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a launcher was asked for happens or is refused, with the command that works."""
+"""A launcher's options take effect, or are refused with the command that works."""
 
 from __future__ import annotations
 

@@ -276,7 +276,7 @@ def test_the_lite0_names_match_the_whole_classifier():
 
 
 class _Answer:
-    """What the hub answers with when it refuses."""
+    """Answer of a hub that refuses."""
 
     status_code, headers, request = 404, {}, None
 

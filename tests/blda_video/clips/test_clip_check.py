@@ -1,4 +1,4 @@
-"""What a check finds around key frames: neighbours, their sizes, stored flow."""
+"""Findings of a check around key frames: neighbours, their sizes, stored flow."""
 
 from __future__ import annotations
 

@@ -127,8 +127,8 @@ def test_a_dry_run_without_pretrained_weights_measures_random_ones(worlds, tmp_p
 
 
 def test_a_rehearsal_runs_at_once(tmp_path, capsys):
-    tool("make_world", "--like", "world2camvid", "--root", tmp_path, "--run")
-    assert capsys.readouterr().out.startswith("protocol camvid11")
+    tool("make_world", "--like", "visda17", "--root", tmp_path, "--run")
+    assert capsys.readouterr().out.startswith("protocol visda12")
 
 
 def test_an_installed_package_works_from_another_folder(tmp_path):

@@ -70,7 +70,7 @@ def test_a_folder_begins_anew_and_time_counts_within_it(run, frames):
 
 
 def _alike(one: blda.Prediction, other: blda.Prediction) -> bool:
-    """Whether two predictions are the same but for the rounding of probabilities."""
+    """Tell whether two predictions are the same but for the rounding of probabilities."""
     return np.allclose(one.probabilities, other.probabilities, atol=1e-6)
 
 
