@@ -107,13 +107,13 @@ def test_processes_that_make_a_world_end_with_the_one_that_started_them(tmp_path
     maker = subprocess.Popen([sys.executable, str(script), str(tmp_path / "world")], env=environment)
     try:
         # All have begun once there are files.
-        wait_for(lambda: next(tmp_path.rglob("*.jpg"), None), 120)
+        wait_for(lambda: next(tmp_path.rglob("*.jpg"), None), 300)
         workers = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _parent(pid) == maker.pid]
         assert len(workers) >= 2
     finally:
         maker.send_signal(signal.SIGKILL)
         maker.wait()
-    wait_for(lambda: all(_parent(pid) is None for pid in workers), 30)
+    wait_for(lambda: all(_parent(pid) is None for pid in workers), 120)
 
 
 def wait_for(condition, seconds: float) -> None:
