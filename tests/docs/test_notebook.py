@@ -93,7 +93,7 @@ def test_its_run_is_one_of_the_demos() -> None:
     config = loading.load(shipped_configs.found(train[0]), VideoConfig, train[1:])
     assert config.training.steps == names_of(CODE)["STEPS"] == 700
     assert 0 < config.self_training.burn_in < 700
-    assert config.compare == ("source_only",)
+    assert config.compare == ("source_only", "self_training")
 
 
 @pytest.mark.slow
