@@ -82,6 +82,11 @@ def ensure(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
     if not spec.manifest.is_file():
         make(spec, progress, workers)
         return
+    _require_same(spec)
+
+
+def _require_same(spec: WorldSpec) -> None:
+    """Raise ValueError unless the finished world at this place was made with these settings."""
     try:
         made = json.loads(spec.manifest.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -97,7 +102,8 @@ def ensure(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
 def make(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
     """Write the world of `spec` with `workers` processes; an interrupted run leaves nothing below the root.
 
-    Raises ValueError when the split's folders exist already.
+    If another process finishes the same world first, that one stays. Raises ValueError when the split's folders exist
+    already.
     """
     check(spec)
     _recover(spec)
@@ -111,7 +117,10 @@ def make(spec: WorldSpec, progress: bool = True, workers: int = 1) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=f"{_draft_prefix(spec)}{os.getpid()}-", dir=spec.root.parent))
     try:
         write(spec, temporary, progress, workers)
-        _publish(spec, temporary)
+        if spec.manifest.is_file():
+            _require_same(spec)
+        else:
+            _publish(spec, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

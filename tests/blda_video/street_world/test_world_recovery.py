@@ -90,6 +90,20 @@ def test_a_world_that_is_being_moved_is_left_alone(tmp_path: Path) -> None:
         ensure(spec, progress=False)
 
 
+def test_a_world_that_another_process_finishes_first_is_taken(tmp_path: Path, whole, monkeypatch) -> None:
+    spec, write = _spec(tmp_path / "world"), world_writer.write
+
+    def overtaken(*arguments: object) -> None:
+        write(*arguments)
+        monkeypatch.setattr(world_writer, "write", write)
+        make(spec, progress=False)
+
+    monkeypatch.setattr(world_writer, "write", overtaken)
+    ensure(spec, progress=False)
+    assert _files(spec.root) == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["world"]
+
+
 MANY = """
 import sys
 from blda_video.config import WorldSpec
