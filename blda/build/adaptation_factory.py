@@ -70,10 +70,12 @@ class AdaptationFactory:
         config = self.config
         augment = self.augment(config, self.jitter(config.seed))
         masked = self.masked(mean)
+        further = {} if masked is None else {"masked": masked}
+        if frozen is not None:
+            further |= self.foundation(frozen)
         parts = (student, teacher, self.pseudo_labeler(config), criterion, augment, len(class_names(config)))
         burn_in = config.self_training.burn_in
-        further = {} if frozen is None else self.foundation(frozen)
-        return SelfTraining(*parts, config.seed, burn_in, self.mixer(config), masked, diagnostics, further)
+        return SelfTraining(*parts, config.seed, burn_in, self.mixer(config), diagnostics, further)
 
     def foundation(self, frozen: FrozenFeatures) -> dict[str, Consistency]:
         """Build the distance to frozen features of the target, by its name in the log; empty for the source alone."""

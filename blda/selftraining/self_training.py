@@ -65,8 +65,8 @@ class SelfTraining:
     burn_in: number of first steps on the source alone. A network that starts without pretrained weights makes noise
         of its first pseudo-labels.
     mixer: combines (source, target, pseudo) into the mixed batch; None for `ClassMix`.
-    masked: third loss, of (student, target, pseudo, source), such as `MaskedConsistency`; None to leave it out.
-    further: more losses of these, by the name under which they are logged.
+    further: more losses, of (student, target, pseudo, source), by the name under which they are logged, such as
+        `MaskedConsistency`.
     diagnostics: draws the criterion's statistics and compares them with labels; None for a criterion without any.
     """
 
@@ -81,13 +81,12 @@ class SelfTraining:
         seed: int,
         burn_in: int = 0,
         mixer: Mixer | None = None,
-        masked: Consistency | None = None,
         diagnostics: Diagnostics | None = None,
         further: Mapping[str, Consistency] = MappingProxyType({}),
     ) -> None:
         self.student, self.teacher, self.pseudo_labeler, self.criterion = student, teacher, pseudo_labeler, criterion
         self.augment, self.num_classes, self.seed, self.burn_in = augment, num_classes, seed, burn_in
-        self.mixer, self.masked = mixer or ClassMix(num_classes, seed), masked
+        self.mixer = mixer or ClassMix(num_classes, seed)
         self.diagnostics, self.further = diagnostics, further
         self.snapshot: Snapshot | None = None
 
@@ -102,8 +101,6 @@ class SelfTraining:
         self.snapshot = Snapshot(target.image, pseudo.label, pseudo.weight, mixed)
         image = self.augment(mixed.image, target.draw)
         yield "mixed", self.criterion.mixed_loss(self.student(image), mixed, pseudo)
-        if self.masked is not None:
-            yield "masked", self.masked(self.student, target, pseudo, source)
         for name, loss in self.further.items():
             yield name, loss(self.student, target, pseudo, source)
 

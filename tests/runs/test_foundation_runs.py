@@ -40,10 +40,7 @@ def test_a_run_resumes_bit_for_bit(worlds, tmp_path, foundation, mode, company):
     config = tiny.load(worlds, tmp_path, mode, foundation, *COMPANY[company])
     whole = tiny.trainer(config, "whole")
     whole.fit()
-    tiny.trainer(config, "split").fit(until=2)
-    resumed = tiny.trainer(config, "split")
-    resumed.resume()
-    resumed.fit()
+    resumed = tiny.resumed(config)
     states = tiny.states(whole)
     assert tiny.differences(states, tiny.states(resumed)) == []
     assert any(name.startswith("foundation_head/") for name in states)

@@ -90,6 +90,15 @@ def trainer(config: Config, name: str) -> Trainer:
     return compose(config, runtime.start("no")).trainer(config.method, Path(config.run) / name)
 
 
+def resumed(config: Config, name: str = "split") -> Trainer:
+    """Train two steps, and the rest in a new trainer that continues from their checkpoint."""
+    trainer(config, name).fit(until=2)
+    rest = trainer(config, name)
+    rest.resume()
+    rest.fit()
+    return rest
+
+
 def with_sgd(trainer: Trainer) -> Trainer:
     """Plain descent: Adam turns the rounding of a gradient near zero into a whole step of either sign."""
     trainer.optimizer = torch.optim.SGD([{"params": trainer._trained(), "peak": 0.05}], lr=0.05)

@@ -95,10 +95,7 @@ def test_a_resumed_distillation_equals_a_whole_one_bit_for_bit(config, mode, met
     whole = tiny.trainer(settings, "whole")
     assert whole.fit()["mIoU"] >= 0
     assert "train/loss/masked" in set().union(*tiny.lines(whole))
-    tiny.trainer(settings, "split").fit(until=2)
-    resumed = tiny.trainer(settings, "split")
-    resumed.resume()
-    resumed.fit()
+    resumed = tiny.resumed(settings)
     assert tiny.differences(tiny.states(whole), tiny.states(resumed)) == []
     averaged = tiny.trainer(config(mode, f"method={method}", masked, "self_training.teacher=null"), "averaged")
     averaged.fit()
@@ -121,7 +118,7 @@ def test_hidden_blocks_have_the_students_mean_and_not_the_teachers(config, tmp_p
     folder = trained.checkpoint_in(tmp_path / "timm", "image", other).parent
     trainer = tiny.trainer(config("image", "self_training.masked={block: 8}", weights=folder), "run")
     assert not torch.equal(trainer.method.teacher.predict.model.mean, trainer.student.mean)
-    assert torch.equal(torch.stack(trainer.method.masked.mask.fill), trainer.student.mean.flatten())
+    assert torch.equal(torch.stack(trainer.method.further["masked"].mask.fill), trainer.student.mean.flatten())
 
 
 def test_a_run_continues_with_its_teacher_only(config, teacher, tmp_path):

@@ -89,10 +89,7 @@ def test_a_run_with_decay_resumes_bit_for_bit_and_keeps_the_configs_rates(worlds
     config = tiny.load(worlds, tmp_path, "image", "optimizer.layer_decay=0.5", "optimizer.no_decay=norms")
     whole = tiny.trainer(config, "whole")
     whole.fit()
-    tiny.trainer(config, "split").fit(until=2)
-    resumed = tiny.trainer(config, "split")
-    resumed.resume()
-    resumed.fit()
+    resumed = tiny.resumed(config)
     assert tiny.differences(tiny.states(whole), tiny.states(resumed)) == []
     # Three residual blocks; heads at twice the rate of the last one.
     peaks = sorted({group["peak"] for group in resumed.optimizer.param_groups})

@@ -123,10 +123,10 @@ def test_masked_loss_comes_third_and_reuses_the_pseudo_labels(masked):
         labelled.append(clean)
         return pseudo
 
-    third = MaskedConsistency(_mask(), PlainLoss()) if masked else None
+    further = {"masked": MaskedConsistency(_mask(), PlainLoss())} if masked else {}
     components = (student, Teacher(student), pseudo_labeler, PlainLoss(), ColourAndBlur(seed=3), 4, 0)
     names = []
-    for name, loss in SelfTraining(*components, masked=third).losses(source, target):
+    for name, loss in SelfTraining(*components, further=further).losses(source, target):
         names.append(name)
         loss.backward()
     assert names == ["source", "mixed", "masked"][: 3 if masked else 2]
