@@ -15,14 +15,11 @@ from blda.data.sample import Sample
 from blda.selftraining.criterion import Criterion
 from blda.selftraining.fixed_teacher import FixedTeacher
 from blda.selftraining.masking import Augment
-from blda.selftraining.mixing import ClassMix
+from blda.selftraining.mixing import ClassMix, Mixer
 from blda.selftraining.teacher import Teacher
 
 PseudoLabeler = Callable[[Teacher | FixedTeacher, Sample], PseudoLabels]
 """(teacher, target batch) -> pseudo-labels of the target batch."""
-
-Mixer = Callable[[Sample, Sample, PseudoLabels], Mixed]
-"""(source, target, pseudo-labels of the target) -> mixed batch; its labels and weights are aligned with its images."""
 
 Consistency = Callable[[nn.Module, Sample, PseudoLabels, Sample], Tensor]
 """(student, target, pseudo-labels of the target, source) -> loss."""
@@ -66,7 +63,7 @@ class SelfTraining:
         of its first pseudo-labels.
     mixer: combines (source, target, pseudo) into the mixed batch; None for `ClassMix`.
     further: more losses, of (student, target, pseudo, source), by the name under which they are logged, such as
-        `MaskedConsistency`.
+        `FurtherMix` and `MaskedConsistency`.
     diagnostics: draws the criterion's statistics and compares them with labels; None for a criterion without any.
     """
 

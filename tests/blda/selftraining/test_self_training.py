@@ -12,7 +12,7 @@ from blda.data.batches import PseudoLabels
 from blda.data.sample import IGNORE, Sample, collate
 from blda.selftraining.augmentation import ColourAndBlur
 from blda.selftraining.criterion import PlainLoss
-from blda.selftraining.mixing import chosen_classes, mix
+from blda.selftraining.mixing import ClassMix, FurtherMix, chosen_classes, mix
 from blda.selftraining.pseudo_labels import TeacherLabels, pseudo_labels
 from blda.selftraining.self_training import SelfTraining
 from blda.selftraining.teacher import Teacher
@@ -118,6 +118,30 @@ def test_tau_zero_and_unestimated_statistics_are_plain_self_training():
     assert _run(_method(BalancedCriterion(*unestimated, tau=0.1))) == pytest.approx(plain)
     estimated = LogitStatistics(4), LogitStatistics(4)
     assert _run(_method(BalancedCriterion(*estimated, tau=0.1))) != pytest.approx(plain)
+
+
+def test_a_further_mix_is_that_loss_on_other_pasted_classes():
+    """Its loss is the mixed loss of its own mixer and augmentation, and the first one stays as it is."""
+
+    class Mixes(list):
+        def __call__(self, image, draw):
+            self.append(image)
+            return image
+
+    def method(seed: int, *further: int) -> tuple[SelfTraining, Mixes]:
+        torch.manual_seed(0)
+        student, criterion, seen = _Net().eval(), PlainLoss(), Mixes()
+        parts = {f"mixed_{n}": FurtherMix(ClassMix(4, n), seen, criterion) for n in further}
+        labels = TeacherLabels(0.3)
+        return SelfTraining(student, Teacher(student), labels, criterion, seen, 4, seed, further=parts), seen
+
+    (both, shown), (alone, first), (other, second) = method(0, 5), method(0), method(5)
+    losses = _run(both)
+    assert list(losses) == ["source", "mixed", "mixed_5"]
+    assert _run(alone) == pytest.approx({name: losses[name] for name in ("source", "mixed")})
+    assert _run(other)["mixed"] == pytest.approx(losses["mixed_5"])
+    assert torch.equal(torch.stack(shown), torch.stack([*first, *second]))
+    assert not torch.equal(*shown)
 
 
 def test_teacher_has_no_dropout_batch_statistics_and_no_gradient():
