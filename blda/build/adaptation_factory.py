@@ -25,16 +25,9 @@ from blda.selftraining.fixed_teacher import FixedTeacher
 from blda.selftraining.foundation_distance import TargetFoundationDistance
 from blda.selftraining.masked_consistency import MaskedConsistency
 from blda.selftraining.masking import Augment, BlockMask
-from blda.selftraining.mixing import (
-    ClassMix,
-    FurtherMix,
-    Mixer,
-    WholeImages,
-    chosen_classes,
-    chosen_classes_of_batch,
-)
+from blda.selftraining.mixing import ClassMix, WholeImages, chosen_classes, chosen_classes_of_batch
 from blda.selftraining.pseudo_labels import ImageLabels, TeacherLabels
-from blda.selftraining.self_training import Consistency, Diagnostics, PseudoLabeler, SelfTraining
+from blda.selftraining.self_training import Consistency, Diagnostics, Mixer, PseudoLabeler, SelfTraining
 from blda.selftraining.supervised import Supervised
 from blda.selftraining.teacher import Teacher
 
@@ -76,23 +69,20 @@ class AdaptationFactory:
             return Supervised(student, criterion)
         config = self.config
         augment = self.augment(config, self.jitter(config.seed))
-        further = self.further_mixes(criterion)
-        if (masked := self.masked(mean)) is not None:
-            further["masked"] = masked
+        masked = self.masked(mean)
+        further = {} if masked is None else {"masked": masked}
         if frozen is not None:
             further |= self.foundation(frozen)
         parts = (student, teacher, self.pseudo_labeler(config), criterion, augment, len(class_names(config)))
         burn_in = config.self_training.burn_in
-        return SelfTraining(*parts, config.seed, burn_in, self.mixer(config), diagnostics, further)
+        mixes = (self.mixer(config), self.further_mixes())
+        return SelfTraining(*parts, config.seed, burn_in, *mixes, diagnostics, further)
 
-    def further_mixes(self, criterion: Criterion) -> dict[str, Consistency]:
-        """Build the losses on the second and further mixed images of a step, by their names in the log."""
-        config, further = self.config, {}
-        for number in range(2, config.self_training.mixes + 1):
-            own = replace(config, seed=seeding.seed_of(config.seed, "mix", number))
-            augment = self.augment(own, self.jitter(own.seed))
-            further[f"mixed_{number}"] = FurtherMix(self.mixer(own), augment, criterion)
-        return further
+    def further_mixes(self) -> list[tuple[Mixer, Augment]]:
+        """Build the mixer and the augmentation of the second and further mixed images of a step."""
+        numbers = range(2, self.config.self_training.mixes + 1)
+        configs = [replace(self.config, seed=seeding.seed_of(self.config.seed, "mix", number)) for number in numbers]
+        return [(self.mixer(config), self.augment(config, self.jitter(config.seed))) for config in configs]
 
     def foundation(self, frozen: FrozenFeatures) -> dict[str, Consistency]:
         """Build the distance to frozen features of the target, by its name in the log; empty for the source alone."""

@@ -1,11 +1,11 @@
-"""Mixing of two domains: ClassMix, which pastes half of a source image's classes, none at all, and further mixes."""
+"""Mixing of two domains: ClassMix pastes half of a source image's classes; `WholeImages` mixes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch import distributed as dist
 from torch.nn import functional as F
 
@@ -13,11 +13,6 @@ from blda.data import seeding
 from blda.data.batches import Mixed, PseudoLabels
 from blda.data.class_labels import class_labels
 from blda.data.sample import Sample
-from blda.selftraining.criterion import Criterion
-from blda.selftraining.masking import Augment
-
-Mixer = Callable[[Sample, Sample, PseudoLabels], Mixed]
-"""(source, target, pseudo-labels of the target) -> mixed batch; its labels and weights are aligned with its images."""
 
 
 def chosen_classes(label: Tensor, num_classes: int, draw: tuple[int, ...], seed: int) -> Tensor:
@@ -101,21 +96,3 @@ class WholeImages:
     def __call__(self, source: Sample, target: Sample, pseudo: PseudoLabels) -> Mixed:
         """Return the target images with their pseudo-labels (B,); the source batch is not used."""
         return Mixed(target.image, pseudo.label, pseudo.weight, torch.zeros_like(pseudo.label, dtype=torch.bool))
-
-
-class FurtherMix:
-    """Loss on one more mixed image of each target image, in which the student meets it among other source classes.
-
-    It has a forward and a backward of its own, so a step takes more time and no more memory. The criterion's target
-    statistics are updated by it too.
-
-    mixer, augment: make the image, with seeds of their own. criterion: that of the first mixed image.
-    """
-
-    def __init__(self, mixer: Mixer, augment: Augment, criterion: Criterion) -> None:
-        self.mixer, self.augment, self.criterion = mixer, augment, criterion
-
-    def __call__(self, student: nn.Module, target: Sample, pseudo: PseudoLabels, source: Sample) -> Tensor:
-        """Return the loss of one forward of the student."""
-        mixed = self.mixer(source, target, pseudo)
-        return self.criterion.mixed_loss(student(self.augment(mixed.image, target.draw)), mixed, pseudo)
