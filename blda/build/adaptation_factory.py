@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from accelerate import Accelerator
@@ -75,14 +75,7 @@ class AdaptationFactory:
             further |= self.foundation(frozen)
         parts = (student, teacher, self.pseudo_labeler(config), criterion, augment, len(class_names(config)))
         burn_in = config.self_training.burn_in
-        mixes = (self.mixer(config), self.further_mixes())
-        return SelfTraining(*parts, config.seed, burn_in, *mixes, diagnostics, further)
-
-    def further_mixes(self) -> list[tuple[Mixer, Augment]]:
-        """Build the mixer and the augmentation of the second and further mixed images of a step."""
-        numbers = range(2, self.config.self_training.mixes + 1)
-        configs = [replace(self.config, seed=seeding.seed_of(self.config.seed, "mix", number)) for number in numbers]
-        return [(self.mixer(config), self.augment(config, self.jitter(config.seed))) for config in configs]
+        return SelfTraining(*parts, config.seed, burn_in, self.mixer(config), diagnostics, further)
 
     def foundation(self, frozen: FrozenFeatures) -> dict[str, Consistency]:
         """Build the distance to frozen features of the target, by its name in the log; empty for the source alone."""

@@ -67,7 +67,6 @@ class SelfTraining:
     augment: 'per_image' jitters each image by itself, with torchvision's operations; 'published' jitters a batch
         alike, with the stronger operations of kornia 0.5.8.
     mixer: {name, keyword: value}, builds the mixed image.
-    mixes: mixed images of each target image and step, with other classes each; their mean loss counts. 1 as published.
     classmix: 'per_image' pastes half of an image's classes; 'per_batch' half of those of the whole batch, ignored
         pixels among them (published).
     """
@@ -84,7 +83,6 @@ class SelfTraining:
     burn_in: Natural = 0
     augment: str = "per_image"
     mixer: Component = field(default_factory=lambda: {"name": "classmix"})
-    mixes: Count = 1
     classmix: str = "per_image"
     teacher: TrainedTeacher | None = None
 

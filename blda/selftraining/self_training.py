@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
@@ -65,8 +65,6 @@ class SelfTraining:
     burn_in: number of first steps on the source alone. A network that starts without pretrained weights makes noise
         of its first pseudo-labels.
     mixer: combines (source, target, pseudo) into the mixed batch; None for `ClassMix`.
-    further_mixes: mixer and augmentation of the second and further mixed batches of a step, with seeds of their own.
-        Each has a forward of its own, and the mean of all their losses is learnt.
     further: more losses, of (student, target, pseudo, source), by the name under which they are logged, such as
         `MaskedConsistency`.
     diagnostics: draws the criterion's statistics and compares them with labels; None for a criterion without any.
@@ -83,13 +81,12 @@ class SelfTraining:
         seed: int,
         burn_in: int = 0,
         mixer: Mixer | None = None,
-        further_mixes: Sequence[tuple[Mixer, Augment]] = (),
         diagnostics: Diagnostics | None = None,
         further: Mapping[str, Consistency] = MappingProxyType({}),
     ) -> None:
         self.student, self.teacher, self.pseudo_labeler, self.criterion = student, teacher, pseudo_labeler, criterion
         self.augment, self.num_classes, self.seed, self.burn_in = augment, num_classes, seed, burn_in
-        self.mixer, self.further_mixes = mixer or ClassMix(num_classes, seed), further_mixes
+        self.mixer = mixer or ClassMix(num_classes, seed)
         self.diagnostics, self.further = diagnostics, further
         self.snapshot: Snapshot | None = None
 
@@ -100,12 +97,10 @@ class SelfTraining:
             return
 
         pseudo = self.pseudo_labeler(self.teacher, target)
-        mixes = ((self.mixer, self.augment), *self.further_mixes)
-        for mixer, augment in mixes:
-            mixed = mixer(source, target, pseudo)
-            self.snapshot = Snapshot(target.image, pseudo.label, pseudo.weight, mixed)
-            image = augment(mixed.image, target.draw)
-            yield "mixed", self.criterion.mixed_loss(self.student(image), mixed, pseudo) / len(mixes)
+        mixed = self.mixer(source, target, pseudo)
+        self.snapshot = Snapshot(target.image, pseudo.label, pseudo.weight, mixed)
+        image = self.augment(mixed.image, target.draw)
+        yield "mixed", self.criterion.mixed_loss(self.student(image), mixed, pseudo)
         for name, loss in self.further.items():
             yield name, loss(self.student, target, pseudo, source)
 

@@ -20,11 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("mode", tiny.MODES)
-@pytest.mark.parametrize(
-    "method",
-    [("source_only",), ("reweighted",), ("blda",), ("blda", tiny.DENSITY), ("blda", "self_training.mixes=2")],
-    ids="-".join,
-)
+@pytest.mark.parametrize("method", [("source_only",), ("reweighted",), ("blda",), ("blda", tiny.DENSITY)], ids="-".join)
 def test_resumed_run_equals_uninterrupted_one_bit_for_bit(worlds, tmp_path, mode, method):
     config = tiny.load(worlds, tmp_path, mode, f"method={method[0]}", *method[1:])
     whole = tiny.trainer(config, "whole")
@@ -188,8 +184,7 @@ def halved(worlds, more_worlds, mit_weights, tmp_path_factory) -> dict[str, tupl
     """Runs, and what each of two real processes ends with on half of their batches; `tests/runs/test_variants.py` has
     more.
 
-    `whole method` is all that the image mode can have at once: density, masks, margins, a second mixed image and
-    feature distance.
+    `whole method` is all that the image mode can have at once: density, masks, margins and feature distance.
     """
     folder = tmp_path_factory.mktemp("halved")
     plain = ("optimizer.clip=null", "model.head.dropout=0.0", "blda.min_pixels=64")
@@ -200,7 +195,7 @@ def halved(worlds, more_worlds, mit_weights, tmp_path_factory) -> dict[str, tupl
     whole = [
         f"model.encoder={{name: mit, variant: tiny, drop_path: 0.0, weights: {mit_weights}}}",
         *(f"{part}={{resize: [64, 128], crop: [64, 96]}}" for part in ("source", "target")),
-        "self_training={masked: {block: 8, ratio: 0.5}, margins: [4, 12, 6, 6], mixes: 2}",
+        "self_training={masked: {block: 8, ratio: 0.5}, margins: [4, 12, 6, 6]}",
         "feature_distance={strength: 0.1, min_ratio: 0.51, things: [road, building, sky, vegetation, car]}",
     ]
     several = f"{several_data_sets.SOURCES}\n{several_data_sets.TARGETS}"

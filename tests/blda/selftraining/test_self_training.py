@@ -12,7 +12,7 @@ from blda.data.batches import PseudoLabels
 from blda.data.sample import IGNORE, Sample, collate
 from blda.selftraining.augmentation import ColourAndBlur
 from blda.selftraining.criterion import PlainLoss
-from blda.selftraining.mixing import ClassMix, chosen_classes, mix
+from blda.selftraining.mixing import chosen_classes, mix
 from blda.selftraining.pseudo_labels import TeacherLabels, pseudo_labels
 from blda.selftraining.self_training import SelfTraining
 from blda.selftraining.teacher import Teacher
@@ -118,29 +118,6 @@ def test_tau_zero_and_unestimated_statistics_are_plain_self_training():
     assert _run(_method(BalancedCriterion(*unestimated, tau=0.1))) == pytest.approx(plain)
     estimated = LogitStatistics(4), LogitStatistics(4)
     assert _run(_method(BalancedCriterion(*estimated, tau=0.1))) != pytest.approx(plain)
-
-
-def test_the_mean_loss_of_all_mixes_is_learnt():
-    """Each mix has its own mixer and augmentation, and what it does does not depend on the others."""
-
-    class Seen(list):
-        def __call__(self, image, draw):
-            self.append(image)
-            return image
-
-    def step(seed: int, *further: int) -> tuple[list[float], Seen]:
-        torch.manual_seed(0)
-        student, seen = _Net().eval(), Seen()
-        parts = student, Teacher(student), TeacherLabels(0.3), PlainLoss(), seen, 4, seed
-        method = SelfTraining(*parts, further_mixes=[(ClassMix(4, other), seen) for other in further])
-        losses = list(method.losses(_sample(0), _sample(1, labelled=False)))
-        assert [name for name, _ in losses] == ["source"] + ["mixed"] * (1 + len(further))
-        return [loss.item() for _, loss in losses[1:]], seen
-
-    (both, shown), (first, one), (second, other) = step(0, 5), step(0), step(5)
-    assert both == pytest.approx([first[0] / 2, second[0] / 2])
-    assert torch.equal(torch.stack(shown), torch.stack([*one, *other]))
-    assert not torch.equal(*shown)
 
 
 def test_teacher_has_no_dropout_batch_statistics_and_no_gradient():
