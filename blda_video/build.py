@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from accelerate import Accelerator
 from torch import Tensor
@@ -18,7 +19,7 @@ from blda.build.evaluation_factory import EvaluationFactory
 from blda.build.loss_factory import LossFactory
 from blda.build.network_factory import NetworkFactory
 from blda.build.reader_factory import READERS as IMAGE_READERS
-from blda.build.reader_factory import ReaderFactory, place
+from blda.build.reader_factory import ReaderFactory, class_names, place
 from blda.build.run import Run
 from blda.build.statistics_factory import balances, image_statistics, statistics_arguments
 from blda.config.components import Constructors, construct
@@ -51,6 +52,8 @@ from blda_video.flow.published_flow import PublishedFlow
 from blda_video.flow.raft import RAFT
 from blda_video.propagation.agreement_rules import Consistency, ConsistentConfidence, RareClass
 from blda_video.propagation.averaging_rules import KeyAlone, Trajectory
+from blda_video.propagation.motion_evidence import MotionEvidence
+from blda_video.propagation.motion_network import MotionNetwork
 from blda_video.propagation.propagated_labels import PropagatedLabels
 from blda_video.propagation.rule import Rule
 from blda_video.propagation.warping_rules import ConfidenceThreshold, Fill, MaxConfidence, Warp
@@ -134,6 +137,21 @@ class ClipData:
         if flow is None:
             return StillClips(reader, None, *cut, in_bytes=True)
         return ClipDataset(reader, None, *cut, self.flow(flow), True, self.config.chain)
+
+    def source_clips(self, number: int) -> ClipDataset:
+        """Labelled clips of one data set of the source, for what learns from its motion."""
+        images, config = self._images.source_member(number), self.config
+        if not hasattr(images.reader, "neighbour"):
+            raise ValueError(f"{place(config, 'source', number)} is not a video; motion is learnt from labelled videos")
+        cut = (images.reader, images.lookup, images.transform, images.seed, config.offsets)
+        return ClipDataset(*cut, self.source_flow(), True, config.chain)
+
+    def source_flow(self) -> Estimator | StoredFlow:
+        """The flow of the source: `motion.flow`, or what the run's flow is estimated with."""
+        own, run = self.config.motion and self.config.motion.flow, self.config.flow
+        if own or run.get("name") not in STORES:
+            return self.flow(own or run)
+        return estimator_of("motion.flow", run.get("estimator"))
 
     def evaluation(self) -> EvaluationClips:
         """Labelled whole images with the neighbours that temporal consistency compares."""
@@ -256,7 +274,15 @@ def propagated_labels(config: VideoConfig, frequency: Callable[[], Tensor]) -> P
     trust = (settings.threshold, settings.ignore_top, settings.ignore_bottom)
     observe = config.smoothing is not None and balances(config)
     soft_counting = config.blda.by_belief and balances(config)
-    return PropagatedLabels(rule_of(config, frequency), *trust, observe, soft_counting)
+    return PropagatedLabels(rule_of(config, frequency), *trust, observe, soft_counting, motion_evidence(config))
+
+
+def motion_evidence(config: VideoConfig) -> MotionEvidence | None:
+    """Read the network that tells classes by flow, None for a config without `motion`."""
+    if config.motion is None:
+        return None
+    network = MotionNetwork.load(Path(config.motion.weights), class_names(config))
+    return MotionEvidence(network, config.motion.power, config.offsets)
 
 
 def rule_of(config: VideoConfig, frequency: Callable[[], Tensor]) -> Rule:

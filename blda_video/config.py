@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from blda.config.data_schema import Component, Target
-from blda.config.ranges import Count, Natural, Offset, Positive, Range
+from blda.config.ranges import Count, Natural, NotNegative, Offset, Positive, Range
 from blda.config.schema import Config
 
 Side = Annotated[int, Range(16)]
@@ -22,6 +22,21 @@ class Smoothing:
     """
 
     scale: Positive = 2.0
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Evidence of the optical flow for pseudo-labels (METHOD 7).
+
+    weights: file of `blda train-motion`. power: trust in it, 0 for none. steps, batch: of its training.
+    flow: of the source, whose labels and flow it learns from; null for the run's estimator, applied to the crops.
+    """
+
+    weights: str | Path
+    power: NotNegative = 0.7
+    steps: Count = 2000
+    batch: Count = 4
+    flow: Component | None = None
 
 
 @dataclass(frozen=True)
@@ -88,8 +103,8 @@ class VideoConfig(Config):
     offsets: signed frame distances of the context of a target clip. flow: {name: dis, preset} on the crop, or {name:
     store, root} computed before. chain: compose flow over several frames from links of so many frames; null: estimate
     it directly. rule: propagation rule that combines the frames' probabilities, a name or {name, keyword: value}.
-    smoothing: null for none. consistency: offsets that evaluation compares with, empty for none. worlds: street worlds
-    to make first.
+    motion: evidence of the flow for pseudo-labels, null for none. smoothing: null for none. consistency: offsets that
+    evaluation compares with, empty for none. worlds: street worlds to make first.
     """
 
     target: VideoTarget
@@ -97,6 +112,7 @@ class VideoConfig(Config):
     flow: Component = field(default_factory=lambda: {"name": "dis", "preset": "medium"})
     chain: Count | None = None
     rule: Any = "trajectory"
+    motion: Motion | None = None
     smoothing: Smoothing | None = Smoothing()
     consistency: tuple[Offset, ...] = (-1,)
     worlds: tuple[WorldSpec, ...] = ()
@@ -104,4 +120,5 @@ class VideoConfig(Config):
     def places(self) -> list[Any]:
         """Return the components and paths whose files move with `data_root`."""
         flows = (each.flow for each in self.target.members if isinstance(each, VideoTarget) and each.flow)
-        return [*super().places(), self.flow, *flows, *(world.root for world in self.worlds)]
+        own = [self.motion.flow] if self.motion and self.motion.flow else []
+        return [*super().places(), self.flow, *flows, *own, *(world.root for world in self.worlds)]

@@ -17,6 +17,7 @@ COMMANDS = {
     "show-statistics": "draw the logit statistics of a checkpoint",
     "check-data": "check the data of a run before it starts",
     "compute-flow": "compute and store the optical flow of a run",
+    "train-motion": "train the network that tells classes by flow alone",
     "make-world": "make miniatures of data sets, and rehearse a run",
     "import-weights": "convert a published checkpoint",
     "export": "write a network as ONNX or torch.export",

@@ -12,6 +12,7 @@ from blda.data.batches import PseudoLabels
 from blda.selftraining.pseudo_labels import pseudo_labels
 from blda_video.clips.clip import Clip
 from blda_video.flow.flow_geometry import warp
+from blda_video.propagation.motion_evidence import MotionEvidence
 from blda_video.propagation.rule import Rule
 
 
@@ -38,6 +39,7 @@ class PropagatedLabels:
         frames disagree their average is flat, which lowers the image's weight.
     observe: also return the context's logits, for statistics that are pooled over the clip.
     keep_probabilities: also return the combined probabilities, for statistics that count by them.
+    motion: changes the combined probabilities by what the flow says of each class; None leaves them.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class PropagatedLabels:
         ignore_bottom: int = 0,
         observe: bool = True,
         keep_probabilities: bool = True,
+        motion: MotionEvidence | None = None,
     ) -> None:
+        self.motion = motion
         self.rule, self.threshold, self.observe, self.keep_probabilities = rule, threshold, observe, keep_probabilities
         self.ignore_top, self.ignore_bottom = ignore_top, ignore_bottom
 
@@ -73,8 +77,9 @@ class PropagatedLabels:
                 observations.append(warp(seen, flow) - logits)
         count = len(frame_probabilities)
         combined = self.rule(key, _stack(frame_probabilities, key), target.valid[:, :count], target.offset[:count])
+        probabilities = combined.probabilities if self.motion is None else self.motion(combined.probabilities, target)
         rows = self.ignore_top, self.ignore_bottom
-        labels = pseudo_labels(combined.probabilities, self.threshold, *rows, target.trusted, self.keep_probabilities)
+        labels = pseudo_labels(probabilities, self.threshold, *rows, target.trusted, self.keep_probabilities)
         count = len(observations)
         return ClipLabels(
             labels.label,

@@ -11,10 +11,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import several_data_sets
 import tiny
+from blda.build.reader_factory import class_names
 from blda.config.schema import Config
 from blda.data.sample import Sample
 from blda.engine import checkpoint
 from blda.engine.trainer import TrainingStopped
+from blda_video.propagation.motion_network import MotionNetwork
 
 ROOT = Path(__file__).parents[2]
 
@@ -184,7 +186,8 @@ def halved(worlds, more_worlds, mit_weights, tmp_path_factory) -> dict[str, tupl
     """Runs, and what each of two real processes ends with on half of their batches; `tests/runs/test_variants.py` has
     more.
 
-    `whole method` is all that the image mode can have at once: density, masks, margins and feature distance.
+    `whole method` is all that the image mode can have at once: density, masks, margins and feature distance. `video`
+    has the evidence of a motion network too.
     """
     folder = tmp_path_factory.mktemp("halved")
     plain = ("optimizer.clip=null", "model.head.dropout=0.0", "blda.min_pixels=64")
@@ -198,10 +201,14 @@ def halved(worlds, more_worlds, mit_weights, tmp_path_factory) -> dict[str, tupl
         "self_training={masked: {block: 8, ratio: 0.5}, margins: [4, 12, 6, 6]}",
         "feature_distance={strength: 0.1, min_ratio: 0.51, things: [road, building, sky, vegetation, car]}",
     ]
+    motion = MotionNetwork(class_names(config("names", "video")), (-1, 1))
+    motion.count += 10
+    motion.save(folder / "motion.pt")
+    evidence = f"motion={{weights: {folder / 'motion.pt'}, power: 0.3}}"
     several = f"{several_data_sets.SOURCES}\n{several_data_sets.TARGETS}"
     configs = {
         "image with density": tiny.moved(config("density", "image", tiny.DENSITY)),
-        "video": tiny.moved(config("video", "video")),
+        "video": tiny.moved(config("video", "video", evidence)),
         "whole method": tiny.moved(config("whole", "image", tiny.DENSITY, *whole)),
         "several data sets": tiny.moved(several_data_sets.load(more_worlds, folder, "video", several, *plain)),
         "batch norm": config("norm", "image", "method=source_only", "training.batch=4", *tiny.BATCH_NORM),
