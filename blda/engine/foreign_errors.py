@@ -5,19 +5,18 @@ from __future__ import annotations
 import errno
 import pickle
 import re
+import traceback
 import zipfile
 import zlib
+from collections.abc import Iterator
 
 RESUME = "then continue with --resume"
 _LOADER = (
     "a loader process was ended from outside, mostly because memory ran out; "
     f"lower training.workers or training.batch, {RESUME}"
 )
+_ENDED = re.compile(r"DataLoader worker .*(killed|exited)|Pin memory thread exited")
 _RUNTIME = (
-    (
-        r"DataLoader worker .*(killed|exited)|Pin memory thread exited",
-        _LOADER,
-    ),
     (
         r"Too many open files|received \d+ items of ancdata",
         f"too few open files are allowed; run: ulimit -n 4096, or lower training.workers, {RESUME}",
@@ -50,10 +49,10 @@ def in_one_line(error: BaseException) -> str | None:
 
     Returns None for mistakes of this library, whose traceback is wanted.
     """
+    if _of_loader(error):
+        return _LOADER
     if isinstance(error, ImportError):
         return _missing(error)
-    if isinstance(error, ConnectionError) and error.filename is None:
-        return _LOADER  # which hands tensors over by a socket; processes of a run lose each other by a RuntimeError
     if isinstance(error, OSError):
         return _of_system(error)
     if isinstance(error, MemoryError):
@@ -65,10 +64,43 @@ def in_one_line(error: BaseException) -> str | None:
     return last_line(error) if isinstance(error, ValueError) else None
 
 
+def _of_loader(error: BaseException) -> bool:
+    """Tell whether a loader process that ended is the reason of an error, or of one that it was raised after.
+
+    torch reports such an end wherever the main process is at the time, so any other error may stand around its report.
+    Without one, a connection is lost: loader processes hand tensors over by a socket. Processes of a run lose each
+    other by a RuntimeError.
+    """
+    if any(isinstance(each, RuntimeError) and _ENDED.search(str(each)) for each in _chain(error)):
+        return True
+    if isinstance(error, ConnectionError):
+        return error.filename is None
+    return isinstance(error, EOFError) and _raised_in(error) == "multiprocessing"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """List an error and all that it was raised from or while handling."""
+    found, left = set(), [error]
+    while left:
+        each = left.pop()
+        if each is not None and id(each) not in found:
+            found.add(id(each))
+            yield each
+            left += [each.__cause__, each.__context__]
+
+
+def _raised_in(error: BaseException) -> str | None:
+    """Return the package whose code raised an error."""
+    place = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        place = frame.f_globals.get("__name__", "").partition(".")[0]
+    return place
+
+
 def _of_runtime(error: RuntimeError) -> str | None:
-    chain = [str(error), str(error.__cause__ or ""), str(error.__context__ or ""), type(error).__name__]
+    said = [*map(str, _chain(error)), type(error).__name__]
     for pattern, text in _RUNTIME:
-        if any(re.search(pattern, message) for message in chain):
+        if any(re.search(pattern, message) for message in said):
             return text
     return None
 

@@ -13,6 +13,7 @@ import re
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -62,7 +63,8 @@ def one_line_errors(*config: str) -> Iterator[None]:
     config: the config's file and its overrides, which complete the commands that a message recommends.
     """
     try:
-        yield
+        with _deaf_after_errors():
+            yield
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
@@ -70,6 +72,21 @@ def one_line_errors(*config: str) -> Iterator[None]:
         if os.environ.get("BLDA_TRACEBACK") or text is None:
             raise
         sys.exit(f"error: {completed(text, *config)}")
+
+
+@contextmanager
+def _deaf_after_errors() -> Iterator[None]:
+    """Ignore the end of processes from the first error on.
+
+    torch raises an error wherever the main process is when it hears of a loader process's end. That may be after the
+    first error of the same end, a lost connection, and must not take the place of its line.
+    """
+    try:
+        yield
+    except Exception:
+        if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():  # Windows has none
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        raise
 
 
 def _message(error: Exception) -> str | None:

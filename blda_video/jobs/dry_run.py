@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import resource
 import sys
@@ -54,6 +55,28 @@ class Cost:
             f"{self.step:.3f} s a step, {self.image:.3f} s an evaluated image, checkpoints of "
             f"{self.checkpoint / 2**20:.0f} MiB; about {_duration(self.total)} in all"
         )
+
+    def numbers(self) -> dict[str, float]:
+        """Return the numbers of `line`, with their units in their names."""
+        return {
+            "parameters": self.parameters,
+            "memory_bytes": self.memory,
+            "seconds_per_step": self.step,
+            "seconds_per_image": self.image,
+            "checkpoint_bytes": self.checkpoint,
+            "seconds_to_save": self.saved,
+            "seconds_in_all": self.total,
+        }
+
+
+def as_text(costs: Sequence[Cost]) -> str:
+    """Return a line for each method, empty without any."""
+    return "\n".join(cost.line() for cost in costs)
+
+
+def as_json(costs: Sequence[Cost]) -> str:
+    """Return the numbers of each method by its name, empty without any."""
+    return json.dumps({cost.method: cost.numbers() for cost in costs}, indent=1) if costs else ""
 
 
 def dry_run(config: str, overrides: Sequence[str] = (), kind: str | None = None) -> list[Cost]:

@@ -128,7 +128,8 @@ class ViTPyramid(nn.Module):
 
     def _in_cells(self, image: Tensor, cell: int) -> Tensor:
         """Resize an image so that every patch, of which a part may be outside, has `cell` pixels a side."""
-        size = [-(-side // self.patch) * cell for side in image.shape[-2:]]
+        # Rounded up without negative numbers: ONNX divides integers towards zero.
+        size = [(side + self.patch - 1) // self.patch * cell for side in image.shape[-2:]]
         # Where torch.export leaves the size free, the resize is always in the graph: it changes no whole patches.
         if isinstance(size[0], SymInt) or size != list(image.shape[-2:]):
             image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)

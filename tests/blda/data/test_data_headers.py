@@ -107,6 +107,33 @@ def test_alpha_is_left_out_and_inks_become_colours(tmp_path: Path) -> None:
     assert np.array_equal(read_image(tiff(tmp_path / "f.tif", PICTURE, None)), PICTURE)
 
 
+GREY = Image.fromarray(SOFT)
+INDEXED = GREY.quantize(8)
+
+
+@pytest.mark.parametrize(
+    ("name", "picture"),
+    [
+        *((f"grey.{suffix}", GREY) for suffix in ("png", "tif", "bmp")),
+        *((f"alpha.{suffix}", Image.merge("LA", (GREY, GREY))) for suffix in ("png", "tif")),
+        ("binary.png", GREY.point(lambda value: 255 * (value > 99), "1")),
+        *((f"indexed.{suffix}", INDEXED) for suffix in ("png", "gif", "tif", "bmp")),
+    ],
+)
+def test_grey_and_indexed_images_become_colours(name: str, picture: Image.Image, tmp_path: Path) -> None:
+    picture.save(tmp_path / name)
+    shown = picture.getchannel("L") if picture.mode == "LA" else picture
+    assert np.array_equal(read_image(tmp_path / name), np.asarray(shown.convert("RGB")))
+
+
+def test_a_grey_jpeg_has_three_equal_channels(tmp_path: Path) -> None:
+    GREY.save(tmp_path / "a.jpg", quality=95)
+    image = read_image(tmp_path / "a.jpg")
+    assert image.shape == (*SOFT.shape, 3)
+    assert (image == image[..., :1]).all()
+    assert np.abs(image[..., 0].astype(int) - SOFT).max() <= 8
+
+
 def test_orientation_of_a_tiff_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a\.tif is a TIFF with an orientation.*save it upright"):
         read_image(tagged(tmp_path / "a.tif", PICTURE, 3))

@@ -127,7 +127,9 @@ def test_torch_export_is_loaded_again_and_equal(build, tmp_path):
     torch.testing.assert_close(found, Predictor(build)(image), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("build", "to"), [(_segformer, Onnx()), (_vit, TorchExport())], indirect=["build"])
+@pytest.mark.parametrize(
+    ("build", "to"), [(_segformer, Onnx()), (_vit, Onnx()), (_vit, TorchExport())], indirect=["build"]
+)
 def test_free_batch_height_and_width(build, to, tmp_path):
     path = tmp_path / f"net{to.suffix}"
     check = export(_trained(build), to, (64, 96), path, dynamic=True)

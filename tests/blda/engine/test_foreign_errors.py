@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import pickle
 import re
 import zipfile
@@ -45,6 +46,31 @@ def test_foreign_errors_are_one_line_with_a_fix(error: Exception, said: str) -> 
     assert text is not None
     assert "\n" not in text
     assert re.search(said, text), text
+
+
+KILLED = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+
+def test_the_end_of_a_loader_process_is_told_from_behind_other_errors() -> None:
+    """torch reports it wherever the main process is: while it writes a file, or inside another library's function."""
+    error: Exception = KILLED
+    for outer in (SystemError("<method 'x'> returned a result with an exception set"), ValueError("cannot read a.png")):
+        try:
+            try:
+                raise error
+            except Exception as inner:
+                raise outer from inner
+        except Exception as raised:
+            error = raised
+        assert in_one_line(error).startswith("a loader process was ended"), error
+
+
+def test_the_end_of_a_connection_to_a_loader_process_is_no_damaged_file() -> None:
+    here, there = multiprocessing.Pipe()
+    there.close()
+    with pytest.raises(EOFError) as caught:
+        here.recv()
+    assert in_one_line(caught.value).startswith("a loader process was ended")
 
 
 def test_refused_pickles_come_without_unsafe_advice() -> None:

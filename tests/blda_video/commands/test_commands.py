@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -115,14 +116,20 @@ def test_a_dry_run_tells_the_cost_and_keeps_nothing(worlds, tmp_path, capsys):
     assert all("GiB" in line and "s a step" in line and "in all" in line for line in lines)
     assert not list(tmp_path.rglob("step_*.pt")) and not list(tmp_path.rglob("metrics.jsonl"))
     assert "give one of them" in error_of("train", config, *_small(worlds, run), "--dry-run", "--resume")
+    assert "numbers of --dry-run" in error_of("train", config, *_small(worlds, run), "--json")
 
 
 def test_a_dry_run_without_pretrained_weights_measures_random_ones(worlds, tmp_path, capsys, caplog):
     missing = tmp_path / "absent.pth"
     frozen = f"{{name: vit_pyramid, model: test_vit, weights: {missing}}}"
     distance = f"foundation_distance={{size: [32, 32], encoder: {frozen}}}"
-    tool("train", ROOT / "tests/support/tiny_video.yaml", *_small(worlds, tmp_path / "run"), distance, "--dry-run")
-    assert capsys.readouterr().out.startswith("blda:")
+    config, options = ROOT / "tests/support/tiny_video.yaml", _small(worlds, tmp_path / "run")
+    tool("train", config, *options, distance, "--dry-run", "--json")
+    costs = json.loads(capsys.readouterr().out)
+    assert list(costs) == ["blda"]
+    assert all(number > 0 for number in costs["blda"].values())
+    assert costs["blda"]["seconds_in_all"] > costs["blda"]["seconds_per_step"]
+    assert costs["blda"]["parameters"] * 4 < costs["blda"]["checkpoint_bytes"] < costs["blda"]["memory_bytes"]
     assert f"measured with random weights, because training would stop: weights '{missing}' do not exist" in caplog.text
 
 
