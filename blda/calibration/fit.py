@@ -30,36 +30,20 @@ def fit_statistics(
 ) -> LogitStatistics:
     """Fit statistics to all batches together: sum their histograms, then fit the mixtures to the sum.
 
-    batches: see `count`.
+    batches: pairs of logits (B, C, H, W) and labels (B, H, W); pixels labelled IGNORE are not counted. With several
+        processes, each gives its share.
     num_classes: number of classes C.
     components: Gaussians of each mixture.
     min_pixels: a class with fewer pixels is not estimated.
     passes: largest number of passes of EM_ITERATIONS; the fit ends earlier when it is `STABLE`.
     device: device of the statistics.
     """
-    return fit(count(batches, num_classes, device), components, min_pixels, passes)
-
-
-@torch.no_grad()
-def count(batches: Iterable[tuple[Tensor, Tensor]], num_classes: int, device: torch.device | str = "cpu") -> Tensor:
-    """Sum the histograms of all batches and processes, (C, C, BINS) float64.
-
-    batches: pairs of logits (B, C, H, W) and labels (B, H, W); pixels labelled IGNORE are not counted. With several
-        processes, each gives its share.
-    """
-    statistics = LogitStatistics(num_classes).to(device)
+    statistics = LogitStatistics(num_classes, components, momentum=0.0, min_pixels=min_pixels).to(device)
     counts = torch.zeros(num_classes, num_classes, logit_grid.BINS, dtype=torch.float64, device=device)
     for logits, labels in batches:
         counts += statistics.histogram(logits, labels)
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(counts)
-    return counts
-
-
-@torch.no_grad()
-def fit(counts: Tensor, components: int = 5, min_pixels: int = 100, passes: int = 20) -> LogitStatistics:
-    """Fit statistics to summed histograms (C, C, BINS); see `fit_statistics`."""
-    statistics = LogitStatistics(len(counts), components, momentum=0.0, min_pixels=min_pixels).to(counts.device)
     nodes = logit_grid.nodes(counts.device)
     for _ in range(passes):
         before = cdf(statistics.mixture, nodes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,8 +18,7 @@ from blda import atomic
 from blda.balance.alignment import alignment
 from blda.balance.logit_statistics import LogitStatistics
 from blda.calibration.calibration_file import Calibration
-from blda.calibration.class_strengths import class_strengths, strengthened
-from blda.calibration.fit import count, fit, sampled_bias
+from blda.calibration.fit import fit_statistics, sampled_bias
 from blda.calibration.tau_sweep import TauSweep, report
 from blda.data.batches import PseudoLabels
 from blda.data.loader import evaluation_loader
@@ -28,14 +27,6 @@ from blda.data.sample import IGNORE, Sample
 from blda.engine.evaluator import Evaluator
 from blda.engine.inference import Predictor
 from blda.engine.metrics import Metric, headline
-
-
-class Statistics(NamedTuple):
-    """Statistics of both domains; pixels: of the target that the network gives to each class, (C,), None if unknown."""
-
-    source: LogitStatistics
-    target: LogitStatistics
-    pixels: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -72,13 +63,10 @@ class Subject:
     batch: int = 1
     bar: bool = True
 
-    def statistics(self, passes: int) -> Statistics:
+    def statistics(self, passes: int) -> tuple[LogitStatistics, LogitStatistics]:
         """Fit the statistics of source and target, each to all its samples; see `fit_statistics`."""
-        settings = (self.components, self.min_pixels, passes)
-        source, target = (
-            count(batches, len(self.classes), self.accelerator.device) for batches in (self._source(), self._target())
-        )
-        return Statistics(fit(source, *settings), fit(target, *settings), target[:, 0].sum(-1))
+        settings = (len(self.classes), self.components, self.min_pixels, passes, self.accelerator.device)
+        return fit_statistics(self._source(), *settings), fit_statistics(self._target(), *settings)
 
     def measure(self, calibration: Calibration, taus: Sequence[float]) -> dict[float, dict[str, float]]:
         """Measure the scores of every tau on the validation set, by one pass of the network: tau -> scores.
@@ -161,8 +149,7 @@ def calibrate(
     choose: float | None,
     origin: Mapping[str, str],
     passes: int = 20,
-    statistics: Statistics | None = None,
-    rarity: float = 0.0,
+    statistics: tuple[LogitStatistics, LogitStatistics] | None = None,
 ) -> Calibrated:
     """Fit a calibration and measure it with each of `taus`.
 
@@ -170,15 +157,9 @@ def calibrate(
     origin: further entries of the calibration's origin.
     passes: see `fit_statistics`.
     statistics: statistics of source and target, to use instead of fitting them.
-    rarity: power by which rare classes are corrected more, see `class_strengths`; above 0 needs statistics with pixels.
     """
-    statistics = statistics or subject.statistics(passes)
-    source, target = statistics.source, statistics.target
-    aligned = alignment(target, source)
-    if rarity:
-        aligned = strengthened(aligned, class_strengths(statistics.pixels, rarity))
-        origin = {**origin, "rarity": f"{rarity:g}"}
-    calibration = Calibration(aligned, choose or 0.0, subject.classes)
+    source, target = statistics or subject.statistics(passes)
+    calibration = Calibration(alignment(target, source), choose or 0.0, subject.classes)
     scores = subject.measure(calibration, sorted({0.0, calibration.tau, *taus}))
     how = "given" if choose is not None else "best on the labels of the validation set"
     tau = _best(scores) if choose is None else choose

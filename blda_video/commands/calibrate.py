@@ -13,8 +13,6 @@ Labels of the target are never read for the fit. The labels of the validation se
 evaluation only: to report each --tau. The file gets the tau of --choose; `--choose best-miou` (of a classifier, mAcc)
 takes it from those labels, and says so in the file and in the report.
 
---rarity 0.25 corrects rare classes more than frequent ones, by the shares of the network's own predictions.
-
 Prints JSON, and tables on the error stream. Apply the file with `blda evaluate --calibration FILE`.
 """
 
@@ -52,8 +50,6 @@ def arguments() -> ArgumentParser:
     found.add_argument("--output", type=Path, required=True, metavar="FILE", help="the calibration file to write")
     found.add_argument("--tau", type=float, nargs="+", default=TAUS, help="strengths to report (default: %(default)s)")
     found.add_argument("--choose", type=_tau, default=0.1, metavar="TAU", help=f"goes to the file; {BEST}: by labels")
-    rarity = "tau of a class is multiplied by (its share / mean share)^-POWER, within a factor of 2; 0.25 is good"
-    found.add_argument("--rarity", type=float, default=0.0, metavar="POWER", help=rarity)
     found.add_argument("--passes", type=int, default=20, help="most EM passes; fewer when the fit is stable")
     found.add_argument("--min-pixels", type=int, help="classes with fewer are left alone (default: the run's, or 100)")
     of_run = found.add_argument_group("with a checkpoint")

@@ -9,10 +9,11 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from blda import text
+from blda.balance.logit_statistics import LogitStatistics
 from blda.build.checkpoint_search import checkpoint_of
 from blda.build.image_run import image_run
 from blda.build.run import Run
-from blda.calibration.posthoc import Calibrated, Statistics, Subject, calibrate
+from blda.calibration.posthoc import Calibrated, Subject, calibrate
 from blda.calibration.saved_logits import SavedLogits
 from blda.config.classification import ClassifyConfig
 from blda.data.protocols import protocol_of
@@ -32,11 +33,10 @@ def calibration_of(given: Namespace) -> tuple[Calibrated, Accelerator]:
     subject, statistics = of_run(given) if given.run else of_files(given)
     network = given.run[0] if given.run else f"saved logits {given.source}, {given.target}"
     origin = {"network": network, "statistics": given.statistics}
-    how = (given.tau, given.choose, origin, given.passes, statistics, given.rarity)
-    return calibrate(subject, *how), subject.accelerator
+    return calibrate(subject, given.tau, given.choose, origin, given.passes, statistics), subject.accelerator
 
 
-def of_run(given: Namespace) -> tuple[Subject, Statistics | None]:
+def of_run(given: Namespace) -> tuple[Subject, tuple[LogitStatistics, LogitStatistics] | None]:
     """Load a checkpoint's network with whole images of its run, and the statistics it saved if they are asked for."""
     path, overrides = checkpoint_of(Path(given.run[0])), given.run[1:]
     run, student = restored(path, overrides)
@@ -98,14 +98,6 @@ def _check(given: Namespace) -> None:
         raise ValueError("--choose best-miou needs labels to choose on; give --validation, or a number")
     if given.statistics == "checkpoint" and not given.run:
         raise ValueError("--statistics checkpoint needs a checkpoint; give one, or remove the option for saved logits")
-    if not 0 <= given.rarity <= 1:
-        raise ValueError(
-            f"--rarity is {given.rarity:g}; give a power of 0 (one tau for all classes) to 1, such as 0.25"
-        )
-    if given.rarity and given.statistics == "checkpoint":
-        raise ValueError(
-            "--rarity needs the shares of the classes, which --statistics checkpoint does not have; use fit"
-        )
     if given.images < 1 or given.passes < 1:
         raise ValueError(f"--images is {given.images} and --passes {given.passes}; both must be at least 1")
 
@@ -116,11 +108,11 @@ def _spread(dataset: Dataset[Sample], images: int) -> Dataset[Sample]:
     return Subset(dataset, chosen.tolist())
 
 
-def _stored(run: Run, path: Path) -> Statistics:
+def _stored(run: Run, path: Path) -> tuple[LogitStatistics, LogitStatistics]:
     """Load the statistics of both domains that a run of `blda` saved in its checkpoint."""
     source, target = run.losses.statistics("blda")
     checkpoint.restore(path, checkpoint.read(path), {"source_statistics": source, "target_statistics": target})
-    return Statistics(source, target)
+    return source, target
 
 
 def _names(given: list[str] | None, classes: int) -> tuple[str, ...]:

@@ -401,17 +401,3 @@ def test_a_classifier_is_calibrated_and_measured_by_accuracy(tmp_path, capsys):
     assert "mIoU" not in said.err
     tool("evaluate", path, "--calibration", tmp_path / "c.pt")
     assert json.loads(capsys.readouterr().out)["mAcc"] == pytest.approx(found["after"]["mAcc"])
-
-
-def test_rarity_corrects_rare_classes_more(saved, capsys):
-    names, tables = [f"class_{i}" for i in range(4)], []
-    for options in ((), ("--rarity", 0.25), ("--rarity", 0)):
-        tool("calibrate", *_options(saved), "--choose", 0.3, *options)
-        found = json.loads(capsys.readouterr().out)
-        assert found.get("rarity") == ("0.25" if options == ("--rarity", 0.25) else None)
-        tables.append((Calibration.load(saved["output"], names), found["after"]))
-    (one, plain), (rare, gained), (zero, _) = tables
-    assert torch.equal(one.alignment.lookup, zero.alignment.lookup)
-    assert not torch.equal(one.alignment.lookup, rare.alignment.lookup)
-    assert gained["acc/class_3"] > plain["acc/class_3"] + 0.3
-    assert "--rarity is 2" in error_of("calibrate", *_options(saved), "--rarity", 2)
