@@ -49,6 +49,9 @@ class WorldSpec:
         (the real data set has number 19 of each 30 frames only), and the frames labelled in the real data set for the
         other layouts.
     flow: also store the exact flow between consecutive frames, both directions, in `<root>/flow`.
+    density: factor of how frequent things are, or class -> factor (person, car, truck, bus, train, motorcycle, bicycle,
+        pole, sign), 1 for what is not named. shift: how far the target's colours, light and camera are from the
+        source's: 0 the source's own, 1 the look's, at most 2; it changes nothing of the look 'source'.
     options: keywords of the layout.
     Raises ValueError for a value that no layout can have; the other checks are made when the world is written.
     """
@@ -63,6 +66,8 @@ class WorldSpec:
     seed: Natural = 0
     labelled: tuple[Natural, ...] | None = None
     flow: bool = False
+    density: Any = 1.0
+    shift: NotNegative = 1.0
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

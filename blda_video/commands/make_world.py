@@ -57,6 +57,10 @@ def arguments() -> ArgumentParser:
     result.add_argument("--seed", type=int, default=0)
     result.add_argument("--labelled", type=int, nargs="+", metavar="FRAME", help="frame numbers that get labels")
     result.add_argument("--flow", action="store_true", help="also store the exact flow between consecutive frames")
+    result.add_argument(
+        "--density", type=float, default=1.0, help="factor of how frequent people, vehicles and posts are"
+    )
+    result.add_argument("--shift", type=float, default=1.0, help="of the look target: 0 has the colours of the source")
     result.add_argument("--workers", type=int, default=1, help="processes")
     return result
 

@@ -56,6 +56,8 @@ def make_layout(args: Namespace) -> Iterator[str]:
             seed=args.seed,
             labelled=layout.published(frames) if args.labelled is None else tuple(args.labelled),
             flow=args.flow,
+            density=args.density,
+            shift=args.shift,
         )
         ensure(spec, workers=args.workers)
         yield (f"{root}: {args.layout} layout, split {split}, {spec.sequences} sequences of {frames} frames")

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context, parent_process
@@ -26,12 +26,15 @@ from blda_video.config import WorldSpec
 from blda_video.flow import store_manifest
 from blda_video.street_world.layouts.layout import Layout, Place
 from blda_video.street_world.layouts.layout_names import LAYOUTS
-from blda_video.street_world.simulator.domains import LOOKS
+from blda_video.street_world.simulator import density
+from blda_video.street_world.simulator.shift import shifted
 from blda_video.street_world.simulator.world import World
 
 _LOG = logging.getLogger(__name__)
 FORMAT = 1
 """Raised whenever the same specification starts to give other files."""
+UNSAID: Mapping[str, Any] = {"density": 1, "shift": 1, "options": {}}
+"""Values that a manifest does not name."""
 
 
 def layout_of(spec: WorldSpec) -> Layout:
@@ -49,8 +52,8 @@ def label_frames(spec: WorldSpec) -> tuple[int, ...]:
 def check(spec: WorldSpec) -> None:
     """Raise ValueError for a world that cannot be made in its layout."""
     layout = layout_of(spec)
-    if spec.look not in LOOKS:
-        raise ValueError(f"no look '{spec.look}' in the street world; choose one of {', '.join(LOOKS)}")
+    shifted(spec.look, spec.shift)
+    density.factors(spec.density)
     most, frames = layout.usual.most, layout.usual.most_frames
     if spec.sequences > most or spec.frames > frames:
         raise ValueError(
@@ -64,11 +67,12 @@ def check(spec: WorldSpec) -> None:
 
 
 def settings(spec: WorldSpec) -> dict[str, Any]:
-    """Return the content of the manifest."""
+    """Return the content of the manifest; it leaves out what manifests had no word for before it could be chosen."""
     values = asdict(spec)
     del values["root"]
-    if not spec.options:
-        del values["options"]
+    for key, default in UNSAID.items():
+        if values[key] == default:
+            del values[key]
     return {"format": FORMAT, **values, "size": list(spec.size), "labelled": list(label_frames(spec))}
 
 
@@ -91,11 +95,10 @@ def _require_same(spec: WorldSpec) -> None:
         made = json.loads(spec.manifest.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"corrupt manifest {spec.manifest} ({error}); delete {spec.root} and make it again") from error
-    asked = settings(spec)
-    changed = [key for key in asked if not isinstance(made, dict) or made.get(key) != asked[key]]
+    asked, result = {**UNSAID, **settings(spec)}, {**UNSAID, **made} if isinstance(made, dict) else {}
+    changed = [key for key in {**asked, **result} if result.get(key) != asked.get(key)]
     if changed:
-        result = made if isinstance(made, dict) else {}
-        list_of = ", ".join(f"{key}: {_text(result.get(key))}, asked {_text(asked[key])}" for key in changed)
+        list_of = ", ".join(f"{key}: {_text(result.get(key))}, asked {_text(asked.get(key))}" for key in changed)
         raise ValueError(f"{spec.manifest} was made with other settings ({list_of}); delete it or choose another root")
 
 
@@ -156,7 +159,7 @@ def _end_with(parent: BaseProcess) -> None:
 def _sequence(job: tuple[WorldSpec, int, Path]) -> None:
     spec, index, root = job
     layout = layout_of(spec)
-    world = World(spec.look, sequence_seed(spec, index), spec.size, spec.frames)
+    world = World(spec.look, sequence_seed(spec, index), spec.size, spec.frames, spec.density, spec.shift)
     layout.write(root, spec.split, index, world, label_frames(spec))
     if spec.flow:
         names = [layout.name(Place(spec.split, index, t, spec.frames)) for t in range(spec.frames)]

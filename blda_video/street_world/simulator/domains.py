@@ -18,6 +18,7 @@ SOURCE = Look(
         poles=3.0,
         signs=3.0,
         oncoming=2.2,
+        leading=0.6,
         rare={"truck": 0.4, "bus": 0.3, "train": 0.26, "motorcycle": 0.38, "bicycle": 0.4},
         paints=(
             (0.85, 0.1, 0.1),
@@ -105,6 +106,7 @@ TARGET = Look(
         poles=3.6,
         signs=3.6,
         oncoming=1.8,
+        leading=0.6,
         rare={"truck": 0.22, "bus": 0.26, "train": 0.22, "motorcycle": 0.3, "bicycle": 0.7},
         paints=(
             (0.75, 0.76, 0.78),

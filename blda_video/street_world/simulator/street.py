@@ -20,8 +20,8 @@ VIEW = 110.0
 class Habits:
     """Frequencies of things in a town; numbers per 100 m of one side of the street, shares in [0, 1].
 
-    fronts: share of building, wall, fence and park along the street. rare: share of sequences that have the thing.
-    paints: colours of vehicles.
+    fronts: share of building, wall, fence and park along the street. leading: share of sequences with a car ahead of
+    the camera. rare: share of sequences that have the thing. paints: colours of vehicles.
     """
 
     fronts: tuple[float, float, float, float]
@@ -33,6 +33,7 @@ class Habits:
     poles: float
     signs: float
     oncoming: float
+    leading: float
     rare: Mapping[str, float]
     paints: tuple[tuple[float, float, float], ...]
 
@@ -203,7 +204,7 @@ class Street:
             if self._take(-self._lane, z, 3.0):
                 self._car((-self._lane, 0, z), self._stream, np.pi)
         gap = self._rng.uniform(11, 26)
-        if self._rng.random() < 0.6 and self._take(self._lane, gap, 3.0):
+        if self._rng.random() < self._habits.leading and self._take(self._lane, gap, 3.0):
             pace = self._end / len(self.camera.yaw)
             self._car((self._lane, 0, gap), pace * self._rng.uniform(1.0, 1.15))
 

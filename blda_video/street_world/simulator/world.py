@@ -7,11 +7,12 @@ from functools import lru_cache
 
 import numpy as np
 
+from blda_video.street_world.simulator import density as densities
 from blda_video.street_world.simulator import render
 from blda_video.street_world.simulator.camera import pinhole
-from blda_video.street_world.simulator.domains import LOOKS
 from blda_video.street_world.simulator.look import Photographer
 from blda_video.street_world.simulator.materials import CUTOUT, LABEL
+from blda_video.street_world.simulator.shift import shifted
 from blda_video.street_world.simulator.street import Street
 
 
@@ -30,17 +31,24 @@ class WorldFrame:
 class World:
     """A drive of `frames` frames through a street that `seed` decides, at `size` (H, W).
 
-    look: "source" or "target"; both share the rules of the geometry, not the frequencies of things.
+    look: "source" or "target"; both share the rules of the geometry, not the frequencies of things. density: factor
+    of these frequencies, or class -> factor. shift: how far the look is from the source's, see `shifted`.
     Raises ValueError when an argument or a frame number is out of range.
     """
 
-    def __init__(self, look: str, seed: int, size: tuple[int, int], frames: int):
-        if look not in LOOKS:
-            raise ValueError(f"no look '{look}' in the street world; choose one of {', '.join(LOOKS)}")
+    def __init__(
+        self,
+        look: str,
+        seed: int,
+        size: tuple[int, int],
+        frames: int,
+        density: densities.Density = 1.0,
+        shift: float = 1.0,
+    ):
         if frames < 1 or min(size) < 16:
             raise ValueError(f"a world needs frames >= 1 and sides >= 16, got frames {frames}, size {tuple(size)}")
-        self.look, self.size, self.frames = LOOKS[look], (int(size[0]), int(size[1])), frames
-        self.scene = Street(seed, frames, self.look.habits).scene()
+        self.look, self.size, self.frames = shifted(look, shift), (int(size[0]), int(size[1])), frames
+        self.scene = Street(seed, frames, densities.of_habits(self.look.habits, density)).scene()
         self._label = LABEL[self.scene.variant]
         cutout = CUTOUT[self.scene.variant]
         mirror = np.where(self.scene.repeat[:, 0] < 0, -1, 1)

@@ -50,7 +50,7 @@ SIZE = (32, 64)
 class Blocks:
     """In place of a World: blocks of colour, classes in random order, surfaces numbered past 8 bits."""
 
-    def __init__(self, look: str, seed: int, size: tuple[int, int], frames: int) -> None:
+    def __init__(self, look: str, seed: int, size: tuple[int, int], frames: int, *_: float) -> None:
         self.look, self.seed, self.size, self.frames = LOOKS[look], seed, size, frames
 
     def frame(self, t: int) -> WorldFrame:
