@@ -31,7 +31,7 @@ from blda.selftraining.self_training import Consistency, Diagnostics, Mixer, Pse
 from blda.selftraining.supervised import Supervised
 from blda.selftraining.teacher import Teacher
 
-METHODS = ("source_only", "self_training", "reweighted", "blda")
+METHODS = ("source_only", "self_training", "reweighted", "adjusted", "blda")
 MIXERS: Constructors = {"classmix": ClassMix}
 """Mixers that `self_training.mixer` may name; each gets num_classes and the run's seed."""
 

@@ -19,7 +19,7 @@ from blda.build.statistics_factory import StatisticsFactory
 from blda.config.method_schema import THINGS
 from blda.config.schema import Config
 from blda.models.frozen_features import FrozenFeatures
-from blda.selftraining.criterion import Criterion, PlainLoss, ReweightedLoss
+from blda.selftraining.criterion import AdjustedLoss, Criterion, PlainLoss, ReweightedLoss
 from blda.selftraining.feature_distance import FeatureDistance
 from blda.selftraining.foundation_distance import SourceFoundationDistance
 from blda.selftraining.hrda_detail_loss import HRDADetailLoss
@@ -51,6 +51,9 @@ class LossFactory:
         if method == "reweighted":
             weighted = ReweightedLoss(self._frequency(), self.config.reweighting.power, self.class_factors())
             return self.with_detail(weighted, weighted)
+        if method == "adjusted":
+            adjusted = AdjustedLoss(self._frequency(), self.config.adjustment.power)
+            return self.with_detail(adjusted, adjusted)
         if method != "blda":
             return self.with_detail(PlainLoss(), PlainLoss())
         blda = self.config.blda

@@ -142,6 +142,13 @@ class Reweighting:
 
 
 @dataclass(frozen=True)
+class Adjustment:
+    """Logit adjustment of the method `adjusted`: the loss sees z + power log share. power: 1 as published."""
+
+    power: NotNegative = 0.3
+
+
+@dataclass(frozen=True)
 class Blda:
     """Class-balanced logits (METHOD 3 and 4).
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from blda.config import data_root
 from blda.config.data_schema import Component, Data, Evaluation, Source, Target
-from blda.config.method_schema import Blda, FeatureDistance, FoundationDistance, Reweighting, SelfTraining
+from blda.config.method_schema import Adjustment, Blda, FeatureDistance, FoundationDistance, Reweighting, SelfTraining
 from blda.config.ranges import Count, Natural, NotNegative, Positive, PositiveShare, Share, Size
 from blda.config.resolution import at_resolution
 
@@ -120,7 +120,8 @@ class Config:
     """Config of one run of image adaptation.
 
     run: folder of the run. classes: name of a class list, or the class names.
-    method: source_only, self_training, reweighted or blda. compare: methods to train first, for the closing table.
+    method: source_only, self_training, reweighted, adjusted or blda. compare: methods to train first, for the closing
+        table.
     resolution: factor of every length in pixels, see blda/config/resolution.py.
     data_root: folder that stands for `data` in all paths of data, labels and flow that begin with data/.
     """
@@ -142,6 +143,7 @@ class Config:
     foundation_distance: FoundationDistance | None = None
     blda: Blda = field(default_factory=Blda)
     reweighting: Reweighting = field(default_factory=Reweighting)
+    adjustment: Adjustment = field(default_factory=Adjustment)
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
     log: Log = Log()

@@ -1,4 +1,4 @@
-"""Criteria, the losses of a labelled batch: the protocol, plain cross-entropy and class-weighted cross-entropy."""
+"""Criteria, the losses of a labelled batch: the protocol, and cross-entropy plain, weighted and adjusted by class."""
 
 from __future__ import annotations
 
@@ -84,3 +84,32 @@ class ReweightedLoss(PlainLoss):
     def _pixel_weight(self, label: Tensor) -> Tensor:
         """Return the class weight of every pixel, (B, *S); ignored pixels get that of class 0, which is not used."""
         return self.weight[torch.where(label == IGNORE, 0, label)]
+
+
+class AdjustedLoss(PlainLoss):
+    """Cross-entropy of z_c + power log share_c: logit adjustment (Menon et al., ICLR 2021, eq. 10).
+
+    It is the baseline that BLDA has to beat: a rare class must win by more, whatever its logits look like. Predictions
+    are of z itself.
+
+    frequency: number of source pixels of each class, (C,). Classes that never occur are adjusted as the others are on
+        average. power: strength, at least 0; 1 as published.
+    """
+
+    def __init__(self, frequency: Tensor, power: float) -> None:
+        occurs = frequency > 0
+        logarithm = frequency.double().clamp(min=1).log()
+        average = (logarithm * occurs).sum() / occurs.sum().clamp(min=1)
+        self.offset = (power * torch.where(occurs, logarithm - average, 0)).float()
+
+    def source_loss(self, output: Tensor | Output, source: Sample) -> Tensor:
+        """Return the adjusted cross-entropy of a source batch."""
+        return super().source_loss(self._adjusted(output), source)
+
+    def mixed_loss(self, output: Tensor | Output, mixed: Mixed, pseudo: PseudoLabels) -> Tensor:
+        """Return the adjusted cross-entropy of a mixed batch, each pixel weighted by `mixed.weight`."""
+        return super().mixed_loss(self._adjusted(output), mixed, pseudo)
+
+    def _adjusted(self, output: Tensor | Output) -> Tensor:
+        logits = logits_of(output)
+        return logits + self.offset.view(-1, *[1] * (logits.dim() - 2))

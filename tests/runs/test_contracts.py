@@ -22,7 +22,11 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("mode", tiny.MODES)
-@pytest.mark.parametrize("method", [("source_only",), ("reweighted",), ("blda",), ("blda", tiny.DENSITY)], ids="-".join)
+@pytest.mark.parametrize(
+    "method",
+    [("source_only",), ("reweighted",), ("adjusted",), ("blda",), ("blda", tiny.DENSITY)],
+    ids="-".join,
+)
 def test_resumed_run_equals_uninterrupted_one_bit_for_bit(worlds, tmp_path, mode, method):
     config = tiny.load(worlds, tmp_path, mode, f"method={method[0]}", *method[1:])
     whole = tiny.trainer(config, "whole")

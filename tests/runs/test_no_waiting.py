@@ -50,6 +50,7 @@ def no_values(monkeypatch) -> None:
 CASES = [
     ("image", ["method=source_only"]),
     ("image", ["method=reweighted"]),
+    ("image", ["method=adjusted"]),
     ("image", ["method=self_training"]),
     ("image", ["method=blda", "blda.density={strength: 0.5}", "blda.warmup=0"]),
     ("image", ["method=blda", "training.channels_last=true", "training.checkpointing=true"]),

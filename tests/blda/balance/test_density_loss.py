@@ -17,7 +17,7 @@ from blda.models.encoders.small import SmallEncoder
 from blda.models.heads.daformer import DAFormerHead
 from blda.models.heads.deeplab import DeepLabV2Head
 from blda.models.segmenter import Segmenter
-from blda.selftraining.criterion import ReweightedLoss
+from blda.selftraining.criterion import AdjustedLoss, ReweightedLoss
 
 CLASSES = 4
 
@@ -135,6 +135,21 @@ def test_reweighting_keeps_the_mean_weight_of_source_pixels_at_one():
     source = Sample(logits, label, ("a", "b"), (0, 1))
     even = ReweightedLoss(torch.ones(CLASSES))
     torch.testing.assert_close(even.source_loss(logits, source), cross_entropy(logits, label))
+
+
+def test_logit_adjustment_is_cross_entropy_of_logits_moved_by_the_shares():
+    logits, label = _batch()
+    frequency = torch.tensor([900, 90, *[10] * (CLASSES - 3), 0])
+    adjusted, source = AdjustedLoss(frequency, 0.5), Sample(logits, label, ("a", "b"), (0, 1))
+    average = frequency[:-1].double().log().mean().exp()
+    moved = logits + 0.5 * (torch.cat((frequency[:-1], average[None])) / 1000).log().float()[:, None, None]
+    torch.testing.assert_close(adjusted.source_loss(logits, source), cross_entropy(moved, label))
+    mixed = Mixed(logits, label, torch.rand(label.shape), torch.zeros_like(label, dtype=torch.bool))
+    pseudo = PseudoLabels(label, mixed.weight)
+    expected = cross_entropy(moved, label, mixed.weight)
+    torch.testing.assert_close(adjusted.mixed_loss(logits, mixed, pseudo), expected)
+    none = AdjustedLoss(frequency, 0)
+    assert torch.equal(none.source_loss(logits, source), cross_entropy(logits, label))
 
 
 def test_class_weights_by_hand_multiply_those_of_the_frequency():
