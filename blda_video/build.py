@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -248,7 +249,7 @@ def video_run(
     data = ClipData(ReaderFactory(config, READERS))
     batches = batches or BatchStream(data, accelerator)
     losses = LossFactory(config, accelerator, clip_statistics, batches.frequency)
-    labels = partial(propagated_labels, frequency=batches.frequency)
+    labels = partial(propagated_labels, frequency=batches.frequency, device=accelerator.device)
     return Run(
         config,
         accelerator,
@@ -268,21 +269,24 @@ def clip_statistics(config: VideoConfig, domain: str) -> LogitStatistics:
     return SmoothedStatistics(**statistics_arguments(config, domain), scale=config.smoothing.scale)
 
 
-def propagated_labels(config: VideoConfig, frequency: Callable[[], Tensor]) -> PropagatedLabels:
+def propagated_labels(
+    config: VideoConfig, frequency: Callable[[], Tensor], device: torch.device | str = "cpu"
+) -> PropagatedLabels:
     """Build the labeller that makes pseudo-labels from all frames of a clip; frequency: see `rule_of`."""
     settings = config.self_training
     trust = (settings.threshold, settings.ignore_top, settings.ignore_bottom)
     observe = config.smoothing is not None and balances(config)
     soft_counting = config.blda.by_belief and balances(config)
-    return PropagatedLabels(rule_of(config, frequency), *trust, observe, soft_counting, motion_evidence(config))
+    how = (*trust, observe, soft_counting, motion_evidence(config, device))
+    return PropagatedLabels(rule_of(config, frequency), *how)
 
 
-def motion_evidence(config: VideoConfig) -> MotionEvidence | None:
+def motion_evidence(config: VideoConfig, device: torch.device | str) -> MotionEvidence | None:
     """Read the network that tells classes by flow, None for a config without `motion`."""
     if config.motion is None:
         return None
     network = MotionNetwork.load(Path(config.motion.weights), class_names(config))
-    return MotionEvidence(network, config.motion.power, config.offsets)
+    return MotionEvidence(network.to(device), config.motion.power, config.offsets)
 
 
 def rule_of(config: VideoConfig, frequency: Callable[[], Tensor]) -> Rule:

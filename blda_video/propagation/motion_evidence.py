@@ -18,8 +18,8 @@ class MotionEvidence:
     shown get probability 0, as the source has no labels of them. An image none of whose flow is valid keeps its
     probabilities bit for bit.
 
-    network: in evaluation mode. power: trust in the flow, at least 0. offsets: those of the clips, which must contain
-    the network's; ValueError if not.
+    network: in evaluation mode, on the device of the clips. power: trust in the flow, at least 0. offsets: those of the
+    clips, which must contain the network's; ValueError if not.
     """
 
     def __init__(self, network: MotionNetwork, power: float, offsets: tuple[int, ...]) -> None:
@@ -31,17 +31,16 @@ class MotionEvidence:
             )
         self.network, self.power = network, power
         self._places = [offsets.index(offset) for offset in network.offsets]
-        share = network.count.double() / network.count.sum()
-        self._shown, self._log_share = network.count > 0, share.log().float()
+        self._shown = (network.count > 0)[:, None, None]
+        self._log_share = (network.count / network.count.sum()).log()[:, None, None]
 
     def __call__(self, probabilities: Tensor, clip: Clip) -> Tensor:
         """Return the probabilities (B, C, H, W) of the key frames with the evidence of their flow."""
-        device = probabilities.device
-        flow, valid = clip.flow[:, self._places], clip.valid[:, self._places]
+        # Stacked: an index of numbers would be copied to the device, which the host waits for.
+        flow, valid = (torch.stack([of[:, k] for k in self._places], 1) for of in (clip.flow, clip.valid))
         with torch.no_grad():
-            told = self.network.to(device)(flow.float(), valid).log_softmax(1)
-        evidence = self.power * (told - self._log_share.to(device)[:, None, None])
-        scores = probabilities.float().clamp(min=FLOOR).log() + evidence
-        scores = scores.masked_fill(~self._shown.to(device)[:, None, None], -torch.inf)
+            told = self.network(flow, valid).log_softmax(1)
+        scores = probabilities.float().clamp(min=FLOOR).log() + self.power * (told - self._log_share)
+        scores = scores.masked_fill(~self._shown, -torch.inf)
         moved = valid.flatten(1).any(1)[:, None, None, None]
         return torch.where(moved, scores.softmax(1).to(probabilities.dtype), probabilities)

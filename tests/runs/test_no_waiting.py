@@ -7,6 +7,7 @@ Where there is a GPU, CUDA itself says where the host waits.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,21 @@ from torch.overrides import TorchFunctionMode
 
 import tiny
 from blda.build.image_run import image_run
+from blda.build.reader_factory import class_names
 from blda.engine import runtime
 from blda.engine.trainer import Trainer
 from blda_video.build import RULES, video_run
+from blda_video.config import VideoConfig
+from blda_video.propagation.motion_network import MotionNetwork
 from synthetic import synthetic
 
 
 def _trainer(folder: Path, mode: str, *overrides: str) -> Trainer:
     config = tiny.load(Path("nowhere"), folder, mode, *tiny.BATCH_NORM, *overrides)
+    if isinstance(config, VideoConfig) and config.motion is not None:
+        motion = folder / "motion.pt"
+        MotionNetwork(class_names(config), (1, -1)).save(motion)
+        config = replace(config, motion=replace(config.motion, weights=motion))
     run = synthetic({"image": image_run, "video": video_run}[mode])(config, runtime.start("no"))
     return run.trainer(config.method, folder / "run")
 
@@ -59,6 +67,7 @@ CASES = [
     ("image", ["method=blda", "feature_distance={}", "model.encoder.pretrained=true"]),
     ("image", ["method=blda", "model.hrda={}", "source.crop=[64,64]", "target.crop=[64,64]"]),
     ("video", ["method=blda", "smoothing.scale=2.0", "blda.by_belief=true"]),
+    ("video", ["method=blda", "motion={weights: of a network made here}"]),
     *(("video", ["method=self_training", f"rule={rule}"]) for rule in RULES),
 ]
 
