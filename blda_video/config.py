@@ -33,7 +33,7 @@ class Motion:
     """
 
     weights: str | Path
-    power: NotNegative = 0.7
+    power: NotNegative = 0.5
     steps: Count = 2000
     batch: Count = 4
     flow: Component | None = None
