@@ -20,7 +20,8 @@ from blda.engine import launcher
 def start(precision: str | None) -> Accelerator:
     """Build the accelerator of this process; a precision of None is what the launcher says, or float32.
 
-    `accelerate launch` sets OMP_NUM_THREADS=1; a single process on the CPU takes all its cores back.
+    `accelerate launch` sets OMP_NUM_THREADS=1; a single process on the CPU takes all its cores back. Without a
+    launcher the number is the user's wish, and stays.
     """
     launcher.require_whole_networks()
     # One process makes what all need (class statistics, a street world); the others wait for it longer than usual.
@@ -31,7 +32,8 @@ def start(precision: str | None) -> Accelerator:
         # One process, such as a notebook's, may make one run after the other, each in its own precision.
         AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[patience])
-    if accelerator.device.type == "cpu" and accelerator.num_processes == 1:
+    wished = "OMP_NUM_THREADS" in os.environ and launcher.process() is None
+    if accelerator.device.type == "cpu" and accelerator.num_processes == 1 and not wished:
         torch.set_num_threads(cores())
     launcher.require_processes(accelerator.num_processes)
     return accelerator

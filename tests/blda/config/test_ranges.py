@@ -80,6 +80,8 @@ def _config(number: Number, value: Any) -> dict:
     tree = number.tree(value)
     if number.path.startswith("worlds"):
         tree = {"worlds": [_merged(WORLD, tree["worlds"][0])]}
+    if number.path.startswith("motion"):
+        tree["motion"]["weights"] = "motion.pt"
     if number.path == "evaluation.stride":
         tree["evaluation"]["window"] = [8, 8]
     return _merged(SMALL, tree)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from blda.engine import launcher, runtime
 
@@ -129,3 +130,27 @@ def test_a_lost_launcher_is_noticed():
         assert process.stdout.readline() == "ready None\n"
         process.kill()
         assert process.stdout.readline().strip() == said
+
+
+@pytest.mark.parametrize(
+    ("environment", "threads"),
+    [
+        ({}, 3),
+        ({"OMP_NUM_THREADS": "1", "ACCELERATE_MIXED_PRECISION": "no"}, 3),
+        ({"OMP_NUM_THREADS": "1"}, 1),
+    ],
+)
+def test_one_process_takes_all_cores_unless_its_user_asked_for_fewer(environment, threads, monkeypatch):
+    """`accelerate launch` sets the number by itself."""
+    for name in ("OMP_NUM_THREADS", "ACCELERATE_MIXED_PRECISION", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(runtime, "cores", lambda: 3)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        runtime.start("no")
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
