@@ -36,7 +36,7 @@ EXAMPLE = "add motion={weights: runs/NAME/motion.pt}"
 
 @dataclass(frozen=True)
 class TrainedMotion:
-    """What a training ends with. path: the network's file. accuracy: right pixels of its last tenth, in percent.
+    """Result of a training. path: the network's file. accuracy: right pixels of its last tenth, in percent.
 
     commonest: accuracy of always saying the commonest class, in percent.
     """

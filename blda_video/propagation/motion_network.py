@@ -43,13 +43,14 @@ class MotionNetwork(nn.Module):
         self.register_buffer("count", torch.zeros(len(self.classes), dtype=torch.int64))
 
     def forward(self, flow: Tensor, valid: Tensor) -> Tensor:
-        levels = [_features(flow, valid)]
+        x, levels = _features(flow, valid), []
         for stage in self.down:
-            levels.append(stage(levels[-1]))
-        merged = torch.zeros((), device=flow.device)
-        for level, lateral, refine in zip(levels[:0:-1], self.lateral[::-1], self.refine[::-1], strict=True):
-            above = _resized(merged, level) if merged.dim() else merged
-            merged = refine(lateral(level) + above)
+            x = stage(x)
+            levels.append(x)
+        merged = self.refine[-1](self.lateral[-1](x))
+        finer = zip(levels[-2::-1], self.lateral[-2::-1], self.refine[-2::-1], strict=True)
+        for level, lateral, refine in finer:
+            merged = refine(lateral(level) + _resized(merged, level))
         return _resized(self.classify(merged), flow)
 
     def save(self, path: Path) -> None:

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from blda_video.clips.clip import Clip
-from blda_video.flow.flow_geometry import flip
 from blda_video.propagation.averaging_rules import KeyAlone
 from blda_video.propagation.motion_evidence import MotionEvidence
-from blda_video.propagation.motion_network import MotionNetwork
+from blda_video.propagation.motion_network import MotionNetwork, _features
 from blda_video.propagation.propagated_labels import PropagatedLabels
 
 CLASSES = ("road", "car", "sky", "train")
@@ -95,12 +94,12 @@ def test_the_network_takes_any_size_and_a_standing_camera(size):
     assert logits.isfinite().all()
 
 
-def test_a_mirrored_flow_is_not_the_same_to_it_but_speed_matters_little():
-    """Its inputs keep directions; half of them are free of the camera's speed."""
-    network, clip = _network(), _clip()
-    once, twice = (network(factor * clip.flow, clip.valid).softmax(1) for factor in (4, 8))
-    mirrored = network(flip(4 * clip.flow), clip.valid.flip(-1)).softmax(1).flip(-1)
-    assert (once - twice).abs().mean() < (once - mirrored).abs().mean()
+def test_the_cameras_speed_is_taken_out_of_one_half_of_the_inputs_and_left_in_the_other():
+    clip = _clip()
+    slow, fast = (_features(factor * clip.flow, clip.valid).view(2, 2, 5, 24, 40) for factor in (1, 3))
+    torch.testing.assert_close(slow[:, :, 2:4], fast[:, :, 2:4])
+    assert not torch.allclose(slow[:, :, :2], fast[:, :, :2])
+    assert torch.equal(slow[:, :, 4], clip.valid.float())
 
 
 def test_a_file_gives_the_network_back(tmp_path):
